@@ -1,0 +1,193 @@
+"""Writing so that a file or folder is either whole or not there, and reading JSON back.
+
+A power cut, a full disk or Ctrl-C in the middle leaves the old content; a reader never sees half.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from sentryfuse.errors import ConfigError, InputError
+
+
+@contextmanager
+def write_atomically(path: str | Path) -> Iterator[Path]:
+    """Write one file under a temporary path that takes its place when all went well.
+
+    The temporary path has the same file name, in a `.partial` folder beside the target, so writers
+    that look at the suffix or add one behave as usual. Missing parent folders are made. A device or
+    pipe such as `/dev/stdout` cannot be replaced and is written directly.
+
+    Args:
+        path: the file to write; replaced if it exists.
+
+    Yields:
+        The path to write to.
+
+    Raises:
+        InputError: the system refuses to write (disk full, no permission, `path` is a folder).
+    """
+    path = Path(path)
+    with _system_errors_as_sentences(path):
+        if path.is_dir():
+            raise InputError(f"cannot write {path}: it is a folder; give the name of a file")
+        if path.exists() and not path.is_file():
+            yield path
+            return
+        path = path.resolve()  # a link stays a link; what it points to is replaced
+        with _room_beside(path) as room:
+            draft = room / path.name
+            yield draft
+            _to_disk(draft)
+            draft.replace(path)
+        _to_disk(path.parent)
+
+
+@contextmanager
+def folder_atomically(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Fill a whole folder under a temporary path that takes its place when all went well.
+
+    Args:
+        path: the folder to make; an empty one may exist.
+        overwrite: replace a folder that is not empty, as a whole.
+
+    Yields:
+        An existing, empty folder to write into.
+
+    Raises:
+        ConfigError: `path` exists and is not empty (and not to be overwritten), or is a file.
+        InputError: the system refuses to write (disk full, no permission).
+    """
+    path = Path(path)
+    with _system_errors_as_sentences(path):
+        if path.exists() and not path.is_dir():
+            raise ConfigError(f"cannot write folder {path}: it is a file; choose another name")
+        if path.is_dir() and any(path.iterdir()) and not overwrite:
+            raise ConfigError(
+                f"cannot write folder {path}: it exists and is not empty; "
+                "choose another name or remove it"
+            )
+        path = path.resolve()
+        with _room_beside(path) as room:
+            draft = room / path.name
+            draft.mkdir()
+            yield draft
+            for item in draft.rglob("*"):
+                _to_disk(item)
+            _to_disk(draft)
+            if not path.exists():
+                draft.rename(path)
+            else:
+                old = room / "replaced"  # goes away together with the temporary room
+                old.mkdir()
+                path.rename(old / path.name)
+                try:
+                    draft.rename(path)
+                except OSError:
+                    (old / path.name).rename(path)
+                    raise
+        _to_disk(path.parent)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file as UTF-8, whole or not at all.
+
+    Args:
+        path: the file to write; replaced if it exists.
+        text: its content, line ends as they are.
+
+    Raises:
+        InputError: the system refuses to write.
+    """
+    with write_atomically(path) as draft:
+        draft.write_text(text, encoding="utf-8", newline="")
+
+
+def write_json(path: str | Path, data: Any) -> None:
+    """Write JSON, keys in the order given, whole or not at all.
+
+    Args:
+        path: the file to write; replaced if it exists.
+        data: what `json.dumps` can write; no NaN and no infinity.
+
+    Raises:
+        InputError: a number is NaN or infinite, or the system refuses to write.
+    """
+    try:
+        text = json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False)
+    except ValueError as error:
+        raise InputError(
+            f"cannot write {path}: {error}; JSON has no NaN or infinity, give null instead"
+        ) from error
+    write_text(path, text + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file.
+
+    Args:
+        path: the file to read.
+
+    Returns:
+        What the file says: dictionaries, lists, strings, numbers, booleans, `None`.
+
+    Raises:
+        InputError: the file is missing, cannot be read, or is not JSON.
+    """
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except FileNotFoundError as error:
+        raise InputError(f"cannot read {path}: there is no such file; check the name") from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {_reason(error)}; check the path") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"cannot read {path}: it is not valid JSON ({error})") from error
+
+
+@contextmanager
+def _room_beside(path: Path) -> Iterator[Path]:
+    """A temporary folder on the same file system, so that a rename is one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        prefix=".", suffix=".partial", dir=path.parent, ignore_cleanup_errors=True
+    ) as room:
+        yield Path(room)
+
+
+@contextmanager
+def _system_errors_as_sentences(path: Path) -> Iterator[None]:
+    """Turn what the operating system refuses into an InputError that names the target."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}: {_reason(error)}; free some space or choose another place"
+        ) from error
+
+
+def _reason(error: OSError) -> str:
+    """The system's own words, without number and path."""
+    return (error.strerror or str(error)).lower()
+
+
+def _to_disk(path: Path) -> None:
+    """Ask the system to put a file or folder on the disk before going on."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows cannot open a folder
+    handle = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    """NaN and Infinity are not JSON, though Python would read them."""
+    raise ValueError(f"{name} is not a JSON number")

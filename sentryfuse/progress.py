@@ -1,0 +1,187 @@
+"""What a person sees while waiting: bars, lines and tables; rich is loaded only when it draws.
+
+Bars and lines go to standard error, so that standard output holds results alone. On a terminal a
+bar is drawn; elsewhere it becomes a plain line now and then; after `set_quiet(True)` there is
+nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+
+# One switch for the process, set once by the command line.
+_quiet = False
+# Bars being drawn, outermost first; lines must be printed above them, not through them.
+_bars: list[RichProgress] = []
+
+
+def set_quiet(quiet: bool) -> None:
+    """Switch every bar, line and table of this process off or on.
+
+    Args:
+        quiet: whether nothing is to be shown.
+    """
+    global _quiet
+    _quiet = quiet
+
+
+def say(text: str) -> None:
+    """Show one line on standard error, unless quiet.
+
+    Args:
+        text: the line, as it is; no markup.
+    """
+    if _quiet:
+        return
+    if _bars:
+        _bars[-1].console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
+    else:
+        print(text, file=sys.stderr, flush=True)
+
+
+class Progress:
+    """A bar with free text and the time left, for a loop whose length is known.
+
+        with Progress("train", 12) as bar:
+            for epoch in range(12):
+                ...
+                bar.update(epoch + 1, f"loss {loss:.3f}  accuracy {accuracy:.3f}")
+
+    Where standard error is no terminal, a plain line appears at most every `every_s`, and one at
+    the end.
+    """
+
+    def __init__(self, description: str, total: int, *, every_s: float = 10.0) -> None:
+        """Prepare; nothing is shown before `with`.
+
+        Args:
+            description: what is being done, a word or two.
+            total: number of steps, `>= 0`.
+            every_s: shortest time between two plain lines [s].
+        """
+        self.description = description
+        self.total = total
+        self.every_s = every_s
+        self._bar: RichProgress | None = None
+        self._done = 0
+        self._text = ""
+        self._started = self._shown_at = time.monotonic()
+        self._shown = True  # nothing new to show yet
+
+    def __enter__(self) -> Self:
+        """Start the clock and, on a terminal, the bar."""
+        self._started = self._shown_at = time.monotonic()
+        # rich draws one live bar at a time; an inner one speaks in plain lines above the outer.
+        if not _quiet and not _bars and sys.stderr.isatty():
+            self._bar = _draw(self.description, self.total)
+            _bars.append(self._bar)
+        return self
+
+    def update(self, done: int, text: str = "") -> None:
+        """Report how far it is.
+
+        Args:
+            done: steps finished so far, out of `total`.
+            text: free text beside the bar, such as loss and accuracy.
+        """
+        self._done, self._text, self._shown = done, text, False
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=done, text=text)
+        elif time.monotonic() - self._shown_at >= self.every_s:
+            self._show_line()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Take the bar down, or show the last line if it has not been shown."""
+        if self._bar is not None:
+            self._bar.stop()
+            _bars.remove(self._bar)
+            self._bar = None
+        elif not self._shown:
+            self._show_line()
+
+    def _show_line(self) -> None:
+        now = time.monotonic()
+        line = f"{self.description} {self._done}/{self.total}"
+        if self._text:
+            line += f"  {self._text}"
+        if 0 < self._done < self.total:
+            left_s = (now - self._started) / self._done * (self.total - self._done)
+            line += f"  about {left_s:.0f} s left"
+        say(line)
+        self._shown_at, self._shown = now, True
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table to standard output, unless quiet.
+
+    Args:
+        title: printed above.
+        columns: headings, with units.
+        rows: one sequence of cells per row, as many as columns; numbers are set to the right,
+            floats with three decimals, `None` as a dash.
+
+    Raises:
+        ValueError: a row has more or fewer cells than there are columns.
+    """
+    cells = [list(row) for row in rows]
+    for row in cells:
+        if len(row) != len(columns):
+            raise ValueError(
+                f"a row of {title!r} has {len(row)} cells for {len(columns)} columns; give one each"
+            )
+    if _quiet:
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    drawn = Table(title=title, title_justify="left")
+    for index, heading in enumerate(columns):
+        numeric = bool(cells) and all(
+            row[index] is None or isinstance(row[index], int | float) for row in cells
+        )
+        drawn.add_column(heading, justify="right" if numeric else "left")
+    for row in cells:
+        drawn.add_row(*map(_cell, row))
+    # In a file or pipe there is no edge to wrap at.
+    width = None if sys.stdout.isatty() else 200
+    Console(markup=False, emoji=False, highlight=False, width=width).print(drawn)
+
+
+def _cell(value: object) -> str:
+    """A table cell as text."""
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _draw(description: str, total: int) -> RichProgress:
+    """Start a bar on standard error."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+
+    bar = RichProgress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[text]}", markup=False),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+    bar.add_task(description, total=total, text="")
+    bar.start()
+    return bar

@@ -1,0 +1,25 @@
+"""What every room's tests share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Callable[[str], Path]:
+    """Path of a real recording by file name; the test is skipped where it is missing."""
+    folder = Path(os.environ.get("SENTRYFUSE_DATA") or ROOT.parent / "shared" / "data")
+
+    def find(name: str) -> Path:
+        path = folder / name
+        if not path.is_file():
+            pytest.skip(f"no {name} here; set SENTRYFUSE_DATA to the folder that has it")
+        return path
+
+    return find
