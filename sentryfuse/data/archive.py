@@ -1,0 +1,188 @@
+"""Read arrays from an npz file that may be damaged or made to hurt.
+
+Nothing is allocated before the sizes written in the zip directory and in each array's own header
+agree and stay under a limit; nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from sentryfuse.errors import DataError
+
+_PIECE = 1 << 22  # read at once [bytes]
+_DAMAGE = (
+    OSError,
+    ValueError,
+    EOFError,
+    RuntimeError,
+    OverflowError,
+    MemoryError,
+    SyntaxError,
+    TypeError,
+    KeyError,
+    struct.error,
+    zlib.error,
+    zipfile.BadZipFile,
+)
+
+
+class Archive:
+    """An open npz file; use with `with`.
+
+    Args:
+        path: of the file.
+        max_bytes: largest sum of uncompressed arrays [bytes].
+
+    Raises:
+        DataError: missing, not an npz, damaged, encrypted, or larger than the limit.
+    """
+
+    def __init__(self, path: Path, *, max_bytes: int) -> None:
+        self.path = path
+        if not path.is_file():
+            raise DataError(
+                f"there is no file {path}; check the name, or see `sentryfuse data list`"
+            )
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except _DAMAGE as error:
+            raise DataError(
+                f"{path} is not an npz file or is damaged ({_short(error)}); write it again"
+            ) from error
+        try:
+            self._members = self._checked_members(max_bytes)
+        except BaseException:
+            self._zip.close()
+            raise
+
+    def __enter__(self) -> Archive:
+        """Give the archive itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the file."""
+        self._zip.close()
+
+    def __contains__(self, key: str) -> bool:
+        """Whether an array of that name is inside."""
+        return key in self._members
+
+    def read(self, key: str) -> NDArray[Any]:
+        """One array.
+
+        Args:
+            key: its name, without `.npy`.
+
+        Raises:
+            DataError: no such array, a damaged one, or one of Python objects.
+        """
+        if key not in self._members:
+            raise DataError(f"{self.path} lacks {key!r}; it has {self._listing()}; add {key!r}")
+        member = self._members[key]
+        try:
+            with self._zip.open(member) as stream:
+                shape, fortran, dtype, header = _read_header(stream)
+                if dtype.hasobject:
+                    raise DataError(
+                        f"{self.path}: {key} holds Python objects, which are never loaded; "
+                        "store numbers "
+                        "or fixed-length text"
+                    )
+                count = 1
+                for side in shape:  # Python integers: a forged shape must not wrap around
+                    count *= side
+                if header + count * dtype.itemsize != member.file_size:
+                    raise ValueError("its size is not what its header says")
+                return _read_values(stream, shape, fortran, dtype, count)
+        except DataError:
+            raise
+        except _DAMAGE as error:
+            raise DataError(
+                f"{self.path}: {key} is damaged ({_short(error)}); write the file again"
+            ) from error
+
+    def _checked_members(self, max_bytes: int) -> dict[str, zipfile.ZipInfo]:
+        members: dict[str, zipfile.ZipInfo] = {}
+        total = 0
+        for info in self._zip.infolist():
+            total += info.file_size
+            if info.flag_bits & 1 or info.compress_type not in (
+                zipfile.ZIP_STORED,
+                zipfile.ZIP_DEFLATED,
+            ):
+                raise DataError(
+                    f"{self.path} is encrypted or packed in an unusual way; "
+                    "write it with numpy.savez"
+                )
+            if info.filename.endswith(".npy"):
+                key = info.filename.removesuffix(".npy")
+                if key in members:
+                    raise DataError(f"{self.path} holds {key!r} twice; write the file again")
+                members[key] = info
+        if total > max_bytes:
+            raise DataError(
+                f"{self.path} would unpack to {total / 1e6:.0f} MB, over the limit of "
+                f"{max_bytes / 1e6:.0f} MB; give a larger max_bytes if you trust it"
+            )
+        if not members:
+            raise DataError(f"{self.path} holds no arrays; write it with numpy.savez")
+        return members
+
+    def _listing(self) -> str:
+        names = sorted(self._members)
+        return ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+
+
+def _short(error: BaseException) -> str:
+    """The first line of a message that may be long."""
+    text = str(error).strip().splitlines()
+    return text[0][:120] if text else type(error).__name__
+
+
+def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    """Shape, order, dtype and header length [bytes] of a npy member."""
+    version = npy.read_magic(stream)
+    if version == (1, 0):
+        shape, fortran, dtype = npy.read_array_header_1_0(stream)
+    elif version == (2, 0):
+        shape, fortran, dtype = npy.read_array_header_2_0(stream)
+    else:
+        raise ValueError(f"npy version {version} is unknown")
+    if any(side < 0 for side in shape):
+        raise ValueError("a negative shape")
+    return shape, bool(fortran), dtype, stream.tell()
+
+
+def _read_values(
+    stream: IO[bytes], shape: tuple[int, ...], fortran: bool, dtype: np.dtype[Any], count: int
+) -> NDArray[Any]:
+    buffer = bytearray(count * dtype.itemsize)
+    view = memoryview(buffer)
+    done = 0
+    while done < len(view):
+        part = stream.read(min(_PIECE, len(view) - done))
+        if not part:
+            raise EOFError("it ends early")
+        view[done : done + len(part)] = part
+        done += len(part)
+    if stream.read(1):  # the read past the end also makes zipfile compare the checksum
+        raise ValueError("it goes on after its end")
+    values: NDArray[Any] = np.frombuffer(buffer, dtype=dtype)
+    if dtype.kind == "U" and values.view(np.uint32).max(initial=0) > 0x10FFFF:
+        raise ValueError("its text is not text")
+    return values.reshape(shape, order="F" if fortran else "C")

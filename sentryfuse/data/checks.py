@@ -1,0 +1,200 @@
+"""What a recording must fulfil before it is used; each check says what is wrong and what to do.
+
+Notation: N windows · T steps · C channels · K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sentryfuse.data.splits import check_no_shared_subject
+from sentryfuse.errors import DataError
+from sentryfuse.types import Modality
+
+DTYPES = ("int8", "int16", "float16", "float32")
+LARGEST_SCALE = 1e30  # an int16 times this is still a finite float32
+CHUNK_VALUES = 1 << 22  # values looked at together: 16 MB as float32
+FORBIDDEN = frozenset(",/=.\\")  # names become lists on a command line and paths of weights
+
+
+def chunks(n: int, values_per_window: int) -> Iterator[slice]:
+    """Slices of windows that together hold about `CHUNK_VALUES` values."""
+    step = max(1, CHUNK_VALUES // max(1, values_per_window))
+    for start in range(0, n, step):
+        yield slice(start, min(n, start + step))
+
+
+def check_names(source: str, names: Sequence[str]) -> None:
+    """Refuse modality names that a command line or a path of weights could not carry.
+
+    Args:
+        source: name of the recording, for the message.
+        names: modality names, in order.
+
+    Raises:
+        DataError: none at all, a name twice, or a name that cannot be used.
+    """
+    if not names:
+        raise DataError(f"{source} names no modality; `modalities` is empty; name at least one")
+    for name in names:
+        if not name or not name.isprintable() or any(c.isspace() or c in FORBIDDEN for c in name):
+            raise DataError(
+                f"{source}: the modality name {name!r} cannot be used; "
+                "rename it without spaces, commas, slashes, dots or '='"
+            )
+    twice = sorted({name for name in names if list(names).count(name) > 1})
+    if twice:
+        raise DataError(f"{source}: modality {', '.join(twice)} is named twice; make names unique")
+
+
+def integers(source: str, key: str, values: NDArray[Any]) -> NDArray[np.int64]:
+    """Whole numbers, one per window, `(N,)`.
+
+    Raises:
+        DataError: another shape or type.
+    """
+    if values.ndim != 1 or values.dtype.kind not in "iu":
+        raise DataError(
+            f"{source}: {key} must be integers of shape (N,), not {values.dtype} {values.shape}; "
+            f"write {key} as int64"
+        )
+    if values.dtype.kind == "u" and values.size and int(values.max()) > np.iinfo(np.int64).max:
+        raise DataError(f"{source}: {key} holds {values.max()}, too large; write {key} as int64")
+    return values.astype(np.int64)
+
+
+def check_classes(source: str, classes: Sequence[str], y: NDArray[np.int64]) -> None:
+    """Refuse class names that cannot be told apart and labels without a name.
+
+    Raises:
+        DataError: fewer than two classes, a name twice or unprintable, a label outside 0..K-1.
+    """
+    if len(classes) < 2:
+        raise DataError(
+            f"{source} has {len(classes)} class; a classifier needs two or more in `classes`"
+        )
+    if len(set(classes)) < len(classes) or not all(c.strip() and c.isprintable() for c in classes):
+        raise DataError(
+            f"{source}: `classes` holds a name that is empty, unprintable or there twice; "
+            "give each class its own name"
+        )
+    if y.min() < 0 or y.max() >= len(classes):
+        wrong = int(y.min() if y.min() < 0 else y.max())
+        raise DataError(
+            f"{source}: y holds the label {wrong} but there are {len(classes)} classes; "
+            f"use 0..{len(classes) - 1}"
+        )
+
+
+def check_shape(source: str, modality: Modality, values: NDArray[Any], n: int) -> None:
+    """Refuse an array that is not what its modality says.
+
+    Raises:
+        DataError: another type or shape, an unprintable channel name, a rate that means nothing.
+    """
+    key = f"x_{modality.name}"
+    if values.dtype.name not in DTYPES or not values.dtype.isnative:
+        raise DataError(
+            f"{source}: {key} is {values.dtype.str} ({values.dtype}); "
+            f"store it as one of {', '.join(DTYPES)}"
+        )
+    expected = (n, modality.length, modality.n_channels)
+    if values.shape != expected:
+        raise DataError(
+            f"{source}: {key} has shape {values.shape} but y and channels_{modality.name} ask for "
+            f"{expected} (windows, steps, channels); make them agree"
+        )
+    if 0 in expected:
+        raise DataError(
+            f"{source}: {key} has shape {expected}, nothing inside; leave that modality out"
+        )
+    if not all(channel.isprintable() for channel in modality.channels):
+        raise DataError(f"{source}: channels_{modality.name} holds unprintable text; rename them")
+    rate = modality.rate_hz
+    if not (np.isfinite(rate) and rate >= 0):
+        raise DataError(f"{source}: rate_{modality.name} is {rate}; give the sampling rate in Hz")
+    if rate == 0 and modality.length != 1:
+        raise DataError(
+            f"{source}: rate_{modality.name} is 0, which means static, "
+            f"but there are {modality.length} steps; give the rate in Hz or keep one step"
+        )
+
+
+def checked_scale(source: str, modality: Modality, scale: ArrayLike) -> NDArray[np.float32]:
+    """One factor for each channel, `(C,)`.
+
+    Raises:
+        DataError: another shape, or not positive and finite.
+    """
+    key = f"scale_{modality.name}"
+    values = np.asarray(scale)
+    if values.dtype.kind not in "iuf" or values.shape not in ((), (1,), (modality.n_channels,)):
+        raise DataError(
+            f"{source}: {key} is {values.dtype} {values.shape}; give one number or one for each of "
+            f"{modality.n_channels} channels"
+        )
+    with np.errstate(over="ignore", under="ignore"):
+        narrow = values.astype(np.float32)
+    full = np.ascontiguousarray(np.broadcast_to(narrow, (modality.n_channels,)))
+    if not ((full < LARGEST_SCALE).all() and (full > 0).all()):
+        raise DataError(
+            f"{source}: {key} must be positive and finite, not {values.tolist()}; mend it"
+        )
+    return full
+
+
+def scan(
+    source: str, modality: Modality, values: NDArray[Any], scale: NDArray[np.float32]
+) -> NDArray[np.bool_]:
+    """Look at every value once and find where the modality is present, `(N,)`.
+
+    Raises:
+        DataError: NaN that is not declared, or infinite values once scaled.
+    """
+    present = np.ones(len(values), dtype=bool)
+    if values.dtype.kind != "f":
+        return present
+    for part in chunks(len(values), values[0].size):
+        with np.errstate(over="ignore"):
+            physical = values[part].astype(np.float32) * scale
+        if np.isfinite(physical).all():
+            continue
+        missing = np.isnan(physical)
+        if not modality.may_miss and missing.any():
+            raise DataError(
+                f"{source}: x_{modality.name} holds NaN but is not declared to; "
+                f"store missing_{modality.name} = True if NaN means 'not measured'"
+            )
+        if np.isinf(physical).any():
+            raise DataError(
+                f"{source}: x_{modality.name} holds infinite values; replace them, "
+                f"or store NaN and missing_{modality.name} = True"
+            )
+        present[part] = ~missing.all(axis=(1, 2))
+    return present
+
+
+def checked_split(source: str, split: NDArray[Any], subject: NDArray[np.int64]) -> NDArray[np.int8]:
+    """A split in which nobody is on two sides, `(N,)`.
+
+    Raises:
+        DataError: another length or type, a value outside 0..2, a subject in two splits.
+    """
+    if split.shape != subject.shape:
+        raise DataError(
+            f"{source}: split has shape {split.shape} but there are {len(subject)} windows; "
+            "give one entry per window"
+        )
+    if split.dtype.kind not in "iu":
+        raise DataError(
+            f"{source}: split is {split.dtype}; store 0 train, 1 validation, 2 test as int8"
+        )
+    try:
+        check_no_shared_subject(subject, split)
+    except DataError as error:
+        raise DataError(f"{source}: {error}") from error
+    return split.astype(np.int8)

@@ -1,0 +1,274 @@
+"""Mean and standard deviation: of the training windows, of each subject, of a running stream.
+
+All in float64 and by windows (count, mean, sum of squared deviations), which stay exact where a sum
+of squares would lose a small signal on a large offset. NaN is never counted. Labels are never
+looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sentryfuse.data.checks import chunks
+from sentryfuse.data.windows import SubjectStatistics, Windows
+from sentryfuse.errors import ConfigError, DataError
+
+Floats = NDArray[np.float64]
+
+_CONSTANT = 1e-7  # below this share of its own mean a spread is rounding of float32, not signal
+_FLOOR_SHARE = (
+    0.05  # of a typical person's spread: below it a quiet sensor's noise would be blown up
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """What training windows look like; a model normalises with it.
+
+    Attributes:
+        mean: modality -> `(C,)`, physical units; 0 for a channel never measured.
+        std: modality -> `(C,)`, physical units, positive; 1 for a channel constant or never
+            measured.
+    """
+
+    mean: Mapping[str, NDArray[np.float32]]
+    std: Mapping[str, NDArray[np.float32]]
+
+
+def training_statistics(windows: Windows, indices: NDArray[np.integer[Any]]) -> Statistics:
+    """Mean and standard deviation of every channel over some windows.
+
+    Args:
+        windows: the recording; standardised by subject first if it says so.
+        indices: positions of the training windows, `(n,)`.
+
+    Returns:
+        Finite numbers for every channel.
+
+    Raises:
+        DataError: no window.
+    """
+    _refuse_empty(windows, indices)
+    means = {}
+    stds = {}
+    for name in windows.names:
+        mean, std = _pooled(windows, name, indices)
+        means[name] = mean.astype(np.float32)
+        stds[name] = _or_one(std, mean).astype(np.float32)
+    return Statistics(means, stds)
+
+
+def subject_floor(
+    windows: Windows, indices: NDArray[np.integer[Any]]
+) -> dict[str, NDArray[np.float32]]:
+    """Smallest standard deviation that standardising by subject divides by.
+
+    Args:
+        windows: the recording, not yet standardised.
+        indices: positions of the training windows, `(n,)`.
+
+    Returns:
+        Modality -> `(C,)`, physical units: 0.05 times the median over the training subjects of
+        their standard deviation; where that is 0 the training standard deviation, where that is 0
+        too, 1.
+
+    Raises:
+        DataError: no window.
+
+    Source:
+        Our choice; it keeps a subject whose sensor hardly moved from becoming pure noise.
+    """
+    _refuse_empty(windows, indices)
+    windows = replace(windows, by_subject=None)
+    floors = {}
+    for name in windows.names:
+        _, _, count, std = _of_subjects(windows, name, indices)
+        floor = np.zeros(std.shape[1])
+        for channel in range(std.shape[1]):
+            measured = std[count[:, channel] > 0, channel]
+            floor[channel] = _FLOOR_SHARE * np.median(measured) if len(measured) else 0
+        mean, pooled = _pooled(windows, name, indices)
+        still = floor <= _FLOOR_SHARE * _CONSTANT * np.abs(mean)
+        floors[name] = np.where(still, _or_one(pooled, mean), floor).astype(np.float32)
+    return floors
+
+
+def by_subject(windows: Windows, floor: Mapping[str, ArrayLike]) -> Windows:
+    """The same windows, each to be standardised by its own subject; nothing is copied.
+
+    Args:
+        windows: the recording.
+        floor: modality -> `(C,)`, smallest standard deviation to divide by, of `subject_floor`;
+            take it from the training recording when another one is standardised.
+
+    Returns:
+        Windows whose `batch` gives `(x - mean) / max(std, floor)` with the statistics of all
+        windows of the subject in this recording.
+
+    Raises:
+        ConfigError: a floor is missing, of another length or not positive.
+    """
+    windows = replace(windows, by_subject=None)
+    means = {}
+    stds = {}
+    everything = np.arange(len(windows))
+    for m in windows.modalities:
+        lowest = np.asarray(floor.get(m.name, np.nan), dtype=np.float64)
+        if lowest.shape != (m.n_channels,) or not (lowest > 0).all():
+            raise ConfigError(
+                f"{windows.name} needs a positive floor for each of the {m.n_channels} channels "
+                f"of {m.name}; take it from subject_floor of the training recording"
+            )
+        _, mean, count, std = _of_subjects(windows, m.name, everything)
+        means[m.name] = np.where(count > 0, mean, 0).astype(np.float32)
+        stds[m.name] = np.maximum(std, lowest).astype(np.float32)
+    subjects = np.unique(windows.subject)
+    return replace(windows, by_subject=SubjectStatistics(subjects, means, stds))
+
+
+class RunningStatistics:
+    """Mean and standard deviation of a stream that starts from what training knew.
+
+    Args:
+        mean: prior mean, `(C,)`, physical units.
+        std: prior standard deviation, `(C,)`, physical units, positive.
+        weight: how many observations the prior counts as [samples], positive.
+
+    Raises:
+        ConfigError: shapes that differ, or numbers that are not positive where they must be.
+    """
+
+    def __init__(self, mean: ArrayLike, std: ArrayLike, weight: float) -> None:
+        self._mean = np.array(mean, dtype=np.float64)
+        spread = np.asarray(std, dtype=np.float64)
+        if self._mean.ndim != 1 or spread.shape != self._mean.shape:
+            raise ConfigError(
+                f"the prior mean {self._mean.shape} and std {spread.shape} must both be (channels,)"
+            )
+        if not (np.isfinite(self._mean).all() and np.isfinite(spread).all() and (spread > 0).all()):
+            raise ConfigError("the prior mean must be finite and the prior std finite and positive")
+        if not (np.isfinite(weight) and weight > 0):
+            raise ConfigError(
+                f"the prior weight must be a positive number of samples, not {weight}"
+            )
+        self._count = np.full(self._mean.shape, float(weight))
+        self._m2 = spread**2 * self._count
+
+    def update(self, values: ArrayLike) -> None:
+        """Take in some samples; the order and the size of the pieces do not matter.
+
+        Args:
+            values: `(T, C)`, physical units; NaN and infinite ones are left out.
+
+        Raises:
+            DataError: another number of channels.
+
+        Source:
+            Pairwise merge of Chan, Golub and LeVeque (1979).
+        """
+        samples = np.asarray(values, dtype=np.float64)
+        if samples.ndim != 2 or samples.shape[1] != len(self._mean):
+            raise DataError(
+                f"these samples have shape {samples.shape}; "
+                f"this stream has (steps, {len(self._mean)})"
+            )
+        count, mean, m2 = _moments(samples[None])
+        total = self._count + count[0]
+        step = mean[0] - self._mean
+        share = count[0] / total
+        self._m2 = self._m2 + m2[0] + step**2 * self._count * share
+        self._mean = self._mean + step * share
+        self._count = total
+
+    @property
+    def mean(self) -> NDArray[np.float32]:
+        """Mean so far, `(C,)`, physical units."""
+        return self._mean.astype(np.float32)
+
+    @property
+    def std(self) -> NDArray[np.float32]:
+        """Standard deviation so far, `(C,)`, physical units, positive."""
+        std: NDArray[np.float32] = np.sqrt(self._m2 / self._count).astype(np.float32)
+        return std
+
+
+def _refuse_empty(windows: Windows, indices: NDArray[np.integer[Any]]) -> None:
+    if len(indices) == 0:
+        raise DataError(
+            f"{windows.name}: no window to take statistics from; the training split is empty, "
+            "store `split` with some 0"
+        )
+
+
+def _moments(values: NDArray[Any]) -> tuple[Floats, Floats, Floats]:
+    """Count, mean and sum of squared deviations over the steps of `(n, T, C)`; each `(n, C)`."""
+    wide = values.astype(np.float64)
+    known = np.isfinite(wide)
+    if known.all():
+        count = np.full((wide.shape[0], wide.shape[2]), float(wide.shape[1]))
+    else:
+        count = known.sum(axis=1, dtype=np.float64)
+        wide[~known] = 0
+    mean = wide.sum(axis=1) / np.maximum(count, 1)
+    wide -= mean[:, None, :]
+    if not known.all():
+        wide[~known] = 0
+    return count, mean, np.einsum("ntc,ntc->nc", wide, wide)
+
+
+def _window_moments(
+    windows: Windows, name: str, indices: NDArray[np.integer[Any]]
+) -> tuple[Floats, Floats, Floats]:
+    """`_moments` of many windows, chunk by chunk."""
+    length, n_channels = windows.raw[name].shape[1:]
+    parts = [
+        _moments(windows.batch(indices[part], (name,))[name])
+        for part in chunks(len(indices), 4 * length * n_channels)
+    ]
+    count, mean, m2 = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    return count, mean, m2
+
+
+def _pooled(
+    windows: Windows, name: str, indices: NDArray[np.integer[Any]]
+) -> tuple[Floats, Floats]:
+    """Mean and standard deviation of each channel, `(C,)`; 0 where never measured."""
+    count, mean, m2 = _window_moments(windows, name, indices)
+    group = np.zeros(len(indices), dtype=np.intp)
+    total, centre, spread = _grouped(group, 1, count, mean, m2)
+    return centre[0], np.sqrt(spread[0] / np.maximum(total[0], 1))
+
+
+def _of_subjects(
+    windows: Windows, name: str, indices: NDArray[np.integer[Any]]
+) -> tuple[NDArray[np.int64], Floats, Floats, Floats]:
+    """Subjects `(S,)`, and mean, count and standard deviation of each, `(S, C)`."""
+    subjects, group = np.unique(windows.subject[indices], return_inverse=True)
+    count, mean, m2 = _window_moments(windows, name, indices)
+    total, centre, spread = _grouped(group, len(subjects), count, mean, m2)
+    return subjects, centre, total, np.sqrt(spread / np.maximum(total, 1))
+
+
+def _grouped(
+    group: NDArray[np.intp], n_groups: int, count: Floats, mean: Floats, m2: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """Merge window moments `(n, C)` into those of groups `(n_groups, C)`."""
+
+    def add(values: Floats) -> Floats:
+        sums = np.zeros((n_groups, values.shape[1]))
+        np.add.at(sums, group, values)
+        return sums
+
+    total = add(count)
+    centre = add(count * mean) / np.maximum(total, 1)
+    return total, centre, add(m2 + count * (mean - centre[group]) ** 2)
+
+
+def _or_one(std: Floats, mean: Floats) -> Floats:
+    """1 instead of a spread that is only rounding, which would blow up the first new value."""
+    return np.where(std <= _CONSTANT * np.abs(mean), 1.0, std)

@@ -1,0 +1,162 @@
+"""The interchange layout: one npz file with a window per row, each modality at its own rate.
+
+| key | meaning |
+| --- | --- |
+| `modalities` (M,) text | names, in order |
+| `x_<m>` (N, T, C) or (N, T) | int8, int16, float16 or float32 |
+| `rate_<m>` | sampling rate [Hz]; 0 = static, one step |
+| `scale_<m>` scalar or (C,), optional | physical value = `x_<m>` * scale; 1 |
+| `channels_<m>` (C,) text, optional | channel names; c0, c1, ... |
+| `missing_<m>` bool, optional | NaN means "not measured"; True for float16, False otherwise |
+| `y` (N,) integer, `classes` (K,) text | label and its names |
+| `subject` (N,) integer | what train and test must not share |
+| `split` (N,) integer, optional | 0 train, 1 validation, 2 test; by subject with a fixed seed |
+| `licence` text, optional | of the recording |
+
+Other keys are left alone.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentryfuse.data.archive import Archive
+from sentryfuse.data.checks import check_names
+from sentryfuse.data.windows import Windows, describe, make_windows
+from sentryfuse.errors import DataError
+from sentryfuse.files import write_atomically
+from sentryfuse.types import Modality
+
+__all__ = ["MAX_BYTES", "Windows", "describe", "load_windows", "make_windows", "save_windows"]
+
+MAX_BYTES = 16_000_000_000
+
+
+def load_windows(
+    path: str | os.PathLike[str], *, name: str | None = None, max_bytes: int = MAX_BYTES
+) -> Windows:
+    """Read a recording and check all of it before anything is made of it.
+
+    Args:
+        path: npz file in the layout of this module.
+        name: short name; the file's stem if not given.
+        max_bytes: largest uncompressed size [bytes], read from the headers before anything is
+            allocated.
+
+    Returns:
+        The windows, as stored.
+
+    Raises:
+        DataError: the file is missing, damaged, too large or breaks the layout; the message says
+            where.
+    """
+    path = Path(path)
+    title = path.stem if name is None else name
+    with Archive(path, max_bytes=max_bytes) as archive:
+        names = _texts(title, "modalities", archive.read("modalities"))
+        check_names(title, names)
+        modalities = []
+        raw: dict[str, NDArray[Any]] = {}
+        scale: dict[str, NDArray[Any]] = {}
+        for modality_name in names:
+            modality, values = _read_modality(title, archive, modality_name)
+            modalities.append(modality)
+            raw[modality_name] = values
+            if f"scale_{modality_name}" in archive:
+                scale[modality_name] = archive.read(f"scale_{modality_name}")
+        licence = None
+        if "licence" in archive:
+            lines = _texts(title, "licence", np.atleast_1d(archive.read("licence")))
+            licence = " ".join(" ".join(lines).split())
+        return make_windows(
+            title,
+            modalities,
+            raw=raw,
+            scale=scale,
+            y=archive.read("y"),
+            classes=_texts(title, "classes", archive.read("classes")),
+            subject=archive.read("subject"),
+            split=archive.read("split") if "split" in archive else None,
+            licence=licence,
+        )
+
+
+def save_windows(path: str | os.PathLike[str], windows: Windows) -> None:
+    """Write a recording in the same layout, as stored; never half a file.
+
+    Standardisation by subject is a way of reading and is not written.
+
+    Args:
+        path: npz file to make or replace.
+        windows: what to write.
+
+    Raises:
+        InputError: the system refuses to write.
+    """
+    arrays: dict[str, NDArray[Any]] = {
+        "modalities": np.array(windows.names, dtype=np.str_),
+        "y": windows.y,
+        "classes": np.array(windows.classes, dtype=np.str_),
+        "subject": windows.subject,
+        "split": windows.split,
+    }
+    for m in windows.modalities:
+        arrays[f"x_{m.name}"] = windows.raw[m.name]
+        arrays[f"scale_{m.name}"] = windows.scale[m.name]
+        arrays[f"rate_{m.name}"] = np.array(m.rate_hz, dtype=np.float64)
+        arrays[f"channels_{m.name}"] = np.array(m.channels, dtype=np.str_)
+        arrays[f"missing_{m.name}"] = np.array(m.may_miss)
+    if windows.licence is not None:
+        arrays["licence"] = np.array(windows.licence, dtype=np.str_)
+    with write_atomically(Path(path)) as draft, draft.open("wb") as stream:
+        np.savez_compressed(stream, allow_pickle=False, **arrays)
+
+
+def _read_modality(title: str, archive: Archive, name: str) -> tuple[Modality, NDArray[Any]]:
+    for key in (f"x_{name}", f"rate_{name}"):
+        if key not in archive:
+            raise DataError(
+                f"{title} names the modality {name!r} but lacks {key!r}; "
+                f"add it or leave {name!r} out"
+            )
+    values = archive.read(f"x_{name}")
+    if values.ndim == 2:
+        values = values[:, :, None]
+    if values.ndim != 3:
+        raise DataError(
+            f"{title}: x_{name} has shape {values.shape}; it must be (windows, steps, channels)"
+        )
+    channels = tuple(f"c{i}" for i in range(values.shape[2]))
+    if f"channels_{name}" in archive:
+        channels = _texts(
+            title, f"channels_{name}", np.atleast_1d(archive.read(f"channels_{name}"))
+        )
+    may_miss = values.dtype == np.float16  # the layout's own sign
+    if f"missing_{name}" in archive:
+        may_miss = bool(_scalar(title, f"missing_{name}", archive.read(f"missing_{name}"), "b"))
+    rate = float(_scalar(title, f"rate_{name}", archive.read(f"rate_{name}"), "iuf"))
+    modality = Modality(name, rate, values.shape[1], channels, may_miss)
+    return modality, values
+
+
+def _texts(title: str, key: str, values: NDArray[Any]) -> tuple[str, ...]:
+    if values.dtype.kind != "U" or values.ndim != 1:
+        raise DataError(
+            f"{title}: {key} must be a list of texts, not {values.dtype} {values.shape}; "
+            "store it so"
+        )
+    return tuple(str(value) for value in values)
+
+
+def _scalar(title: str, key: str, values: NDArray[Any], kinds: str) -> Any:
+    if values.size != 1 or values.dtype.kind not in kinds:
+        raise DataError(
+            f"{title}: {key} must be one {'truth value' if kinds == 'b' else 'number'}, not "
+            f"{values.dtype} {values.shape}; store it so"
+        )
+    return values.reshape(()).item()
