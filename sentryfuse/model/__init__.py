@@ -1,0 +1,10 @@
+"""Windows -> logits. Backbones made of the same prunable blocks, each described by its layout. Needs torch."""
+
+from sentryfuse.model import maestro as _maestro  # registers itself
+from sentryfuse.model.attention import Selection
+from sentryfuse.model.backbone import Backbone
+from sentryfuse.model.registry import backbone_type, list_models, register_model
+
+del _maestro
+
+__all__ = ["Backbone", "Selection", "backbone_type", "list_models", "register_model"]

@@ -1,0 +1,166 @@
+"""SentryAttend: grouped-query attention whose heads may be cut one by one, with a dense and a sparse core.
+
+Notation:
+    B batch · L tokens · D d_model · H query heads · G key/value heads · K head_dim
+    S sampled keys · U kept queries (`AttentionRule.n_picked`)
+
+    groups = (0, 0, 1, 1):   q0 q1 | q2 q3      a query head can go alone; a key/value head goes
+                              kv0  |  kv1       with the last query head it serves
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sentryfuse.errors import ConfigError
+from sentryfuse.layout import AttentionRule, Block
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which units take part in a forward pass, without changing the model.
+
+    Attributes:
+        kept: block name -> indices of the units that take part, `(units kept,)`; absent name = all.
+            The weights are sliced on the fly, so a smaller selection is also faster.
+        gates: block name -> factor `xi` on every unit, `(B, units)` or `(units,)`; absent name = ones.
+    """
+
+    kept: Mapping[str, Tensor] = field(default_factory=dict)
+    gates: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Pick:
+    """Explicit sizes of the sparse core, for export: they become constants only on the device.
+
+    Attributes:
+        sampled: positions of the sampled keys, `(S,)`.
+        kept: any vector whose length is the number of kept queries, `(U,)`.
+    """
+
+    sampled: Tensor
+    kept: Tensor
+
+
+def dense_attention(q: Tensor, k: Tensor, v: Tensor, group_of: Tensor) -> Tensor:
+    """Softmax attention; head `h` reads key/value head `group_of[h]`.
+
+    Args:
+        q: `(B, H, L, K)`.
+        k: `(B, G, L, K)`.
+        v: `(B, G, L, K)`.
+        group_of: `(H,)`.
+
+    Returns:
+        `(B, H, L, K)`.
+    """
+    return F.scaled_dot_product_attention(q, k.index_select(1, group_of), v.index_select(1, group_of))
+
+
+def sparse_attention(q: Tensor, k: Tensor, v: Tensor, group_of: Tensor, pick: Pick) -> Tensor:
+    """Exact attention for the most peaked queries of each head, the mean value for all others.
+
+    How peaked a query is: max - mean of its logits on one evenly strided sample of the keys. Nothing is
+    random, so the same window always gets the same answer.
+
+    Args:
+        q: `(B, H, L, K)`.
+        k: `(B, G, L, K)`.
+        v: `(B, G, L, K)`.
+        group_of: `(H,)`.
+        pick: sampled keys and number of kept queries.
+
+    Returns:
+        `(B, H, L, K)`.
+
+    Source:
+        ProbSparse attention (Informer, AAAI 2021) with one shared, strided key sample and grouped queries;
+        the shared sample is our choice.
+    """
+    k, v = k.index_select(1, group_of), v.index_select(1, group_of)
+    with torch.no_grad():  # a choice, not a value: no gradient passes through it
+        logits = q @ k.index_select(2, pick.sampled).transpose(-1, -2)  # (B, H, L, S)
+        peaked = logits.amax(-1) - logits.mean(-1)
+        rows = peaked.topk(pick.kept.shape[0], -1).indices  # (B, H, U)
+    rows = rows.unsqueeze(-1).expand(-1, -1, -1, q.shape[-1])
+    exact = F.scaled_dot_product_attention(torch.gather(q, 2, rows), k, v)
+    return torch.scatter(v.mean(2, keepdim=True).expand_as(q), 2, rows, exact)
+
+
+def strided_sample(length: int, n_sampled: int) -> Tensor:
+    """`n_sampled` evenly strided positions out of `length`, `(n_sampled,)`."""
+    return torch.arange(n_sampled) * length // n_sampled
+
+
+class SentryAttention(nn.Module):
+    """Self-attention over tokens, `(B, L, D)` -> `(B, L, D)`.
+
+    Args:
+        name: block name; prefix of its weights.
+        d_model: token width `D`.
+        groups: KV group of every query head, `(H,)`, numbered from 0 without holes.
+        head_dim: `K`.
+        rule: which core at which length.
+
+    Raises:
+        ConfigError: no head, or groups with holes.
+
+    Source:
+        SentryFuse (arXiv 2604.08971), sparse grouped-query attention; details are our choice.
+    """
+
+    def __init__(
+        self, name: str, d_model: int, *, groups: Sequence[int], head_dim: int, rule: AttentionRule
+    ) -> None:
+        super().__init__()
+        if not groups or sorted(set(groups)) != list(range(max(groups) + 1)):
+            raise ConfigError(
+                f"{name}: KV groups {tuple(groups)} must be numbered 0, 1, ... without holes, one per head"
+            )
+        self.block = Block(name, "heads", len(groups), tuple(groups), head_dim)
+        self.rule, self.head_dim = rule, head_dim
+        n_kv_heads = max(groups) + 1
+        self.q = nn.Linear(d_model, len(groups) * head_dim)
+        self.k = nn.Linear(d_model, n_kv_heads * head_dim)
+        self.v = nn.Linear(d_model, n_kv_heads * head_dim)
+        self.o = nn.Linear(len(groups) * head_dim, d_model)
+        self.register_buffer("group_of", torch.tensor(groups), persistent=False)
+
+    def forward(
+        self, x: Tensor, select: Selection | None = None, pick: Pick | None = None
+    ) -> Tensor:
+        """Attend; `select` narrows the heads, `pick` fixes the sparse core (export only)."""
+        group_of: Tensor = self.group_of  # type: ignore[assignment]
+        wq, bq, wk, bk = self.q.weight, self.q.bias, self.k.weight, self.k.bias
+        wv, bv, wo = self.v.weight, self.v.bias, self.o.weight
+        kept = select.kept.get(self.block.name) if select else None
+        if kept is not None:
+            groups, group_of = torch.unique(group_of[kept], return_inverse=True)
+            rows, kv_rows = self._rows(kept), self._rows(groups)
+            wq, bq, wo = wq[rows], bq[rows], wo[:, rows]
+            wk, bk, wv, bv = wk[kv_rows], bk[kv_rows], wv[kv_rows], bv[kv_rows]
+        q, k, v = (self._split(F.linear(x, w, b)) for w, b in ((wq, bq), (wk, bk), (wv, bv)))
+        length = x.shape[1]
+        if pick is None and not torch.compiler.is_exporting() and self.rule.is_sparse(length):
+            n_picked = self.rule.n_picked(length)
+            pick = Pick(strided_sample(length, n_picked), torch.empty(n_picked))
+        if pick is None:
+            out = dense_attention(q, k, v, group_of)
+        else:
+            out = sparse_attention(q, k, v, group_of, pick)
+        xi = select.gates.get(self.block.name) if select else None
+        if xi is not None:
+            out = out * xi[..., None, None]  # (B, H, 1, 1), or (H, 1, 1)
+        return F.linear(out.transpose(1, 2).flatten(2), wo, self.o.bias)
+
+    def _split(self, y: Tensor) -> Tensor:
+        return y.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+
+    def _rows(self, units: Tensor) -> Tensor:
+        return (units[:, None] * self.head_dim + torch.arange(self.head_dim)).flatten()

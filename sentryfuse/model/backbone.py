@@ -1,0 +1,61 @@
+"""What every backbone is: named steps, run in the order of its layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from sentryfuse.layout import Layout
+from sentryfuse.model.attention import Selection
+
+
+class Backbone(nn.Module):
+    """A model that is a list of steps; a new backbone only builds submodules and a layout.
+
+    A subclass sets its submodules and implements `build_layout`; every step's `name` is the path of the
+    submodule that does it ("concat" has none).
+    """
+
+    def build_layout(self) -> Layout:
+        """Write down the steps of this model."""
+        raise NotImplementedError(f"{type(self).__name__} has no layout")
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The steps of this model; computed once."""
+        return self.build_layout()
+
+    def forward(
+        self,
+        windows: Mapping[str, Tensor],
+        present: Iterable[str] | None = None,
+        *,
+        select: Selection | None = None,
+    ) -> Tensor:
+        """Answer a batch in which all windows share one set of present sensors.
+
+        Args:
+            windows: modality name -> raw windows `(B, T, C)`; those of absent sensors are never read.
+            present: names of the sensors that are on; `None` means all.
+            select: units that take part; `None` means all.
+
+        Returns:
+            Logits, `(B, n_classes)`.
+
+        Raises:
+            ConfigError: an unknown sensor name.
+            NoSensorsError: no sensor is present.
+        """
+        values: dict[str, Tensor] = {}
+        for step in self.layout.route(present):
+            reads = [values[r] if r in values else windows[r.removeprefix("window.")] for r in step.reads]
+            if step.op == "concat":
+                values[step.writes] = torch.cat(reads, 1)
+            elif step.op == "layer":
+                values[step.writes] = self.get_submodule(step.name)(*reads, select)
+            else:
+                values[step.writes] = self.get_submodule(step.name)(*reads)
+        return values[step.writes]

@@ -1,0 +1,65 @@
+"""The list of backbones; a new one registers itself by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+from sentryfuse.errors import ConfigError
+from sentryfuse.layout import AttentionRule
+from sentryfuse.model.backbone import Backbone
+from sentryfuse.types import Modality
+
+
+class BackboneType(Protocol):
+    """What a registered class offers: presets of its shape and one constructor contract."""
+
+    shape_type: type[Any]
+    presets: Mapping[str, Any]
+
+    def __call__(
+        self,
+        modalities: Sequence[Modality],
+        n_classes: int,
+        *,
+        shape: Any,
+        rule: AttentionRule,
+        widths: Mapping[str, int | Sequence[int]],
+    ) -> Backbone:
+        """Build the backbone."""
+
+
+_MODELS: dict[str, BackboneType] = {}
+T = TypeVar("T", bound=BackboneType)
+
+
+def register_model(name: str) -> Callable[[T], T]:
+    """Decorate a backbone class so that `create_model(name)` finds it.
+
+    Raises:
+        ConfigError: the name is taken.
+    """
+
+    def register(cls: T) -> T:
+        if name in _MODELS:
+            raise ConfigError(f"a backbone called {name} exists; register under another name")
+        _MODELS[name] = cls
+        return cls
+
+    return register
+
+
+def list_models() -> list[str]:
+    """Names of all registered backbones."""
+    return sorted(_MODELS)
+
+
+def backbone_type(name: str) -> BackboneType:
+    """The class behind a name.
+
+    Raises:
+        ConfigError: no such backbone; the message lists those there are.
+    """
+    if name not in _MODELS:
+        raise ConfigError(f"backbone {name!r} is unknown; there is {', '.join(list_models())}")
+    return _MODELS[name]

@@ -1,0 +1,94 @@
+"""SAX tokens: every channel as a row of symbols, as in the MAESTRO paper.
+
+Notation: B batch · T time steps · C channels · N words · D d_model.
+"""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sentryfuse.layout import Step
+from sentryfuse.types import Modality
+
+ALPHABET = 20
+
+
+class SaxTokens(nn.Module):
+    """Symbols of word averages, one token per word; `(B, T, C)` -> `(B, N, D)`.
+
+    Each channel of a window is standardised by itself, averaged over words and mapped to one of 20 symbols
+    by the quantiles of the normal distribution; 0 is reserved for "not measured". The integers enter a
+    linear map as numbers. A constant window has deviation 0 and becomes the middle symbols.
+
+    Args:
+        name: prefix of the weights.
+        modality: the stream.
+        d_model: token width `D`.
+        tokens: words aimed at.
+
+    Source:
+        MAESTRO (arXiv 2509.25278), alphabet 20; learned position and modality codes as there, added before
+        the encoder (ours: one place instead of two).
+    """
+
+    def __init__(self, name: str, modality: Modality, d_model: int, *, tokens: int) -> None:
+        super().__init__()
+        self.name, self.modality = name, modality
+        length = modality.length
+        self.word = math.ceil(length / tokens)
+        self.n_tokens = math.ceil(length / self.word)
+        edges = [NormalDist().inv_cdf(k / ALPHABET) for k in range(1, ALPHABET)]
+        self.edges: Tensor
+        self.fill: Tensor
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("edges", torch.tensor(edges), persistent=False)
+        steps = np.minimum(np.arange(self.word * self.n_tokens), length - 1)
+        self.register_buffer("fill", torch.from_numpy(steps), persistent=False)
+        # a static value has no window to be standardised by, so training statistics serve instead
+        self.register_buffer("mean", torch.zeros(modality.n_channels))
+        self.register_buffer("std", torch.ones(modality.n_channels))
+        self.project = nn.Linear(modality.n_channels, d_model)
+        self.position = nn.Parameter(0.02 * torch.randn(self.n_tokens, d_model))
+
+    @property
+    def signature(self) -> str:
+        """Equal for embeddings that share one exported graph."""
+        m = self.modality
+        return f"sax T{m.length} C{m.n_channels} W{self.word} D{self.project.out_features}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Turn the window into symbols and embed them."""
+        z = (x - self.mean) / self.std
+        observed = ~torch.isnan(z)
+        z = torch.where(observed, z, 0.0)
+        if self.modality.length > 1:
+            count = observed.sum(1, keepdim=True).clamp(min=1)
+            mean = z.sum(1, keepdim=True) / count
+            gap = torch.where(observed, z - mean, 0.0)
+            z = gap / ((gap**2).sum(1, keepdim=True) / count).sqrt().clamp(min=1e-6)
+        words = self._words(z) / self._words(observed.to(z.dtype)).clamp(min=1e-6)
+        symbols = 1 + (words.unsqueeze(-1) > self.edges).sum(-1)
+        symbols = torch.where(self._words(observed.to(z.dtype)) > 0, symbols, 0)
+        return self.project(symbols.to(z.dtype)) + self.position
+
+    def _words(self, z: Tensor) -> Tensor:
+        return z.index_select(1, self.fill).unflatten(1, (self.n_tokens, self.word)).mean(2)
+
+    def step(self) -> Step:
+        """This embedding as a step of a layout."""
+        return Step(
+            self.name,
+            "embed",
+            (f"window.{self.modality.name}",),
+            f"tokens.{self.modality.name}",
+            needs=(self.modality.name,),
+            tokens=self.n_tokens,
+            macs_fixed=self.n_tokens * self.project.weight.numel(),
+            params_fixed=sum(p.numel() for p in self.parameters()),
+        )
