@@ -1,0 +1,105 @@
+"""A trained model and a recording -> scores, one row per combination of sensors, ratio and scorer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sentryfuse.checkpoint import SentryModel
+from sentryfuse.data import Windows
+from sentryfuse.pruning.cut import selection
+from sentryfuse.pruning.plan import plan_layout
+from sentryfuse.pruning.scorers import Scorer, make_scorer
+from sentryfuse.scoring import Answer, check_recording, prepared, presence_mask, score_row
+from sentryfuse.types import Budget, Plan, check_present
+
+
+def torch_answer(model: SentryModel) -> Answer:
+    """Answer with torch; the plan's slices are taken on the fly."""
+
+    @torch.no_grad()
+    def answer(batch: Mapping[str, NDArray[np.float32]], plan: Plan) -> NDArray[np.float32]:
+        inputs = {name: torch.from_numpy(x) for name, x in batch.items()}
+        logits = model(inputs, plan.present, select=selection(plan))
+        return logits.softmax(1).numpy()
+
+    return answer
+
+
+def evaluate(
+    model: SentryModel,
+    windows: Windows,
+    *,
+    split: str = "test",
+    present: Sequence[Sequence[str] | None] = (None,),
+    missing_rates: Sequence[float | None] = (None,),
+    ratios: Sequence[float] = (0.0,),
+    protocol: str = "present",
+    scorers: Sequence[str] = ("gate",),
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Score a model for every combination of sensors, missing rate, ratio and scorer.
+
+    Args:
+        model: a trained or pruned model.
+        windows: the recording.
+        split: which part; choices belong on "validation", "test" is for reporting.
+        present: sets of sensor names that are on; `None` means all.
+        missing_rates: share of those sensors missing in every window (fixed masks); `None` means none.
+        ratios: share of the prunable MACs to remove.
+        protocol: what the ratio refers to, "present" or "full".
+        scorers: who ranks the units.
+        seed: of the masks.
+
+    Returns:
+        One dictionary per combination, as in `sentryfuse evaluate --json`.
+
+    Raises:
+        ConfigError: unknown names, or a recording that does not belong to the model.
+        BudgetError: a ratio no sub-network reaches.
+    """
+    check_recording(model.names, model.config.classes, windows)
+    windows = prepared(
+        windows, normalise=model.config.normalise, floor=model.config.subject_floor
+    )
+    model.eval()
+    indices = windows.indices(split)
+    rankers: list[Scorer] = [make_scorer(name, model, windows) for name in scorers]
+    answer = torch_answer(model)
+    rows = []
+    for names in present:
+        for rate in missing_rates:
+            mask = presence_mask(model.names, len(indices), present=names, missing_rate=rate, seed=seed)
+            for ratio in ratios:
+                for ranker in rankers:
+                    budget = Budget(ratio=ratio, protocol=protocol)
+
+                    def plan_for(
+                        on: tuple[str, ...], ranker: Scorer = ranker, budget: Budget = budget
+                    ) -> Plan:
+                        return plan_layout(
+                            model.layout,
+                            ranker.scores(on),
+                            present=on,
+                            budget=budget,
+                            scorer=ranker.name,
+                        )
+
+                    rows.append(
+                        score_row(
+                            windows,
+                            indices,
+                            mask=mask,
+                            present=check_present(names, model.names),
+                            missing_rate=rate,
+                            budget=budget,
+                            scorer=ranker.name,
+                            plan_for=plan_for,
+                            answer=answer,
+                        )
+                    )
+    return rows

@@ -1,0 +1,45 @@
+"""What a configuration costs: MACs as executed, weights, bytes; counted, not measured. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from sentryfuse.layout import Layout
+from sentryfuse.types import Cost
+
+BYTES_PER_WEIGHT = 4  # float32
+
+
+def count(
+    layout: Layout,
+    present: Iterable[str] | None = None,
+    *,
+    kept: Mapping[str, Sequence[int]] | None = None,
+) -> Cost:
+    """Count one window.
+
+    Args:
+        layout: of the model.
+        present: names of the sensors that are on; `None` means all. Absent ones cost nothing.
+        kept: block name -> kept units; an absent name means all of that block's.
+
+    Returns:
+        The cost; elementwise work (norms, activations, softmax) is not in MACs.
+    """
+    lengths = layout.lengths(present)
+    fixed = prunable = params = 0
+    for step in layout.route(present):
+        entering, leaving = lengths[step.name]
+        fixed += step.macs_fixed + step.macs_per_token * leaving
+        params += step.params_fixed
+        for block in step.blocks:
+            units = None if kept is None else kept.get(block.name)
+            length = entering if block.kind == "heads" else leaving
+            prunable += block.macs(layout.d_model, layout.attention, length, units)
+            params += block.params(layout.d_model, units)
+    return Cost(
+        macs=fixed + prunable,
+        prunable_macs=prunable,
+        params=params,
+        weights_mb=params * BYTES_PER_WEIGHT / 1e6,
+    )

@@ -1,0 +1,87 @@
+"""A plan -> an ordinary smaller model: same class, smaller numbers; needs torch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from sentryfuse.checkpoint import SentryModel
+from sentryfuse.errors import ConfigError
+from sentryfuse.model import Selection
+from sentryfuse.pruning.units import kept_groups, slice_weights
+from sentryfuse.types import Plan
+
+
+def prune(model: SentryModel, plan: Plan) -> SentryModel:
+    """Cut a trained model down to a plan, without fine-tuning.
+
+    Args:
+        model: the big model; not changed.
+        plan: which units stay. Sensors the plan does not name are gone from the result.
+
+    Returns:
+        A new model whose gate scores the units that are left, so it can be pruned again.
+
+    Raises:
+        ConfigError: the plan belongs to another model.
+    """
+    layout = model.layout
+    check_plan(model, plan)
+    tensors = {name: t.numpy() for name, t in model.tensors().items()}
+    gate = {name: t for name, t in tensors.items() if name.startswith("gate.")}
+    small = slice_weights(layout, plan.kept, tensors)
+    for step in layout.steps:
+        if not set(step.needs) <= set(plan.present):
+            small = {name: t for name, t in small.items() if not name.startswith(f"{step.name}.")}
+    units, start = [], 0
+    for name, block in layout.blocks.items():
+        units += [start + unit for unit in plan.kept.get(name, ())]
+        start += block.units
+    sensors = [layout.names.index(name) for name in plan.present]
+    gate["gate.hidden.weight"] = gate["gate.hidden.weight"][:, sensors]
+    gate["gate.units.weight"] = gate["gate.units.weight"][units]
+    gate["gate.units.bias"] = gate["gate.units.bias"][units]
+    widths = {
+        name: len(kept) if layout.blocks[name].kind == "ffn" else kept_groups(layout.blocks[name], kept)
+        for name, kept in plan.kept.items()
+    }
+    config = replace(
+        model.config,
+        modalities=tuple(m for m in model.config.modalities if m.name in plan.present),
+        widths=widths,
+        subject_floor={
+            name: v for name, v in model.config.subject_floor.items() if name in plan.present
+        },
+        about={**model.config.about, "pruned": {"plan_id": plan.plan_id, "present": plan.present}},
+    )
+    result = SentryModel(config)
+    result.load_tensors(
+        {n: torch.from_numpy(np.ascontiguousarray(t)).clone() for n, t in (small | gate).items()}
+    )
+    return result.eval()
+
+
+def selection(plan: Plan) -> Selection:
+    """The plan as a selection for a forward pass of the big model; weights are sliced on the fly."""
+    return Selection(kept={name: torch.tensor(kept) for name, kept in plan.kept.items()})
+
+
+def check_plan(model: SentryModel, plan: Plan) -> None:
+    """Refuse a plan that was made for another model.
+
+    Raises:
+        ConfigError: unknown sensors, blocks or units, or blocks that run and are not in the plan.
+    """
+    route = model.layout.route(plan.present)
+    live = {b.name: b for step in route for b in step.blocks}
+    if live.keys() != plan.kept.keys():
+        other = sorted(live.keys() ^ plan.kept.keys())[0]
+        raise ConfigError(f"the plan and the model disagree on block {other}; plan this model again")
+    for name, kept in plan.kept.items():
+        if not kept or list(kept) != sorted(set(kept)) or kept[0] < 0 or kept[-1] >= live[name].units:
+            raise ConfigError(
+                f"the plan keeps units of {name} that the model does not have "
+                f"({live[name].units} units); plan this model again"
+            )

@@ -1,0 +1,195 @@
+"""Importance and a budget -> a frozen decision. Looks, never touches a model. Torch-free.
+
+All units of the blocks that run are put in one order of removal, cheapest loss per MAC saved first. A
+budget only says how far along that order to go, so plans nest by construction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentryfuse.errors import BudgetError, ConfigError
+from sentryfuse.layout import KINDS, Block, Layout
+from sentryfuse.pruning.cost import BYTES_PER_WEIGHT, count
+from sentryfuse.types import Budget, Cost, Plan, check_present
+
+Scores = Mapping[str, NDArray[np.float32]]
+STEP = 8  # FFN widths are multiples of it, and it is the least width
+
+
+@dataclass(frozen=True)
+class _Removal:
+    """The order of removal of one block: after `i` removals the units `order[taken[i]:]` are left."""
+
+    block: Block
+    order: NDArray[np.intp]
+    taken: NDArray[np.intp]  # units gone after each removal
+    macs: NDArray[np.int64]  # MACs saved by each removal
+    params: NDArray[np.int64]
+    price: NDArray[np.float64]  # importance lost per MAC saved, rising
+
+
+def plan_layout(
+    layout: Layout,
+    scores: Scores,
+    *,
+    present: Iterable[str] | None = None,
+    budget: Budget,
+    scorer: str,
+) -> Plan:
+    """Choose which units stay.
+
+    Args:
+        layout: of the model.
+        scores: importance of every unit, block name -> `(units,)`, higher stays longer; comparable within
+            a kind (heads, FFN channels), of any scale.
+        present: names of the sensors that are on; `None` means all.
+        budget: ratio, MACs and megabytes of weights; several at once all hold.
+        scorer: name of who made the scores; written into the plan.
+
+    Returns:
+        The plan; its cost never exceeds the budget.
+
+    Raises:
+        BudgetError: no sub-network fits; the message names the nearest budget that does.
+        ConfigError: scores with missing blocks, wrong lengths or values that are not finite.
+
+    Source:
+        Greedy by importance per MAC on each block's convex hull; our choice.
+    """
+    names = check_present(present, layout.names)
+    if budget.latency_ms is not None or budget.energy_mj is not None:
+        raise BudgetError(
+            "a budget in ms or mJ needs times measured on the device, and none were given; "
+            "use a ratio, MACs or memory instead"
+        )
+    dense = count(layout, names)
+    removals = _removals(layout, names, scores)
+    prices = np.concatenate([r.price for r in removals]) if removals else np.empty(0)
+    sequence = np.argsort(prices, kind="stable")
+    owner = np.repeat(np.arange(len(removals)), [len(r.price) for r in removals])[sequence]
+    saved_macs = np.cumsum(np.concatenate([r.macs for r in removals])[sequence])
+    saved_params = np.cumsum(np.concatenate([r.params for r in removals])[sequence])
+
+    needed = {"none": 0}
+    for limit, over, saved in _limits(layout, dense, budget, saved_macs, saved_params):
+        n = int(np.searchsorted(saved, over)) + 1 if over > 0 else 0
+        needed[limit] = n
+    binding = max(needed, key=lambda k: needed[k])
+    n = needed[binding]
+    gone = np.bincount(owner[:n], minlength=len(removals))
+    kept = {}
+    for removal, steps in zip(removals, gone, strict=True):
+        left = removal.order[removal.taken[steps - 1] if steps else 0 :]
+        kept[removal.block.name] = tuple(np.sort(left).tolist())
+    return Plan(
+        present=names,
+        kept=kept,
+        budget=budget,
+        scorer=scorer,
+        cost=count(layout, names, kept=kept),
+        dense=dense,
+        binding=binding if n else "none",
+    )
+
+
+
+def _limits(
+    layout: Layout,
+    dense: Cost,
+    budget: Budget,
+    saved_macs: NDArray[np.int64],
+    saved_params: NDArray[np.int64],
+) -> list[tuple[str, float, NDArray[np.int64]]]:
+    """Every limit as (name, what must be saved, what has been saved after each removal)."""
+    found: list[tuple[str, float, NDArray[np.int64]]] = []
+    most_macs = int(saved_macs[-1]) if len(saved_macs) else 0
+    most_params = int(saved_params[-1]) if len(saved_params) else 0
+    if budget.ratio is not None:
+        of = dense.prunable_macs if budget.protocol == "present" else count(layout).prunable_macs
+        over = dense.prunable_macs - (1 - budget.ratio) * of
+        if over > most_macs:
+            nearest = np.floor((1 - (dense.prunable_macs - most_macs) / of) * 1000) / 1000
+            raise BudgetError(
+                f"ratio {budget.ratio:g} ({budget.protocol}) leaves less than the smallest sub-network "
+                f"(one head and {STEP} channels per block); the nearest possible ratio is {nearest:g}"
+            )
+        found.append(("ratio", over, saved_macs))
+    if budget.macs is not None:
+        over = dense.macs - budget.macs
+        if over > most_macs:
+            raise BudgetError(
+                f"no sub-network runs in {budget.macs} MAC; the smallest needs {dense.macs - most_macs}"
+            )
+        found.append(("macs", over, saved_macs))
+    if budget.memory_mb is not None:
+        over = dense.params - budget.memory_mb * 1e6 / BYTES_PER_WEIGHT
+        if over > most_params:
+            least = np.ceil((dense.params - most_params) * BYTES_PER_WEIGHT / 1e3) / 1e3
+            raise BudgetError(
+                f"no sub-network fits {budget.memory_mb:g} MB of weights; the smallest needs {least:g} MB"
+            )
+        found.append(("memory_mb", over, saved_params))
+    return found
+
+
+def _removals(layout: Layout, present: tuple[str, ...], scores: Scores) -> list[_Removal]:
+    lengths = layout.lengths(present)
+    live = [
+        (block, lengths[step.name][0 if block.kind == "heads" else 1])
+        for step in layout.route(present)
+        for block in step.blocks
+    ]
+    exchange = {}
+    for kind in KINDS:  # scores of the two kinds have no common scale: equal mean per MAC
+        own = [(b, at) for b, at in live if b.kind == kind]
+        if own:
+            values = np.concatenate([_checked(scores, b) for b, _ in own])
+            macs = sum(b.macs(layout.d_model, layout.attention, at) for b, at in own)
+            exchange[kind] = macs / max(float(values.sum()), 1e-30)
+    return [_removal(layout, b, at, _checked(scores, b) * exchange[b.kind]) for b, at in live]
+
+
+def _checked(scores: Scores, block: Block) -> NDArray[np.float64]:
+    values = np.asarray(scores.get(block.name, ()), np.float64)
+    if values.shape != (block.units,) or not np.isfinite(values).all():
+        raise ConfigError(
+            f"scores of block {block.name} have shape {values.shape} or are not finite; "
+            f"give {block.units} finite numbers"
+        )
+    return values
+
+
+def _removal(layout: Layout, block: Block, length: int, values: NDArray[np.float64]) -> _Removal:
+    order = np.argsort(values, kind="stable")
+    if block.kind == "ffn":
+        first = block.units % STEP or STEP
+        taken = np.arange(first, block.units - STEP + 1, STEP)
+    else:
+        taken = np.arange(1, block.units)
+    if block.kind == "ffn":  # linear in width: no need to look at the units
+        widths = block.units - np.concatenate([[0], taken])
+        macs, params = 2 * length * layout.d_model * widths, (2 * layout.d_model + 1) * widths
+    else:
+        left = [order[t:].tolist() for t in (0, *taken)]
+        macs = np.array([block.macs(layout.d_model, layout.attention, length, k) for k in left])
+        params = np.array([block.params(layout.d_model, k) for k in left])
+    lost = np.diff(np.concatenate([[0.0], np.cumsum(values[order])[taken - 1]]))
+    saved = -np.diff(macs)
+    return _Removal(block, order, taken, saved, -np.diff(params), _rising(lost, saved))
+
+
+def _rising(lost: NDArray[np.float64], saved: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Price of each removal on the lower convex hull, so that a block's own order is kept."""
+    pools: list[tuple[float, float, int]] = []
+    for loss, gain in zip(lost.tolist(), saved.tolist(), strict=True):
+        pool = (loss, float(gain), 1)
+        while pools and pools[-1][0] * pool[1] >= pool[0] * pools[-1][1]:
+            last = pools.pop()
+            pool = (last[0] + pool[0], last[1] + pool[1], last[2] + pool[2])
+        pools.append(pool)
+    return np.repeat([p[0] / p[1] for p in pools], [p[2] for p in pools])

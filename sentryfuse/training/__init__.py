@@ -1,0 +1,6 @@
+"""Windows and a fresh model -> a trained one, in one loop: task, gate, sensor dropout, elastic steps. Needs torch."""
+
+from sentryfuse.training.loop import train
+from sentryfuse.training.settings import TrainSettings
+
+__all__ = ["TrainSettings", "train"]

@@ -1,0 +1,111 @@
+"""Which sub-network an elastic step trains: a rule ranks the units, one draw cuts them.
+
+The competitor to measure against is here as well: the same steps and the same draw, ranked by magnitude
+whatever is present.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentryfuse.checkpoint import SentryModel
+from sentryfuse.errors import ConfigError
+from sentryfuse.layout import Layout
+from sentryfuse.pruning.plan import STEP, plan_layout
+from sentryfuse.pruning.scorers import magnitude_scores
+from sentryfuse.types import Budget
+
+RULES = ("gate", "static", "none")
+Scores = Mapping[str, NDArray[np.float32]]
+Kept = dict[str, tuple[int, ...]]
+
+
+class ElasticRule(Protocol):
+    """Ranks the units for one elastic step."""
+
+    def scores(self, present: tuple[str, ...]) -> Scores:
+        """Importance of every unit for these sensors."""
+
+    def new_epoch(self) -> None:
+        """Called before every epoch."""
+
+
+class GateRule:
+    """The gate as it is now; it stops moving when its own training stops."""
+
+    def __init__(self, model: SentryModel) -> None:
+        self.model = model
+
+    def scores(self, present: tuple[str, ...]) -> Scores:
+        """Ask the gate."""
+        return {name: t.numpy() for name, t in self.model.gate.importance(present).items()}
+
+    def new_epoch(self) -> None:
+        """Nothing to do."""
+
+
+class StaticRule:
+    """One order for all sensor sets, by weight magnitude, refreshed once per epoch."""
+
+    def __init__(self, model: SentryModel) -> None:
+        self.model = model
+        self._scores = magnitude_scores(model)
+
+    def scores(self, present: tuple[str, ...]) -> Scores:
+        """The same for every set of sensors."""
+        return self._scores
+
+    def new_epoch(self) -> None:
+        """Measure the weights again."""
+        self._scores = magnitude_scores(self.model)
+
+
+def make_rule(name: str, model: SentryModel) -> ElasticRule | None:
+    """The rule behind `--elastic`; `None` for "none".
+
+    Raises:
+        ConfigError: an unknown name.
+    """
+    if name not in RULES:
+        raise ConfigError(f"elastic {name!r} is unknown; choose one of {', '.join(RULES)}")
+    return {"gate": GateRule, "static": StaticRule}[name](model) if name != "none" else None
+
+
+def draw_subnetwork(
+    layout: Layout,
+    scores: Scores,
+    *,
+    present: Sequence[str],
+    ratio: float,
+    rng: np.random.Generator,
+) -> Kept:
+    """A sub-network to train: half of the time planned globally, half with equal widths per block.
+
+    Args:
+        layout: of the model.
+        scores: who ranks the units, block name -> `(units,)`.
+        present: names of the sensors that are on.
+        ratio: share of the prunable MACs to remove; lowered to what the smallest sub-network allows.
+        rng: decides between the two.
+
+    Returns:
+        Block name -> kept units of the blocks that run.
+    """
+    if rng.random() < 0.5:
+        return dict(
+            plan_layout(
+                layout, scores, present=present, budget=Budget(ratio=ratio), scorer="elastic"
+            ).kept
+        )
+    kept: Kept = {}
+    for step in layout.route(present):
+        for block in step.blocks:
+            n = block.units * (1 - ratio)
+            n = max(STEP, round(n / STEP) * STEP) if block.kind == "ffn" else max(1, round(n))
+            best = np.argsort(-scores[block.name], kind="stable")[: min(n, block.units)]
+            kept[block.name] = tuple(np.sort(best).tolist())
+    return kept

@@ -1,0 +1,283 @@
+"""One training: task, gate and sub-networks in the same steps; needs torch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from sentryfuse.checkpoint import SentryModel
+from sentryfuse.data import Curriculum, Windows, batches, subject_floor, training_statistics
+from sentryfuse.evaluation import evaluate
+from sentryfuse.gate.saliency import SaliencyScale, batch_saliency, saliency_loss, unit_factors
+from sentryfuse.model import Selection
+from sentryfuse.progress import Progress
+from sentryfuse.scoring import check_recording, prepared
+from sentryfuse.training.elastic import draw_subnetwork, make_rule
+from sentryfuse.training.settings import TrainSettings
+from sentryfuse.training.state import TrainState
+
+CLIP_NORM = 1.0
+
+
+def train(
+    model: SentryModel,
+    windows: Windows,
+    *,
+    settings: TrainSettings | None = None,
+    state_file: Path | None = None,
+) -> list[dict[str, Any]]:
+    """Train a model in place: task loss, gate loss, sensor dropout, elastic steps.
+
+    Every step answers a batch with a random set of sensors. The same backward pass gives the saliency that
+    teaches the gate. Then a sub-network, ranked by the elastic rule for the same sensors, is cut out by
+    slicing and learns from the labels and from the full network's answer.
+
+    Args:
+        model: changed in place; ends with the weights of the best epoch by validation score.
+        windows: the recording; "train" is learned from, "validation" chooses the epoch.
+        settings: how; `None` means the defaults.
+        state_file: where to keep what is needed to resume after a kill; an existing one of the same
+            settings is continued, and it is removed at the end.
+
+    Returns:
+        One dictionary per epoch: losses, accuracy, validation score, missing rate, seconds.
+
+    Raises:
+        ConfigError: the recording does not belong to the model.
+        CheckpointError: `state_file` is of another training.
+
+    Source:
+        SentryFuse (arXiv 2604.08971) for gate and curriculum; sandwich steps with in-place distillation
+        as in slimmable networks and DynaBERT; their combination is our choice.
+    """
+    settings = settings or TrainSettings()
+    check_recording(model.names, model.config.classes, windows)
+    run = _Run(model, windows, settings)
+    state = TrainState(state_file, {"settings": asdict(settings), "model": model.config.to_json()})
+    history = state.resume(run.parts())
+    best = max((h["validation"] for h in history), default=-1.0)
+    since = len(history) - 1 - int(np.argmax([h["validation"] for h in history])) if history else 0
+    best_tensors = state.best or model.tensors()
+    with Progress("train", settings.epochs) as bar:
+        bar.update(len(history), "starting")
+        for epoch in range(len(history), settings.epochs):
+            if since >= settings.patience:
+                break
+            started = time.perf_counter()
+            row = run.epoch(epoch)
+            row["validation"] = run.validate()
+            row["seconds"] = time.perf_counter() - started
+            history.append(row)
+            since += 1
+            if row["validation"] > best:
+                best, since = row["validation"], 0
+                best_tensors = {name: t.clone() for name, t in model.tensors().items()}
+            state.save(run.parts(), history, best_tensors)
+            bar.update(
+                epoch + 1,
+                f"loss {row['loss']:.3f}  accuracy {row['accuracy']:.3f}  "
+                f"validation {row['validation']:.3f}",
+            )
+    model.load_tensors(best_tensors)
+    model.eval()
+    state.remove()
+    return history
+
+
+class _Run:
+    """The moving parts of one training."""
+
+    def __init__(self, model: SentryModel, windows: Windows, settings: TrainSettings) -> None:
+        self.model, self.settings = model, settings
+        indices = windows.indices("train")
+        if model.config.normalise == "subject" and not model.config.subject_floor:
+            floor = subject_floor(windows, indices)
+            model.set_subject_floor({name: values.tolist() for name, values in floor.items()})
+        self.windows = prepared(
+            windows, normalise=model.config.normalise, floor=model.config.subject_floor
+        )
+        self.indices = indices
+        statistics = training_statistics(self.windows, indices)
+        model.set_statistics(statistics.mean, statistics.std)
+        self.rng = np.random.default_rng(settings.seed)
+        torch.manual_seed(settings.seed)
+        self.curriculum = Curriculum(max_rate=settings.sensor_dropout)
+        self.rule = make_rule(settings.elastic, model)
+        self.scale = SaliencyScale()
+        self.kinds = {name: block.kind for name, block in model.layout.blocks.items()}
+        groups = [
+            {"params": list(model.backbone.parameters()), "lr": settings.learning_rate},
+            {"params": list(model.gate.parameters()), "lr": 2.5 * settings.learning_rate},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=True)
+        self.peak = [group["lr"] for group in groups]
+        self.steps_per_epoch = sum(
+            1 for _ in batches(self.windows, indices, batch_size=settings.batch_size)
+        )
+        self.step = 0
+
+    def parts(self) -> dict[str, Any]:
+        """What a resumed training must get back."""
+        return {
+            "model": self.model,
+            "optimizer": self.optimizer,
+            "rng": self.rng,
+            "run": self,
+            "scale": self.scale,
+        }
+
+    def epoch(self, epoch: int) -> dict[str, Any]:
+        settings = self.settings
+        self.model.train()
+        if self.rule:
+            self.rule.new_epoch()
+        rate = self.curriculum.rate(epoch / settings.epochs)
+        totals = {"loss": 0.0, "elastic_loss": 0.0, "gate_loss": 0.0, "accuracy": 0.0}
+        seen = 0
+        for on, chosen in batches(
+            self.windows, self.indices, batch_size=settings.batch_size, rng=self.rng
+        ):
+            if self.rng.random() >= settings.all_present:
+                on = self.curriculum.draw(on, rate, self.rng)
+            self._set_learning_rate()
+            part = self._step(on, chosen)
+            self.step += 1
+            seen += len(chosen)
+            for key, value in part.items():
+                totals[key] += value * len(chosen)
+        return {"epoch": epoch + 1, "missing_rate": rate} | {k: v / seen for k, v in totals.items()}
+
+    def _step(self, on: tuple[str, ...], chosen: NDArray[np.intp]) -> dict[str, float]:
+        settings, model = self.settings, self.model
+        progress = self.step / (self.steps_per_epoch * settings.epochs)
+        batch = {n: torch.from_numpy(x) for n, x in self.windows.batch(chosen, on).items()}
+        target = self._target(chosen)
+        if settings.augment:
+            batch = self._augment(batch)
+        if settings.mixup:
+            batch, target = self._mix(batch, target)
+        weight = len(chosen) / settings.batch_size  # a small batch is a small step
+        self.optimizer.zero_grad()
+
+        teach_gate = progress < settings.gate_until or self.rule is None
+        factors: dict[str, Tensor] = {}
+        if teach_gate:
+            live = [b for step in model.layout.route(on) for b in step.blocks]
+            factors = unit_factors(live, len(chosen))
+        logits = model(batch, on, select=Selection(gates=factors))
+        loss = F.cross_entropy(logits, target)
+        (loss * weight).backward()
+        gate_loss = 0.0
+        if teach_gate:
+            for xi in factors.values():
+                xi.grad = xi.grad / weight if xi.grad is not None else None
+            gate_loss = self._teach_gate(on, batch_saliency(factors)) if progress > 0.02 else 0.0
+        elastic_loss = 0.0
+        if self.rule and progress >= settings.warm_up:
+            elastic_loss = self._elastic_step(on, batch, target, logits.detach(), weight)
+        torch.nn.utils.clip_grad_norm_(model.backbone.parameters(), CLIP_NORM)
+        torch.nn.utils.clip_grad_norm_(model.gate.parameters(), CLIP_NORM)
+        self.optimizer.step()
+        accuracy = float((logits.argmax(1) == target.argmax(1)).float().mean())
+        return {
+            "loss": float(loss.detach()),
+            "elastic_loss": elastic_loss,
+            "gate_loss": gate_loss,
+            "accuracy": accuracy,
+        }
+
+    def _teach_gate(self, on: tuple[str, ...], saliency: Mapping[str, Tensor]) -> float:
+        targets = self.scale.normalise(saliency, self.kinds)
+        loss = saliency_loss(self.model.gate(self.model.gate.mask_of(on)), targets)
+        (self.settings.gate_weight * loss).backward()
+        return float(loss.detach())
+
+    def _elastic_step(
+        self,
+        on: tuple[str, ...],
+        batch: Mapping[str, Tensor],
+        target: Tensor,
+        teacher: Tensor,
+        weight: float,
+    ) -> float:
+        assert self.rule is not None
+        kept = draw_subnetwork(
+            self.model.layout,
+            self.rule.scores(on),
+            present=on,
+            ratio=self.rng.uniform(*self.settings.ratios),
+            rng=self.rng,
+        )
+        select = Selection(kept={name: torch.tensor(units) for name, units in kept.items()})
+        logits = self.model(batch, on, select=select)
+        loss = 0.5 * F.cross_entropy(logits, target) + 0.5 * F.kl_div(
+            logits.log_softmax(1), teacher.softmax(1), reduction="batchmean"
+        )
+        (loss * weight).backward()
+        return float(loss.detach())
+
+    def _target(self, chosen: NDArray[np.intp]) -> Tensor:
+        """Label distributions, `(B, n_classes)`."""
+        labels = torch.from_numpy(self.windows.y[chosen])
+        return F.one_hot(labels, len(self.windows.classes)).float()
+
+    def _mix(self, batch: dict[str, Tensor], target: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Blend each window with another one, and the labels with them (mixup, ICLR 2018)."""
+        share = float(self.rng.beta(self.settings.mixup, self.settings.mixup))
+        other = torch.from_numpy(self.rng.permutation(len(target)))
+        mixed = {}
+        for name, x in batch.items():
+            blend = share * x + (1 - share) * x[other]
+            mixed[name] = torch.where(blend.isnan(), x, blend)
+        return mixed, share * target + (1 - share) * target[other]
+
+    def _augment(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Random gain per window and channel, and noise, in training deviations."""
+        size = self.settings.augment
+        made = {}
+        for name, x in batch.items():
+            std = torch.from_numpy(self.model.statistics(name)[1])
+            gain = 1 + size * torch.randn(x.shape[0], 1, x.shape[2])
+            made[name] = x * gain + size * std * torch.randn_like(x)
+        return made
+
+    def _set_learning_rate(self) -> None:
+        """One cycle: up over the first 15 %, then down along a cosine to nothing."""
+        progress = self.step / max(1, self.steps_per_epoch * self.settings.epochs)
+        if progress < 0.15:
+            factor = 0.1 + 0.9 * progress / 0.15
+        else:
+            factor = 0.5 * (1 + np.cos(np.pi * (progress - 0.15) / 0.85))
+        for group, peak in zip(self.optimizer.param_groups, self.peak, strict=True):
+            group["lr"] = peak * factor
+
+    def validate(self) -> float:
+        """Mean score on validation windows: full with all sensors, pruned with some missing."""
+        pruned = 0.7 if self.rule else 0.0
+        found = []
+        for rate, ratio in ((None, 0.0), (0.3, pruned)):
+            found += evaluate(
+                self.model,
+                self.windows,
+                split="validation",
+                missing_rates=(rate,),
+                ratios=(ratio,),
+                seed=self.settings.seed,
+            )
+        return float(np.mean([headline(row) for row in found]))
+
+
+def headline(row: Mapping[str, Any]) -> float:
+    """The score that chooses an epoch: AUROC for two classes, else the mean of accuracy and macro-F1."""
+    if row["auroc"] is not None:
+        return float(row["auroc"])
+    return float(0.5 * (row["accuracy"] + row["macro_f1"]))

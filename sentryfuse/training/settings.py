@@ -1,0 +1,59 @@
+"""How a training runs; every number has a default that was chosen on validation data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sentryfuse.errors import ConfigError
+from sentryfuse.training.elastic import RULES
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """Settings of one training.
+
+    Attributes:
+        epochs: passes over the training windows.
+        batch_size: windows per step.
+        learning_rate: highest rate of the one-cycle schedule; the gate uses 2.5 times as much.
+        weight_decay: of AdamW.
+        seed: of everything random.
+        elastic: who chooses the sub-networks of elastic steps; "none" trains the full model only.
+        sensor_dropout: largest rate at which sensors are dropped, reached half-way through.
+        all_present: share of the steps with every sensor that a window has.
+        warm_up: share of the training before the first elastic step.
+        gate_until: share of the training after which the gate is frozen, so that the order of units that
+            sub-networks are trained in is the order that deployment uses.
+        ratios: pruning ratios of elastic steps, drawn uniformly.
+        gate_weight: weight of the saliency loss.
+        patience: epochs without a better validation score before stopping early.
+        augment: deviation of the random gain and noise on training windows [training deviations].
+        mixup: `a` of Beta(a, a), from which the blend of two windows is drawn; 0 = none.
+    """
+
+    epochs: int = 20
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.02
+    seed: int = 0
+    elastic: str = "gate"
+    sensor_dropout: float = 0.5
+    all_present: float = 0.25
+    warm_up: float = 0.1
+    gate_until: float = 0.35
+    ratios: tuple[float, float] = (0.3, 0.9)
+    gate_weight: float = 1.0
+    patience: int = 100
+    augment: float = 0.0
+    mixup: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse settings that mean nothing."""
+        if self.elastic not in RULES:
+            raise ConfigError(f"elastic {self.elastic!r} is unknown; choose one of {', '.join(RULES)}")
+        if self.epochs < 1 or self.batch_size < 2:
+            raise ConfigError("epochs must be at least 1 and batch_size at least 2")
+        if not self.learning_rate > 0:
+            raise ConfigError(f"learning_rate must be positive, got {self.learning_rate}")
+        if self.seed < 0:
+            raise ConfigError(f"seed must not be negative, got {self.seed}")

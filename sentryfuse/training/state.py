@@ -1,0 +1,95 @@
+"""What a killed training needs to go on from its last epoch, in one safetensors file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sentryfuse.errors import CheckpointError
+from sentryfuse.files import write_atomically
+
+
+class TrainState:
+    """Saves and restores the parts of a training.
+
+    Args:
+        path: the file; `None` keeps nothing.
+        identity: settings and model; a file with another identity is refused.
+    """
+
+    def __init__(self, path: Path | None, identity: Mapping[str, Any]) -> None:
+        self.path = path
+        self.identity = json.loads(json.dumps(identity))
+        self.best: dict[str, Tensor] | None = None
+
+    def save(
+        self, parts: Mapping[str, Any], history: list[dict[str, Any]], best: Mapping[str, Tensor]
+    ) -> None:
+        """Write everything under a temporary name, then rename."""
+        if self.path is None:
+            return
+        tensors = {f"model.{name}": t for name, t in parts["model"].tensors().items()}
+        tensors |= {f"best.{name}": t for name, t in best.items()}
+        for i, state in parts["optimizer"].state_dict()["state"].items():
+            tensors |= {f"optimizer.{i}.{key}": value for key, value in state.items()}
+        tensors["torch_rng"] = torch.get_rng_state()
+        about = {
+            "identity": self.identity,
+            "history": history,
+            "rng": parts["rng"].bit_generator.state,
+            "step": parts["run"].step,
+            "scale": parts["scale"].mean,
+        }
+        unique = {name: t.detach().clone().contiguous() for name, t in tensors.items()}
+        with write_atomically(self.path) as partial:
+            save_file(unique, partial, metadata={"state": json.dumps(about)})
+
+    def resume(self, parts: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Put back what was saved; returns the history, empty when there is nothing to resume.
+
+        Raises:
+            CheckpointError: a damaged file, or one of another training.
+        """
+        if self.path is None or not self.path.is_file():
+            return []
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                about = json.loads((file.metadata() or {}).get("state", "null"))
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError, json.JSONDecodeError) as error:
+            raise CheckpointError(f"{self.path} cannot be resumed ({error}); delete it") from None
+        if not about or about["identity"] != self.identity:
+            raise CheckpointError(
+                f"{self.path} belongs to a training with other settings or data; finish it with those "
+                "settings, or choose another output folder"
+            )
+        parts["model"].load_tensors(_under(tensors, "model."))
+        self.best = _under(tensors, "best.")
+        optimizer = parts["optimizer"]
+        state = optimizer.state_dict()
+        for name, value in _under(tensors, "optimizer.").items():
+            i, key = name.split(".", 1)
+            state["state"].setdefault(int(i), {})[key] = value
+        optimizer.load_state_dict(state)
+        torch.set_rng_state(tensors["torch_rng"])
+        parts["rng"].bit_generator.state = about["rng"]
+        parts["run"].step = about["step"]
+        parts["scale"].mean = about["scale"]
+        history: list[dict[str, Any]] = about["history"]
+        return history
+
+    def remove(self) -> None:
+        """The training is done; nothing is left to resume."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
