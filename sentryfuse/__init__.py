@@ -1,0 +1,99 @@
+"""Train once; at deployment become the right smaller model for the sensors present and the budget left.
+
+The public names. Those that need torch are loaded on first use, so a device without torch can import
+this package.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sentryfuse.bundle import Bundle, load_bundle
+    from sentryfuse.checkpoint import SentryModel, create_model, from_pretrained
+    from sentryfuse.data import Windows, load_windows, open_data
+    from sentryfuse.evaluation import evaluate
+    from sentryfuse.export import export_bundle
+    from sentryfuse.model import list_models, register_model
+    from sentryfuse.pruning import make_plan as plan
+    from sentryfuse.pruning import prune
+    from sentryfuse.run import Session, predict
+    from sentryfuse.training import TrainSettings, train
+    from sentryfuse.types import Budget, Cost, Modality, Plan
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Budget": "types",
+    "Bundle": "bundle",
+    "Cost": "types",
+    "Modality": "types",
+    "Plan": "types",
+    "SentryModel": "checkpoint",
+    "Session": "run",
+    "TrainSettings": "training",
+    "Windows": "data",
+    "create_model": "checkpoint",
+    "evaluate": "evaluation",
+    "export_bundle": "export",
+    "from_pretrained": "checkpoint",
+    "list_models": "model",
+    "load_bundle": "bundle",
+    "load_windows": "data",
+    "open_data": "data",
+    "plan": "pruning",
+    "predict": "run",
+    "prune": "pruning",
+    "register_model": "model",
+    "train": "training",
+}
+_ALIASES = {"plan": "make_plan"}
+
+__all__ = [
+    "Budget",
+    "Bundle",
+    "Cost",
+    "Modality",
+    "Plan",
+    "SentryModel",
+    "Session",
+    "TrainSettings",
+    "Windows",
+    "create_model",
+    "evaluate",
+    "export_bundle",
+    "from_pretrained",
+    "list_models",
+    "load_bundle",
+    "load_windows",
+    "open_data",
+    "plan",
+    "predict",
+    "prune",
+    "register_model",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sentryfuse' has no attribute {name!r}")
+    home = f"sentryfuse.{_HOMES[name]}"
+    try:
+        value = getattr(import_module(home), _ALIASES.get(name, name))
+    except ModuleNotFoundError as error:
+        if error.name in ("torch", "onnxscript"):
+            raise ModuleNotFoundError(
+                f"sentryfuse.{name} needs {error.name}; install it with: pip install 'sentryfuse[train]'",
+                name=error.name,
+            ) from None
+        raise
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return sorted(__all__)

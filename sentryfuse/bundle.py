@@ -1,0 +1,186 @@
+"""The one file a device needs, read and verified before anything is built from it. Torch-free.
+
+A safetensors file. Its metadata holds a manifest (JSON); its tensors are
+
+    weights.<name>   the big model, float32
+    gate.<name>      the gate, float32
+    graph.<i>        ONNX graphs of the steps, as bytes, with no width baked in
+
+No pickle, no paths, no external data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from sentryfuse.errors import BundleError
+from sentryfuse.files import write_atomically
+from sentryfuse.gate.predict import NumpyGate
+from sentryfuse.layout import Layout
+from sentryfuse.pruning.plan import plan_layout
+from sentryfuse.types import Budget, Plan, check_present
+
+FORMAT = 1
+KINDS = ("weights", "gate", "graph")
+MAX_BYTES = 4 * 10**9
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A verified bundle.
+
+    Attributes:
+        layout: what the model computes.
+        classes: names of the labels.
+        normalise: "train" (inside the graphs) or "subject" (each person's own statistics first).
+        subject_floor: modality -> smallest deviation used per subject, `(C,)`.
+        weights: all weights of the big model by name.
+        gate: presence -> importance.
+        graphs: template key -> ONNX graph.
+        step_graphs: step name -> {"dense": key, "sparse": key}.
+        about: facts for people: backbone, preset, training.
+        digest: sha256 over the whole content.
+    """
+
+    layout: Layout
+    classes: tuple[str, ...]
+    normalise: str
+    subject_floor: Mapping[str, Any]
+    weights: Mapping[str, Array]
+    gate: NumpyGate
+    graphs: Mapping[str, ModelProto]
+    step_graphs: Mapping[str, Mapping[str, str]]
+    about: Mapping[str, Any]
+    digest: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Modality names, in order."""
+        return self.layout.names
+
+    def plan(self, present: Iterable[str] | None = None, budget: Budget | None = None) -> Plan:
+        """Decide which units stay for these sensors and this budget; see `plan_layout`."""
+        names = check_present(present, self.names)
+        return plan_layout(
+            self.layout,
+            self.gate.importance(names),
+            present=names,
+            budget=budget or Budget(ratio=0.0),
+            scorer="gate",
+        )
+
+
+def load_bundle(path: str | Path) -> Bundle:
+    """Read a bundle and verify it.
+
+    Args:
+        path: a file written by `sentryfuse export`.
+
+    Returns:
+        The bundle; nothing is kept open.
+
+    Raises:
+        BundleError: not a bundle, damaged, of another format version, or not self-consistent.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise BundleError(f"{path} does not exist; make it with `sentryfuse export RUN --out {path}`")
+    if path.stat().st_size > MAX_BYTES:
+        raise BundleError(f"{path} has {path.stat().st_size} bytes, more than the limit {MAX_BYTES}")
+    try:
+        with safe_open(path, framework="np") as file:
+            manifest = json.loads((file.metadata() or {}).get("manifest", "null"))
+            _check_version(path, manifest)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        if isinstance(error, BundleError):
+            raise
+        raise BundleError(
+            f"{path} cannot be read as a bundle ({error}); copy or export it again"
+        ) from None
+    _check_digests(path, manifest, tensors)
+    try:
+        return _build(manifest, tensors)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise BundleError(f"{path} has an incomplete manifest ({error!r}); export it again") from None
+
+
+def save_bundle(
+    path: str | Path, *, manifest: Mapping[str, Any], tensors: Mapping[str, Array]
+) -> None:
+    """Write a bundle under a temporary name and rename it.
+
+    Args:
+        path: the file to write.
+        manifest: everything but `format` and `digests`.
+        tensors: by their names in the file.
+    """
+    tensors = {name: np.ascontiguousarray(t) for name, t in sorted(tensors.items())}
+    full = {**manifest, "format": FORMAT, "digests": {n: _digest(t) for n, t in tensors.items()}}
+    text = json.dumps(full, sort_keys=True, allow_nan=False)
+    with write_atomically(path) as partial:
+        save_file(tensors, partial, metadata={"manifest": text})
+
+
+def _check_version(path: Path, manifest: Any) -> None:
+    if not isinstance(manifest, dict) or "format" not in manifest:
+        raise BundleError(f"{path} is a safetensors file without a sentryfuse manifest; export it again")
+    if manifest["format"] != FORMAT:
+        raise BundleError(
+            f"{path} has bundle format {manifest['format']!r}, this version reads {FORMAT}; "
+            "use the sentryfuse that wrote it, or export again"
+        )
+
+
+def _check_digests(path: Path, manifest: Mapping[str, Any], tensors: Mapping[str, Array]) -> None:
+    digests = manifest.get("digests")
+    if not isinstance(digests, dict) or digests.keys() != tensors.keys():
+        raise BundleError(f"{path} does not hold the tensors its manifest lists; export it again")
+    for name, tensor in tensors.items():
+        if _digest(tensor) != digests[name]:
+            raise BundleError(f"{path} is damaged: tensor {name} has another digest; copy it again")
+        if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
+            raise BundleError(f"{path} holds weights that are not finite in {name}; train again")
+
+
+def _build(manifest: Mapping[str, Any], tensors: Mapping[str, Array]) -> Bundle:
+    layout = Layout.from_json(manifest["layout"])
+    parts: dict[str, dict[str, Array]] = {kind: {} for kind in KINDS}
+    for name, tensor in tensors.items():
+        kind, rest = name.split(".", 1)
+        parts[kind][rest] = tensor
+    graphs = {
+        key: ModelProto.FromString(parts["graph"][str(i)].tobytes())
+        for i, key in enumerate(manifest["graphs"])
+    }
+    return Bundle(
+        layout=layout,
+        classes=tuple(manifest["classes"]),
+        normalise=manifest["normalise"],
+        subject_floor=manifest["subject_floor"],
+        weights=parts["weights"],
+        gate=NumpyGate(layout, parts["gate"]),
+        graphs=graphs,
+        step_graphs=manifest["step_graphs"],
+        about=manifest["about"],
+        digest=hashlib.sha256(
+            json.dumps(manifest, sort_keys=True).encode()
+        ).hexdigest(),
+    )
+
+
+def _digest(tensor: Array) -> str:
+    head = f"{tensor.dtype} {tensor.shape} ".encode()
+    return hashlib.sha256(head + np.ascontiguousarray(tensor).tobytes()).hexdigest()

@@ -1,0 +1,95 @@
+"""A bundle and a recording -> scores, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentryfuse.bundle import Bundle
+from sentryfuse.data import Windows
+from sentryfuse.run.session import Session
+from sentryfuse.scoring import check_recording, prepared, presence_mask, score_row
+from sentryfuse.types import Budget, Plan, check_present
+
+
+class BundleAnswer:
+    """Answers batches for any plan; one session per plan, built when first needed.
+
+    Args:
+        bundle: what to cut from.
+        threads: of the engine.
+    """
+
+    def __init__(self, bundle: Bundle, *, threads: int = 2) -> None:
+        self.bundle, self.threads = bundle, threads
+        self._sessions: dict[str, Session] = {}
+
+    def __call__(
+        self, windows: Mapping[str, NDArray[np.float32]], plan: Plan
+    ) -> NDArray[np.float32]:
+        """Probabilities, `(B, n_classes)`."""
+        session = self._sessions.get(plan.plan_id)
+        if session is None:
+            session = self._sessions[plan.plan_id] = Session(self.bundle, plan, threads=self.threads)
+        return session.run(windows)
+
+
+def predict(
+    bundle: Bundle,
+    windows: Windows,
+    *,
+    split: str = "test",
+    present: Sequence[Sequence[str] | None] = (None,),
+    missing_rates: Sequence[float | None] = (None,),
+    budgets: Sequence[Budget] = (Budget(ratio=0.0),),
+    seed: int = 0,
+    threads: int = 2,
+) -> list[dict[str, Any]]:
+    """Score a bundle on a recording, one row per combination; the rows of `evaluate`.
+
+    Args:
+        bundle: of `load_bundle`.
+        windows: the recording.
+        split: which part of it.
+        present: sets of sensor names that are on; `None` means all.
+        missing_rates: share of those missing in every window (fixed masks); `None` means none.
+        budgets: limits, each holding for every window.
+        seed: of the masks.
+        threads: of the engine.
+
+    Returns:
+        One dictionary per combination.
+
+    Raises:
+        ConfigError: unknown names, or a recording that does not belong to the bundle.
+        BudgetError: a budget no sub-network reaches.
+    """
+    check_recording(bundle.names, bundle.classes, windows)
+    windows = prepared(windows, normalise=bundle.normalise, floor=bundle.subject_floor)
+    indices = windows.indices(split)
+    answer = BundleAnswer(bundle, threads=threads)
+    rows = []
+    for names in present:
+        for rate in missing_rates:
+            mask = presence_mask(bundle.names, len(indices), present=names, missing_rate=rate, seed=seed)
+            for budget in budgets:
+
+                def plan_for(on: tuple[str, ...], budget: Budget = budget) -> Plan:
+                    return bundle.plan(on, budget)
+
+                row = score_row(
+                    windows,
+                    indices,
+                    mask=mask,
+                    present=check_present(names, bundle.names),
+                    missing_rate=rate,
+                    budget=budget,
+                    scorer="gate",
+                    plan_for=plan_for,
+                    answer=answer,
+                )
+                rows.append(row)
+    return rows
