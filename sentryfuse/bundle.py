@@ -1,6 +1,7 @@
 """The one file a device needs, read and verified before anything is built from it. Torch-free.
 
-A safetensors file. Its metadata holds a manifest (JSON); its tensors are
+A safetensors file. Its metadata holds a manifest (JSON, with the digest of every tensor) and the
+manifest's own digest; its tensors are
 
     weights.<name>   the big model, float32
     gate.<name>      the gate, float32
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import ModelProto
 from safetensors import SafetensorError, safe_open
@@ -101,10 +103,14 @@ def load_bundle(path: str | Path) -> Bundle:
         raise BundleError(f"{path} has {path.stat().st_size} bytes, more than the limit {MAX_BYTES}")
     try:
         with safe_open(path, framework="np") as file:
-            manifest = json.loads((file.metadata() or {}).get("manifest", "null"))
+            metadata = file.metadata() or {}
+            manifest = json.loads(metadata.get("manifest", "null"))
             _check_version(path, manifest)
+            digest = hashlib.sha256(metadata["manifest"].encode()).hexdigest()
+            if metadata.get("digest") != digest:
+                raise BundleError(f"{path} is damaged: its manifest has another digest; copy it again")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
         if isinstance(error, BundleError):
             raise
         raise BundleError(
@@ -112,9 +118,13 @@ def load_bundle(path: str | Path) -> Bundle:
         ) from None
     _check_digests(path, manifest, tensors)
     try:
-        return _build(manifest, tensors)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+        bundle = _build(manifest, tensors, digest)
+        _check_complete(path, bundle)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, DecodeError) as error:
+        if isinstance(error, BundleError):
+            raise
         raise BundleError(f"{path} has an incomplete manifest ({error!r}); export it again") from None
+    return bundle
 
 
 def save_bundle(
@@ -131,7 +141,8 @@ def save_bundle(
     full = {**manifest, "format": FORMAT, "digests": {n: _digest(t) for n, t in tensors.items()}}
     text = json.dumps(full, sort_keys=True, allow_nan=False)
     with write_atomically(path) as partial:
-        save_file(tensors, partial, metadata={"manifest": text})
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        save_file(tensors, partial, metadata={"manifest": text, "digest": digest})
 
 
 def _check_version(path: Path, manifest: Any) -> None:
@@ -155,7 +166,28 @@ def _check_digests(path: Path, manifest: Mapping[str, Any], tensors: Mapping[str
             raise BundleError(f"{path} holds weights that are not finite in {name}; train again")
 
 
-def _build(manifest: Mapping[str, Any], tensors: Mapping[str, Array]) -> Bundle:
+def _check_complete(path: Path, bundle: Bundle) -> None:
+    """Refuse a bundle that could not answer: every graph has its weights, every unit its score."""
+    made_on_device = (".x", ".group_of", ".pick.sampled", ".pick.kept")
+    for step in bundle.layout.steps:
+        for key in bundle.step_graphs[step.name].values() if step.op != "concat" else ():
+            for value in bundle.graphs[key].graph.input:
+                name = f"{step.name}.{value.name}"
+                if name not in bundle.weights and not name.endswith(made_on_device):
+                    raise BundleError(f"{path} lacks the tensor weights.{name}; export it again")
+        for block in step.blocks:
+            own = [t.size for n, t in bundle.weights.items() if n.startswith(f"{block.name}.")]
+            d_model = bundle.layout.d_model
+            if sum(own) != block.params(d_model) + d_model:  # the bias that leaves it has no unit
+                raise BundleError(
+                    f"{path} does not hold {block.units} units of {block.name}; export it again"
+                )
+    for name, scores in bundle.gate.importance(bundle.names).items():
+        if len(scores) != bundle.layout.blocks[name].units:
+            raise BundleError(f"{path} has a gate for another number of units in {name}; export it again")
+
+
+def _build(manifest: Mapping[str, Any], tensors: Mapping[str, Array], digest: str) -> Bundle:
     layout = Layout.from_json(manifest["layout"])
     parts: dict[str, dict[str, Array]] = {kind: {} for kind in KINDS}
     for name, tensor in tensors.items():
@@ -175,9 +207,7 @@ def _build(manifest: Mapping[str, Any], tensors: Mapping[str, Array]) -> Bundle:
         graphs=graphs,
         step_graphs=manifest["step_graphs"],
         about=manifest["about"],
-        digest=hashlib.sha256(
-            json.dumps(manifest, sort_keys=True).encode()
-        ).hexdigest(),
+        digest=digest,
     )
 
 

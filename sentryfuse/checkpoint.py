@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -133,13 +133,13 @@ class SentryModel(nn.Module):
         return self.backbone(windows, present, select=select)
 
     def set_statistics(
-        self, mean: Mapping[str, Sequence[float]], std: Mapping[str, Sequence[float]]
+        self, mean: Mapping[str, ArrayLike], std: Mapping[str, ArrayLike]
     ) -> None:
         """Put training statistics into the embeddings, modality name -> `(C,)` each."""
         for name in self.names:
             at = self._statistics_of(name)
-            at["mean"].copy_(torch.as_tensor(mean[name]))
-            at["std"].copy_(torch.as_tensor(std[name]))
+            at["mean"].copy_(torch.from_numpy(np.asarray(mean[name], np.float32)))
+            at["std"].copy_(torch.from_numpy(np.asarray(std[name], np.float32)))
 
     def statistics(self, name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Training mean and deviation of a modality, `(C,)` each."""

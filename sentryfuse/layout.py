@@ -5,9 +5,9 @@ which sensors it needs, and which prunable blocks are inside. From this list tor
 the planner counts costs, the exporter writes graphs and the device puts them together; none of them knows
 a backbone by name. No torch here.
 
-    window.acc -> embed.acc -> encoder.acc.0 -> encoder.acc.1 \\
-                                                               join -> fusion.0 -> fusion.1 -> head -> logits
-    window.bvp -> embed.bvp -> encoder.bvp.0 -> encoder.bvp.1 /
+    window.acc -> embed.acc -> encoder.acc.0 -> encoder.acc.1 --+
+                                                                +-> join -> fusion.0 -> head -> logits
+    window.bvp -> embed.bvp -> encoder.bvp.0 -> encoder.bvp.1 --+
 
 Notation: L tokens · D d_model · H query heads · G key/value heads · K head_dim · F FFN channels.
 """
@@ -100,10 +100,8 @@ class Block:
         n_groups = len(self.groups_of(range(self.units) if kept is None else kept))
         projections = 2 * length * d_model * self.head_dim * (n + n_groups)
         picked = rule.n_picked(length)
-        if picked == length:
-            core = 2 * length * length
-        else:  # logits on the sampled keys, then two products for the kept queries
-            core = length * picked + 2 * picked * length
+        # sparse: logits on the sampled keys, then two products for the kept queries
+        core = (2 * length if picked == length else 3 * picked) * length
         return projections + core * self.head_dim * n
 
 

@@ -1,4 +1,7 @@
-"""A trained model -> a bundle: graphs with no width baked in (`templates`), packed and checked (`pack`). Needs torch."""
+"""A trained model -> a bundle: graphs with no width baked in (`templates`), packed and checked (`pack`).
+
+Needs torch.
+"""
 
 from sentryfuse.export.pack import export_bundle
 

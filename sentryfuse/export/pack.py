@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from sentryfuse.bundle import load_bundle, save_bundle
+from sentryfuse.bundle import Bundle, load_bundle, save_bundle
 from sentryfuse.checkpoint import SentryModel
 from sentryfuse.errors import BundleError
 from sentryfuse.export.templates import export_templates
 from sentryfuse.files import write_atomically
 from sentryfuse.pruning.cut import selection
+from sentryfuse.pruning.plan import largest_ratio
 from sentryfuse.run.session import Session
 from sentryfuse.types import Budget, Plan
 
@@ -87,10 +88,11 @@ def check_against_torch(model: SentryModel, path: Path) -> dict[str, Any]:
     return {"plans": n, "max_difference": worst}
 
 
-def _plans_to_check(bundle: Any) -> Iterator[Plan]:
+def _plans_to_check(bundle: Bundle) -> Iterator[Plan]:
     """All sensors and each one missing, dense, middle and nearly the smallest."""
     names = bundle.names
     sets = [names, *(tuple(n for n in names if n != missing) for missing in names if len(names) > 1)]
     for i, present in enumerate(sets):
+        most = largest_ratio(bundle.layout, present)
         for ratio in (0.0, 0.5, 0.8) if i == 0 else (0.6,):
-            yield bundle.plan(present, Budget(ratio=ratio))
+            yield bundle.plan(present, Budget(ratio=min(ratio, most)))

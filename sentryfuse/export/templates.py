@@ -24,7 +24,9 @@ from sentryfuse.model import Backbone
 from sentryfuse.model.attention import Pick, SentryAttention
 from sentryfuse.model.block import Layer
 
-BATCH, LENGTH = 3, 70  # of the example; both are dynamic in the graph
+BATCH, LENGTH = 3, 70  # of the example; all of these are dynamic in the graph
+HEADS, GROUPS, CHANNELS = 6, 3, 24
+SIZES = ("pick.sampled", "pick.kept")  # inputs of the sparse core: positions, and a length
 
 
 def export_templates(backbone: Backbone) -> tuple[dict[str, ModelProto], dict[str, dict[str, str]]]:
@@ -35,7 +37,7 @@ def export_templates(backbone: Backbone) -> tuple[dict[str, ModelProto], dict[st
 
     Returns:
         Template key -> graph whose inputs are `x` (what the step reads), weights by their name inside the
-        step, and for the sparse core `pick.sampled` and `pick.kept`; its output is `y`. And step name ->
+        step, and for the sparse core `SIZES`; its output is `y`. And step name ->
         {"dense": key, "sparse": key} ("sparse" for layers only).
     """
     graphs: dict[str, ModelProto] = {}
@@ -67,37 +69,35 @@ class _Functional(nn.Module):
         super().__init__()
         self.held = [module]  # in a list, so that its weights are not ours
 
-    def forward(self, weights: dict[str, Tensor], x: Tensor, pick: list[Tensor]) -> Any:
-        options = {"pick": Pick(*pick)} if pick else {}
+    def forward(self, weights: dict[str, Tensor], x: Tensor, sizes: list[Tensor]) -> Any:
+        options = {"pick": Pick(*sizes)} if sizes else {}
         return torch.func.functional_call(self.held[0], weights, (x,), options)
 
 
 def _export(module: nn.Module, step: Step, *, sparse: bool) -> ModelProto:
-    weights = step_weights(module)
+    weights = _example_weights(module)
     batch, length = Dim("B", min=1, max=1 << 16), Dim("L", min=2, max=1 << 16)
+    sizes: list[Tensor] = []
+    size_shapes: list[dict[int, Any]] = []
     if step.op == "embed":
         modality = module.modality
         x = torch.randn(BATCH, modality.length, modality.n_channels)  # type: ignore[union-attr, arg-type]
         x_shape: dict[int, Any] = {0: batch}
     else:
-        x = torch.randn(BATCH, LENGTH, _d_model(module))
-        x_shape = {0: batch, 1: length}
-    pick, pick_shape = [], []
+        x, x_shape = torch.randn(BATCH, LENGTH, _d_model(module)), {0: batch, 1: length}
     if sparse:
-        pick = [torch.arange(0, LENGTH, 5), torch.zeros(11)]
-        pick_shape = [{0: Dim("S", min=2, max=1 << 16)}, {0: Dim("U", min=2, max=1 << 16)}]
-    shapes = (_weight_shapes(module, weights), x_shape, pick_shape)
+        sizes = [torch.arange(0, LENGTH, 5), torch.zeros(11)]
+        size_shapes = [{0: Dim("S", min=2, max=LENGTH)}, {0: Dim("U", min=2, max=LENGTH)}]
     with _silence():
         program = torch.onnx.export(
             _Functional(module).eval(),
-            (weights, x, pick),
+            (weights, x, sizes),
             dynamo=True,
-            dynamic_shapes=shapes,
+            dynamic_shapes=(_weight_shapes(module, weights), x_shape, size_shapes),
             verbose=False,
         )
     assert program is not None
-    names = [*weights, "x", *(["pick.sampled", "pick.kept"] if sparse else [])]
-    return _renamed(program.model_proto, names)
+    return _renamed(program.model_proto, [*weights, "x", *SIZES[: len(sizes)]])
 
 
 def step_weights(module: nn.Module) -> dict[str, Tensor]:
@@ -106,6 +106,33 @@ def step_weights(module: nn.Module) -> dict[str, Tensor]:
     for name, child in module.named_modules():
         if isinstance(child, SentryAttention):
             weights[f"{name}.group_of"] = child.group_of
+    return weights
+
+
+def _example_weights(module: nn.Module) -> dict[str, Tensor]:
+    """Weights of a step with `HEADS`, `GROUPS` and `CHANNELS`, whatever the model's own widths are.
+
+    The exporter bakes in a dimension whose example is 1, such as the KV group of a block with one head.
+    """
+    weights = step_weights(module)
+    d_model = _d_model(module) if any(hasattr(m, "block") for m in module.modules()) else 0
+    for name, child in module.named_modules():
+        block = getattr(child, "block", None)
+        if block is None:
+            continue
+        if block.kind == "ffn":
+            sizes: dict[str, tuple[int, ...]] = {
+                "up.weight": (CHANNELS, d_model),
+                "up.bias": (CHANNELS,),
+                "down.weight": (d_model, CHANNELS),
+            }
+        else:
+            wide = {"q": HEADS * block.head_dim} | dict.fromkeys("kv", GROUPS * block.head_dim)
+            sizes = {f"{leaf}.weight": (rows, d_model) for leaf, rows in wide.items()}
+            sizes |= {f"{leaf}.bias": (rows,) for leaf, rows in wide.items()}
+            sizes["o.weight"] = (d_model, HEADS * block.head_dim)
+            weights[f"{name}.group_of"] = torch.arange(HEADS) % GROUPS
+        weights |= {f"{name}.{leaf}": torch.ones(size) for leaf, size in sizes.items()}
     return weights
 
 
@@ -141,9 +168,15 @@ def _renamed(model: ModelProto, names: list[str]) -> ModelProto:
     new[graph.output[0].name] = "y"
     for value in (*graph.input, *graph.output):
         value.name = new[value.name]
+    # inner names of the exporter may equal a weight's name, so they get a mark of their own
+    for constant in graph.initializer:
+        constant.name = new.setdefault(constant.name, f"/{constant.name}")
     for node in graph.node:
-        node.input[:] = [new.get(name, name) for name in node.input]
-        node.output[:] = [new.get(name, name) for name in node.output]
+        for name in (*node.input, *node.output):
+            if name:
+                new.setdefault(name, f"/{name}")
+        node.input[:] = [new.get(name, "") for name in node.input]
+        node.output[:] = [new.get(name, "") for name in node.output]
         node.ClearField("doc_string")
         del node.metadata_props[:]
     del graph.value_info[:]

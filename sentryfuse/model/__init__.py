@@ -1,4 +1,7 @@
-"""Windows -> logits. Backbones made of the same prunable blocks, each described by its layout. Needs torch."""
+"""Windows -> logits: backbones made of the same prunable blocks, each described by its layout.
+
+Needs torch.
+"""
 
 from sentryfuse.model import maestro as _maestro  # registers itself
 from sentryfuse.model.attention import Selection

@@ -48,22 +48,21 @@ class Pick:
     kept: Tensor
 
 
-def dense_attention(q: Tensor, k: Tensor, v: Tensor, group_of: Tensor) -> Tensor:
-    """Softmax attention; head `h` reads key/value head `group_of[h]`.
+def dense_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Softmax attention, one key/value head per query head.
 
     Args:
         q: `(B, H, L, K)`.
-        k: `(B, G, L, K)`.
-        v: `(B, G, L, K)`.
-        group_of: `(H,)`.
+        k: `(B, H, L, K)`.
+        v: `(B, H, L, K)`.
 
     Returns:
         `(B, H, L, K)`.
     """
-    return F.scaled_dot_product_attention(q, k.index_select(1, group_of), v.index_select(1, group_of))
+    return F.scaled_dot_product_attention(q, k, v)
 
 
-def sparse_attention(q: Tensor, k: Tensor, v: Tensor, group_of: Tensor, pick: Pick) -> Tensor:
+def sparse_attention(q: Tensor, k: Tensor, v: Tensor, pick: Pick) -> Tensor:
     """Exact attention for the most peaked queries of each head, the mean value for all others.
 
     How peaked a query is: max - mean of its logits on one evenly strided sample of the keys. Nothing is
@@ -71,9 +70,8 @@ def sparse_attention(q: Tensor, k: Tensor, v: Tensor, group_of: Tensor, pick: Pi
 
     Args:
         q: `(B, H, L, K)`.
-        k: `(B, G, L, K)`.
-        v: `(B, G, L, K)`.
-        group_of: `(H,)`.
+        k: `(B, H, L, K)`.
+        v: `(B, H, L, K)`.
         pick: sampled keys and number of kept queries.
 
     Returns:
@@ -83,7 +81,6 @@ def sparse_attention(q: Tensor, k: Tensor, v: Tensor, group_of: Tensor, pick: Pi
         ProbSparse attention (Informer, AAAI 2021) with one shared, strided key sample and grouped queries;
         the shared sample is our choice.
     """
-    k, v = k.index_select(1, group_of), v.index_select(1, group_of)
     with torch.no_grad():  # a choice, not a value: no gradient passes through it
         logits = q @ k.index_select(2, pick.sampled).transpose(-1, -2)  # (B, H, L, S)
         peaked = logits.amax(-1) - logits.mean(-1)
@@ -99,7 +96,7 @@ def strided_sample(length: int, n_sampled: int) -> Tensor:
 
 
 class SentryAttention(nn.Module):
-    """Self-attention over tokens, `(B, L, D)` -> `(B, L, D)`.
+    """Self-attention within windows, over flat tokens, `(B * L, D)` -> `(B * L, D)`.
 
     Args:
         name: block name; prefix of its weights.
@@ -114,6 +111,8 @@ class SentryAttention(nn.Module):
     Source:
         SentryFuse (arXiv 2604.08971), sparse grouped-query attention; details are our choice.
     """
+
+    group_of: Tensor
 
     def __init__(
         self, name: str, d_model: int, *, groups: Sequence[int], head_dim: int, rule: AttentionRule
@@ -133,34 +132,52 @@ class SentryAttention(nn.Module):
         self.register_buffer("group_of", torch.tensor(groups), persistent=False)
 
     def forward(
-        self, x: Tensor, select: Selection | None = None, pick: Pick | None = None
+        self,
+        x: Tensor,
+        shape: tuple[int, int],
+        select: Selection | None = None,
+        pick: Pick | None = None,
     ) -> Tensor:
-        """Attend; `select` narrows the heads, `pick` fixes the sparse core (export only)."""
-        group_of: Tensor = self.group_of  # type: ignore[assignment]
-        wq, bq, wk, bk = self.q.weight, self.q.bias, self.k.weight, self.k.bias
-        wv, bv, wo = self.v.weight, self.v.bias, self.o.weight
+        """Attend within each window.
+
+        Args:
+            x: tokens of all windows, `(B * L, D)`.
+            shape: windows and tokens per window, `(B, L)`.
+            select: narrows the heads.
+            pick: fixes the sparse core (export only).
+
+        Returns:
+            `(B * L, D)`.
+        """
+        group_of = self.group_of
+        wq: Tensor = self.q.weight
+        wk: Tensor = self.k.weight
+        wv: Tensor = self.v.weight
+        wo: Tensor = self.o.weight
+        biases: list[Tensor] = [self.q.bias, self.k.bias, self.v.bias]
         kept = select.kept.get(self.block.name) if select else None
         if kept is not None:
             groups, group_of = torch.unique(group_of[kept], return_inverse=True)
             rows, kv_rows = self._rows(kept), self._rows(groups)
-            wq, bq, wo = wq[rows], bq[rows], wo[:, rows]
-            wk, bk, wv, bv = wk[kv_rows], bk[kv_rows], wv[kv_rows], bv[kv_rows]
-        q, k, v = (self._split(F.linear(x, w, b)) for w, b in ((wq, bq), (wk, bk), (wv, bv)))
-        length = x.shape[1]
-        if pick is None and not torch.compiler.is_exporting() and self.rule.is_sparse(length):
-            n_picked = self.rule.n_picked(length)
-            pick = Pick(strided_sample(length, n_picked), torch.empty(n_picked))
-        if pick is None:
-            out = dense_attention(q, k, v, group_of)
-        else:
-            out = sparse_attention(q, k, v, group_of, pick)
+            wq, wk, wv, wo = wq[rows], wk[kv_rows], wv[kv_rows], wo[:, rows]
+            biases = [self.q.bias[rows], self.k.bias[kv_rows], self.v.bias[kv_rows]]
+        # one product for q, k and v: on the device the concatenation is folded into a constant
+        joint = F.linear(x, torch.cat([wq, wk, wv]), torch.cat(biases))
+        n_heads, n_groups = wq.shape[0] // self.head_dim, wk.shape[0] // self.head_dim
+        heads = joint.reshape(*shape, n_heads + 2 * n_groups, self.head_dim)
+        heads = heads.transpose(1, 2)  # (B, H + 2 G, L, K)
+        q = heads[:, :n_heads]
+        k = heads.index_select(1, n_heads + group_of)
+        v = heads.index_select(1, n_heads + n_groups + group_of)
+        if pick is None and not torch.compiler.is_exporting() and self.rule.is_sparse(shape[1]):
+            n_picked = self.rule.n_picked(shape[1])
+            pick = Pick(strided_sample(shape[1], n_picked), torch.empty(n_picked))
+        out = dense_attention(q, k, v) if pick is None else sparse_attention(q, k, v, pick)
         xi = select.gates.get(self.block.name) if select else None
         if xi is not None:
             out = out * xi[..., None, None]  # (B, H, 1, 1), or (H, 1, 1)
-        return F.linear(out.transpose(1, 2).flatten(2), wo, self.o.bias)
-
-    def _split(self, y: Tensor) -> Tensor:
-        return y.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        out = out.transpose(1, 2).reshape(x.shape[0], wo.shape[1])  # (B * L, H * K)
+        return F.linear(out, wo, self.o.bias)
 
     def _rows(self, units: Tensor) -> Tensor:
         return (units[:, None] * self.head_dim + torch.arange(self.head_dim)).flatten()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar, cast
 
 from torch import Tensor, nn
 
@@ -85,13 +86,13 @@ class Maestro(Backbone):
     Args:
         modalities: every sensor, in order.
         n_classes: labels to tell apart.
-        shape: sizes before pruning.
+        shape: sizes before pruning, a `MaestroShape`.
         rule: which attention core at which length.
         widths: block name -> KV groups of its heads, or FFN channels; absent name = `shape`'s.
     """
 
-    shape_type = MaestroShape
-    presets = {  # noqa: RUF012
+    shape_type: ClassVar[type[Any]] = MaestroShape
+    presets: ClassVar[Mapping[str, Any]] = {
         "small": MaestroShape(),
         "paper": MaestroShape(
             n_heads=8,
@@ -110,7 +111,7 @@ class Maestro(Backbone):
         modalities: Sequence[Modality],
         n_classes: int,
         *,
-        shape: MaestroShape,
+        shape: Any,
         rule: AttentionRule,
         widths: Mapping[str, int | Sequence[int]],
     ) -> None:
@@ -160,17 +161,17 @@ class Maestro(Backbone):
         """Write down the steps: encoders of the present sensors, join, fusion, head."""
         steps: list[Step] = []
         tokens = []
-        for m, (key, embed) in zip(self.modalities, self.embed.items(), strict=True):
-            steps.append(embed.step())
+        for m, key in zip(self.modalities, self.embed, strict=True):
+            steps.append(cast(PatchTokens | SaxTokens, self.embed[key]).step())
             reads = f"tokens.{m.name}"
-            for i, layer in enumerate(self.encoder[key]):
-                steps.append(layer.step(reads, f"encoded.{m.name}.{i}", (m.name,)))
+            for i, layer in enumerate(cast(nn.ModuleList, self.encoder[key])):
+                steps.append(cast(Layer, layer).step(reads, f"encoded.{m.name}.{i}", (m.name,)))
                 reads = f"encoded.{m.name}.{i}"
             tokens.append(reads)
         steps.append(Step("join", "concat", tuple(tokens), "joined"))
         reads = "joined"
         for i, layer in enumerate(self.fusion):
-            steps.append(layer.step(reads, f"fused.{i}", ()))
+            steps.append(cast(Layer, layer).step(reads, f"fused.{i}", ()))
             reads = f"fused.{i}"
         steps.append(self.head.step(reads))
         return Layout(self.head.norm.normalized_shape[0], self.modalities, self.rule, tuple(steps))
@@ -190,8 +191,9 @@ class MeanHead(nn.Module):
         return f"mean head D{self.classify.in_features} classes{self.classify.out_features}"
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of the window."""
-        return self.classify(self.norm(x.mean(1)))
+        """Logits of every window."""
+        logits: Tensor = self.classify(self.norm(x.mean(1)))
+        return logits
 
     def step(self, reads: str) -> Step:
         """This head as a step of a layout."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 from sentryfuse.errors import ConfigError
 from sentryfuse.layout import AttentionRule
@@ -14,8 +14,8 @@ from sentryfuse.types import Modality
 class BackboneType(Protocol):
     """What a registered class offers: presets of its shape and one constructor contract."""
 
-    shape_type: type[Any]
-    presets: Mapping[str, Any]
+    shape_type: ClassVar[type[Any]]
+    presets: ClassVar[Mapping[str, Any]]
 
     def __call__(
         self,
@@ -30,7 +30,7 @@ class BackboneType(Protocol):
 
 
 _MODELS: dict[str, BackboneType] = {}
-T = TypeVar("T", bound=BackboneType)
+T = TypeVar("T", bound=type[Backbone])
 
 
 def register_model(name: str) -> Callable[[T], T]:
@@ -43,7 +43,7 @@ def register_model(name: str) -> Callable[[T], T]:
     def register(cls: T) -> T:
         if name in _MODELS:
             raise ConfigError(f"a backbone called {name} exists; register under another name")
-        _MODELS[name] = cls
+        _MODELS[name] = cast(BackboneType, cls)
         return cls
 
     return register

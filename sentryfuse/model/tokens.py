@@ -9,13 +9,15 @@ import math
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sentryfuse.layout import Step
 from sentryfuse.types import Modality
 
 CLIP = 10.0  # training standard deviations; a broken sensor must not blow up the rest
-MAX_BINS = 16  # longest patches are averaged down to this many values per channel
+MAX_BINS = 16  # longest patches are averaged down to this many values, and frequencies, per channel
+POWER_FLOOR = 1e-3  # keeps the logarithm of a silent frequency finite [training deviations squared]
 
 
 class Normalise(nn.Module):
@@ -45,7 +47,8 @@ class PatchTokens(nn.Module):
     """One token per patch and one for the whole window; `(B, T, C)` -> `(B, N + 1, D)`.
 
     A patch is described by its (averaged) values and its log power spectrum, the window by its mean,
-    range, last value and the two spectra that patches cannot see. A static modality is one token.
+    range, last value and mean spectrum. A static modality is one token. Where values may be missing, masks
+    take the place of spectra.
 
     Args:
         name: prefix of the weights.
@@ -57,114 +60,96 @@ class PatchTokens(nn.Module):
         Our choice: people differ in phase and offset, spectra do not, and small models find them late.
     """
 
+    fill: Tensor
+    basis: Tensor
+
     def __init__(self, name: str, modality: Modality, d_model: int, *, tokens: int) -> None:
         super().__init__()
-        self.name, self.modality = name, modality
+        self.name, self.modality, self.d_model = name, modality, d_model
         length, channels = modality.length, modality.n_channels
         patch = math.ceil(length / tokens)
         if patch > MAX_BINS:
             patch = math.ceil(patch / MAX_BINS) * MAX_BINS
         self.patch, self.n_patches = patch, math.ceil(length / patch)
-        self.bins = min(patch, MAX_BINS)
-        self.spectrum = patch >= 8 and not modality.may_miss
-        self.is_static = length == 1
         self.normalise = Normalise(modality)
-        marks = 2 if modality.may_miss else 1
         # the last sample is repeated to fill the last patch
         steps = np.minimum(np.arange(self.patch * self.n_patches), length - 1)
-        self.fill: Tensor
         self.register_buffer("fill", torch.from_numpy(steps), persistent=False)
-        width = self.bins * marks
-        summary = 4 * marks
-        if self.spectrum:
-            basis = _fourier(patch, n=16)
-            self.register_buffer("basis", basis, persistent=False)
-            width += basis.shape[1] // 2
-            summary += basis.shape[1] // 2
-        self.slow = self.n_patches >= 8 and not modality.may_miss
-        if self.slow:
-            slow = _fourier(self.n_patches, n=self.n_patches // 2)
-            self.register_buffer("slow_basis", slow, persistent=False)
-            summary += slow.shape[1] // 2
-        self.project = nn.Linear(width * channels, d_model)
-        self.summarise = None if self.is_static else nn.Linear(summary * channels, d_model)
+        averages = _averages(patch)
+        waves = _fourier(patch) if patch >= 8 and not modality.may_miss else np.empty((patch, 0))
+        self.bins, self.frequencies = averages.shape[1], waves.shape[1] // 2
+        basis = np.concatenate([averages, waves], 1).astype(np.float32)
+        self.register_buffer("basis", torch.from_numpy(basis), persistent=False)
+        per_patch = 2 * self.bins if modality.may_miss else self.bins + self.frequencies
+        summary = 8 if modality.may_miss else 4 + self.frequencies
+        self.project = nn.Linear(per_patch * channels, d_model)
+        self.summarise = None if length == 1 else nn.Linear(summary * channels, d_model)
         self.position = nn.Parameter(0.02 * torch.randn(self.n_tokens, d_model))
 
     @property
     def n_tokens(self) -> int:
         """Tokens this modality contributes."""
-        return self.n_patches + (0 if self.is_static else 1)
+        return self.n_patches + (0 if self.modality.length == 1 else 1)
 
     @property
     def signature(self) -> str:
         """Equal for embeddings that share one exported graph."""
-        m, d_model = self.modality, self.project.out_features
+        m = self.modality
         gaps = " gaps" if m.may_miss else ""
-        return f"patch T{m.length} C{m.n_channels} P{self.patch} N{self.n_patches} D{d_model}{gaps}"
+        return f"patch T{m.length} C{m.n_channels} P{self.patch} N{self.n_patches} D{self.d_model}{gaps}"
 
     def forward(self, x: Tensor) -> Tensor:
-        """Describe the window; NaN only where the modality may miss values."""
+        """Describe the windows; NaN only where the modality may miss values."""
         z, observed = self.normalise(x)
-        if self.patch * self.n_patches != self.modality.length:
-            z = z.index_select(1, self.fill)
-            observed = None if observed is None else observed.index_select(1, self.fill)
         if observed is None:
             tokens, summary = self._describe(z)
         else:
             tokens, summary = self._describe_partial(z, observed)
-        y = self.project(tokens.flatten(2))
+        y = self.project(tokens.flatten(2).flatten(0, 1)).reshape(-1, self.n_patches, self.d_model)
         if self.summarise is not None:
-            y = torch.cat([y, self.summarise(summary.flatten(1)).unsqueeze(1)], 1)
+            y = torch.cat([y, self.summarise(summary).unsqueeze(1)], 1)
         return y + self.position
 
     def _patches(self, z: Tensor) -> Tensor:
-        return z.unflatten(1, (self.n_patches, self.patch)).transpose(2, 3)  # (B, N, C, P)
-
-    def _average(self, patches: Tensor) -> Tensor:
-        if self.patch == self.bins:
-            return patches
-        return patches.unflatten(3, (self.bins, self.patch // self.bins)).mean(-1)
+        """`(B, T, C)` -> `(B, N, C, P)`."""
+        if self.patch * self.n_patches != self.modality.length:
+            z = z.index_select(1, self.fill)
+        return z.unflatten(1, (self.n_patches, self.patch)).transpose(2, 3)
 
     def _describe(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        patches = self._patches(z)
-        values = self._average(patches)
-        parts = [values]
-        summary = [torch.stack([z.mean(1), z.amax(1), z.amin(1), z[:, -1]], -1)]  # (B, C, 4)
-        if self.spectrum:
-            power = _power(patches, self.basis)  # type: ignore[arg-type]
-            parts.append(_log(power))
-            summary.append(_log(power.mean(1)))
-        if self.slow:
-            means = patches.mean(-1).transpose(1, 2)  # (B, C, N)
-            summary.append(_log(_power(means, self.slow_basis)))  # type: ignore[arg-type]
-        return torch.cat(parts, -1), torch.cat(summary, -1)
+        described = self._patches(z) @ self.basis  # (B, N, C, bins + 2 frequencies)
+        stats = [z.mean(1), z.amax(1), z.amin(1), z[:, -1]]  # (B, C) each
+        if not self.frequencies:
+            return described, torch.cat(stats, 1)
+        values, waves = described.split([self.bins, 2 * self.frequencies], -1)
+        power = (waves * waves).unflatten(-1, (2, self.frequencies)).sum(-2)
+        spectrum = torch.log(power.mean(1) + POWER_FLOOR).flatten(1)
+        tokens = torch.cat([values, torch.log(power + POWER_FLOOR)], -1)
+        return tokens, torch.cat([*stats, spectrum], 1)
 
     def _describe_partial(self, z: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
-        values = torch.cat([self._average(self._patches(a)) for a in (z, observed)], -1)
+        both = torch.cat([z, observed], 2)
+        values = self._patches(both) @ self.basis
         count = observed.sum(1)  # (B, C)
-        seen = count > 0
-        mean = z.sum(1) / count.clamp(min=1)
-        top = torch.where(seen, (z - 2 * CLIP * (1 - observed)).amax(1), 0.0)
-        bottom = torch.where(seen, (z + 2 * CLIP * (1 - observed)).amin(1), 0.0)
+        seen = (count > 0).to(z.dtype)
+        some = count.clamp(min=1)
+        mean = z.sum(1) / some
+        hidden = 2 * CLIP * (1 - observed)
+        top, bottom = (z - hidden).amax(1) * seen, (z + hidden).amin(1) * seen
         clock = torch.arange(1, z.shape[1] + 1, dtype=z.dtype)[:, None] * observed  # (B, T, C)
         newest = clock.amax(1, keepdim=True)
-        last = (z * ((clock == newest) & (observed > 0))).sum(1)
-        spread = (((z - mean.unsqueeze(1)) * observed) ** 2).sum(1) / count.clamp(min=1)
-        share = count / z.shape[1]
-        stats = [mean, top, bottom, last, spread.sqrt(), share, newest[:, 0] / z.shape[1]]
-        stats.append(seen.to(z.dtype))
-        return values, torch.stack(stats, -1)
+        last = (z * (clock == newest)).sum(1) * seen
+        spread = (((z - mean.unsqueeze(1)) * observed) ** 2).sum(1) / some
+        length = z.shape[1]
+        stats = [mean, top, bottom, last, spread.sqrt(), count / length, newest[:, 0] / length, seen]
+        return values, torch.cat(stats, 1)
 
     def step(self) -> Step:
         """This embedding as a step of a layout."""
-        channels = self.modality.n_channels
-        macs = self.n_patches * self.project.in_features * self.project.out_features
-        if self.summarise is not None:
-            macs += self.summarise.in_features * self.summarise.out_features
-        if self.spectrum:
-            macs += self.n_patches * channels * self.basis.numel()  # type: ignore[operator, union-attr]
-        if self.slow:
-            macs += channels * self.slow_basis.numel()  # type: ignore[operator, union-attr]
+        marks = 2 if self.modality.may_miss else 1
+        macs = self.n_patches * self.modality.n_channels * marks * self.basis.numel()
+        macs += self.n_patches * self.project.weight.numel()
+        macs += self.summarise.weight.numel() if self.summarise is not None else 0
         return Step(
             self.name,
             "embed",
@@ -177,22 +162,19 @@ class PatchTokens(nn.Module):
         )
 
 
-def _fourier(length: int, *, n: int) -> Tensor:
-    """Cosines and sines of up to `n` frequencies, close together where slow, `(length, 2 * n)`."""
+def _averages(length: int) -> NDArray[np.float64]:
+    """Means over equal stretches of a patch, at most `MAX_BINS` of them, `(length, bins)`."""
+    bins = min(length, MAX_BINS)
+    return np.repeat(np.eye(bins), length // bins, axis=0) * (bins / length)
+
+
+def _fourier(length: int) -> NDArray[np.float64]:
+    """Windowed cosines and sines of up to `MAX_BINS` frequencies, closer where slow, `(length, 2 n)`."""
     top = length // 2
-    bins = np.unique(np.round(np.geomspace(1, top, n)).astype(int)) if n < top else np.arange(1, top + 1)
+    bins = np.arange(1, top + 1)
+    if top > MAX_BINS:
+        bins = np.unique(np.round(np.geomspace(1, top, MAX_BINS)).astype(int))
     angle = 2 * np.pi * np.outer(np.arange(length), bins) / length
     window = np.hanning(length + 2)[1:-1, None]
-    both = np.concatenate([np.cos(angle), np.sin(angle)], 1) * window / np.sqrt((window**2).sum())
-    return torch.from_numpy(both.astype(np.float32))
-
-
-def _power(x: Tensor, basis: Tensor) -> Tensor:
-    """Power at every frequency of the basis, `(..., P)` -> `(..., n)`."""
-    waves = (x @ basis) ** 2
-    return waves.unflatten(-1, (2, -1)).sum(-2)
-
-
-def _log(power: Tensor) -> Tensor:
-    """Compress power to about -2..2."""
-    return torch.log(power + 1e-3) * 0.3 + 1.0
+    window = window / np.sqrt((window**2).sum())
+    return np.concatenate([np.cos(angle) * window, np.sin(angle) * window], 1)

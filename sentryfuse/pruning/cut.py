@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from sentryfuse.checkpoint import SentryModel
-from sentryfuse.errors import ConfigError
 from sentryfuse.model import Selection
+from sentryfuse.pruning.plan import check_plan
 from sentryfuse.pruning.units import kept_groups, slice_weights
 from sentryfuse.types import Plan
 
@@ -28,7 +28,7 @@ def prune(model: SentryModel, plan: Plan) -> SentryModel:
         ConfigError: the plan belongs to another model.
     """
     layout = model.layout
-    check_plan(model, plan)
+    check_plan(layout, plan)
     tensors = {name: t.numpy() for name, t in model.tensors().items()}
     gate = {name: t for name, t in tensors.items() if name.startswith("gate.")}
     small = slice_weights(layout, plan.kept, tensors)
@@ -66,22 +66,3 @@ def prune(model: SentryModel, plan: Plan) -> SentryModel:
 def selection(plan: Plan) -> Selection:
     """The plan as a selection for a forward pass of the big model; weights are sliced on the fly."""
     return Selection(kept={name: torch.tensor(kept) for name, kept in plan.kept.items()})
-
-
-def check_plan(model: SentryModel, plan: Plan) -> None:
-    """Refuse a plan that was made for another model.
-
-    Raises:
-        ConfigError: unknown sensors, blocks or units, or blocks that run and are not in the plan.
-    """
-    route = model.layout.route(plan.present)
-    live = {b.name: b for step in route for b in step.blocks}
-    if live.keys() != plan.kept.keys():
-        other = sorted(live.keys() ^ plan.kept.keys())[0]
-        raise ConfigError(f"the plan and the model disagree on block {other}; plan this model again")
-    for name, kept in plan.kept.items():
-        if not kept or list(kept) != sorted(set(kept)) or kept[0] < 0 or kept[-1] >= live[name].units:
-            raise ConfigError(
-                f"the plan keeps units of {name} that the model does not have "
-                f"({live[name].units} units); plan this model again"
-            )

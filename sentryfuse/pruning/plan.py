@@ -6,8 +6,10 @@ budget only says how far along that order to go, so plans nest by construction.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,37 +106,82 @@ def _limits(
     budget: Budget,
     saved_macs: NDArray[np.int64],
     saved_params: NDArray[np.int64],
-) -> list[tuple[str, float, NDArray[np.int64]]]:
+) -> list[tuple[str, int, NDArray[np.int64]]]:
     """Every limit as (name, what must be saved, what has been saved after each removal)."""
-    found: list[tuple[str, float, NDArray[np.int64]]] = []
+    found: list[tuple[str, int, NDArray[np.int64]]] = []
     most_macs = int(saved_macs[-1]) if len(saved_macs) else 0
     most_params = int(saved_params[-1]) if len(saved_params) else 0
     if budget.ratio is not None:
         of = dense.prunable_macs if budget.protocol == "present" else count(layout).prunable_macs
-        over = dense.prunable_macs - (1 - budget.ratio) * of
+        over = math.ceil(dense.prunable_macs - (1 - _exact(budget.ratio)) * of)
         if over > most_macs:
-            nearest = np.floor((1 - (dense.prunable_macs - most_macs) / of) * 1000) / 1000
             raise BudgetError(
                 f"ratio {budget.ratio:g} ({budget.protocol}) leaves less than the smallest sub-network "
-                f"(one head and {STEP} channels per block); the nearest possible ratio is {nearest:g}"
+                f"(one head and {STEP} channels per block); the nearest possible ratio is "
+                f"{_ratio(of, dense.prunable_macs - most_macs):g}"
             )
         found.append(("ratio", over, saved_macs))
     if budget.macs is not None:
-        over = dense.macs - budget.macs
+        over = math.ceil(dense.macs - _exact(budget.macs))
         if over > most_macs:
             raise BudgetError(
                 f"no sub-network runs in {budget.macs} MAC; the smallest needs {dense.macs - most_macs}"
             )
         found.append(("macs", over, saved_macs))
     if budget.memory_mb is not None:
-        over = dense.params - budget.memory_mb * 1e6 / BYTES_PER_WEIGHT
+        over = math.ceil(dense.params - _exact(budget.memory_mb) * 10**6 / BYTES_PER_WEIGHT)
         if over > most_params:
-            least = np.ceil((dense.params - most_params) * BYTES_PER_WEIGHT / 1e3) / 1e3
+            least = math.ceil((dense.params - most_params) * BYTES_PER_WEIGHT / 1000) / 1000
             raise BudgetError(
-                f"no sub-network fits {budget.memory_mb:g} MB of weights; the smallest needs {least:g} MB"
+                f"no sub-network fits {budget.memory_mb} MB of weights; the smallest needs {least} MB"
             )
         found.append(("memory_mb", over, saved_params))
     return found
+
+
+def largest_ratio(
+    layout: Layout, present: Iterable[str] | None = None, *, protocol: str = "present"
+) -> float:
+    """The largest ratio any sub-network reaches with these sensors, rounded down to three digits.
+
+    Args:
+        layout: of the model.
+        present: names of the sensors that are on; `None` means all.
+        protocol: what the ratio refers to, "present" or "full".
+    """
+    least = {
+        name: range(1 if block.kind == "heads" else min(STEP, block.units))
+        for name, block in layout.blocks.items()
+    }
+    of = count(layout, present if protocol == "present" else None).prunable_macs
+    return _ratio(of, count(layout, present, kept=least).prunable_macs)
+
+
+def check_plan(layout: Layout, plan: Plan) -> None:
+    """Refuse a plan that was made for another model.
+
+    Raises:
+        ConfigError: unknown sensors, blocks or units, or blocks that run and are not in the plan.
+    """
+    live = {b.name: b for step in layout.route(plan.present) for b in step.blocks}
+    if live.keys() != plan.kept.keys():
+        other = sorted(live.keys() ^ plan.kept.keys())[0]
+        raise ConfigError(f"the plan and the model disagree on block {other}; plan this model again")
+    for name, kept in plan.kept.items():
+        if not kept or list(kept) != sorted(set(kept)) or kept[0] < 0 or kept[-1] >= live[name].units:
+            raise ConfigError(
+                f"the plan keeps units of {name} that the model does not have "
+                f"({live[name].units} units); plan this model again"
+            )
+
+
+def _ratio(of: int, left: int) -> float:
+    return (1000 - math.ceil(1000 * Fraction(left, max(of, 1)))) / 1000
+
+
+def _exact(value: float) -> Fraction:
+    """The number as a person reads it, so that 0.1 of 10 is 1 and no rounding breaks a limit."""
+    return Fraction(str(float(value)))
 
 
 def _removals(layout: Layout, present: tuple[str, ...], scores: Scores) -> list[_Removal]:

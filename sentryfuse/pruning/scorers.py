@@ -104,7 +104,7 @@ def taylor_scores(
     pool = rng.choice(pool, min(CALIBRATION_WINDOWS, len(pool)), replace=False)
     mask = np.array([present is None or name in present for name in windows.names])
     keep = np.broadcast_to(mask, (len(pool), len(windows.names)))
-    total = {name: np.zeros(block.units) for name, block in model.layout.blocks.items()}
+    total = {n: np.zeros(b.units) for n, b in model.layout.blocks.items()}
     for on, chosen in batches(windows, pool, batch_size=BATCH, present=keep):
         batch = {name: torch.from_numpy(x) for name, x in windows.batch(chosen, on).items()}
         live = [b for step in model.layout.route(on) for b in step.blocks]
@@ -114,7 +114,7 @@ def taylor_scores(
         for name, saliency in batch_saliency(factors).items():
             total[name] += saliency.numpy() * len(chosen)
     model.zero_grad()
-    return {name: (t / max(np.linalg.norm(t), 1e-30)).astype(np.float32) for name, t in total.items()}
+    return {n: (t / max(float(np.linalg.norm(t)), 1e-30)).astype(np.float32) for n, t in total.items()}
 
 
 def random_scores(model: SentryModel, *, seed: int = 0) -> Scores:

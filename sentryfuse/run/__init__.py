@@ -1,10 +1,12 @@
 """A bundle -> answers, on the device, without torch.
 
-`assemble` strings the graphs of a plan together, `session` answers with them, `predict` does so for a whole
-recording.
+`assemble` strings the graphs of a plan together, `session` answers with them, `predict` does so for
+a whole recording, `replay` window by window while sensors and budget change, and `bench` times it.
 """
 
+from sentryfuse.run.bench import bench
 from sentryfuse.run.predict import predict
+from sentryfuse.run.replay import Change, replay
 from sentryfuse.run.session import Session
 
-__all__ = ["Session", "predict"]
+__all__ = ["Change", "Session", "bench", "predict", "replay"]

@@ -10,6 +10,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 
 from sentryfuse.bundle import Bundle
 from sentryfuse.layout import Step
+from sentryfuse.pruning.plan import check_plan
 from sentryfuse.pruning.units import kept_groups, slice_weights
 from sentryfuse.types import Plan
 
@@ -24,8 +25,12 @@ def assemble(bundle: Bundle, plan: Plan, *, batch: int | None = None) -> ModelPr
 
     Returns:
         A model with one input `window.<modality>` `(B, T, C)` per present sensor and the output `logits`.
+
+    Raises:
+        ConfigError: the plan belongs to another model.
     """
     layout = bundle.layout
+    check_plan(layout, plan)
     weights: dict[str, Any] = dict(slice_weights(layout, plan.kept, bundle.weights))
     for name, kept in plan.kept.items():
         block = layout.blocks[name]

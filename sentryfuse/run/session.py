@@ -45,7 +45,7 @@ class Session:
     def __init__(
         self, bundle: Bundle, plan: Plan, *, threads: int = 1, batch: int | None = None
     ) -> None:
-        self.bundle, self.plan = bundle, plan
+        self.bundle, self.plan, self.batch = bundle, plan, batch
         started = time.perf_counter()
         graph = assemble(bundle, plan, batch=batch).SerializeToString()
         sliced = time.perf_counter()
@@ -77,13 +77,19 @@ class Session:
         """
         feed: dict[str, Any] = {}
         for name, shape in self._shapes.items():
-            if name not in windows or windows[name].shape[1:] != shape:
-                got = windows[name].shape if name in windows else "nothing"
+            x = np.asarray(windows[name], np.float32) if name in windows else None
+            if x is None or x.shape[1:] != shape or self.batch not in (None, len(x)):
                 raise ConfigError(
-                    f"sensor {name} is present and needs windows of shape (B, {shape[0]}, {shape[1]}), "
-                    f"got {got}; give that, or leave {name} out of present"
+                    f"sensor {name} is present and needs windows of shape ({self.batch or 'B'}, "
+                    f"{shape[0]}, {shape[1]}), got {'nothing' if x is None else x.shape}; give that, "
+                    f"or leave {name} out of present"
                 )
-            feed[f"window.{name}"] = windows[name]
+            feed[f"window.{name}"] = x
+        if len({len(x) for x in feed.values()}) > 1:
+            raise ConfigError(
+                f"every sensor must bring as many windows as the others, got "
+                f"{', '.join(f'{len(windows[name])} of {name}' for name in self._shapes)}"
+            )
         logits = self._engine.run(["logits"], feed)[0]
         return softmax(logits)
 

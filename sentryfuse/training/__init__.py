@@ -1,4 +1,7 @@
-"""Windows and a fresh model -> a trained one, in one loop: task, gate, sensor dropout, elastic steps. Needs torch."""
+"""Windows and a fresh model -> a trained one, in one loop: task, gate, sensor dropout, elastic steps.
+
+Needs torch.
+"""
 
 from sentryfuse.training.loop import train
 from sentryfuse.training.settings import TrainSettings

@@ -72,7 +72,9 @@ def make_rule(name: str, model: SentryModel) -> ElasticRule | None:
     """
     if name not in RULES:
         raise ConfigError(f"elastic {name!r} is unknown; choose one of {', '.join(RULES)}")
-    return {"gate": GateRule, "static": StaticRule}[name](model) if name != "none" else None
+    if name == "none":
+        return None
+    return GateRule(model) if name == "gate" else StaticRule(model)
 
 
 def draw_subnetwork(

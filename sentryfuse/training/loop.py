@@ -67,9 +67,9 @@ def train(
     best = max((h["validation"] for h in history), default=-1.0)
     since = len(history) - 1 - int(np.argmax([h["validation"] for h in history])) if history else 0
     best_tensors = state.best or model.tensors()
-    with Progress("train", settings.epochs) as bar:
+    with Progress("train", run.epochs) as bar:
         bar.update(len(history), "starting")
-        for epoch in range(len(history), settings.epochs):
+        for epoch in range(len(history), run.epochs):
             if since >= settings.patience:
                 break
             started = time.perf_counter()
@@ -119,10 +119,11 @@ class _Run:
             {"params": list(model.gate.parameters()), "lr": 2.5 * settings.learning_rate},
         ]
         self.optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=True)
-        self.peak = [group["lr"] for group in groups]
+        self.peak = [settings.learning_rate, 2.5 * settings.learning_rate]
         self.steps_per_epoch = sum(
             1 for _ in batches(self.windows, indices, batch_size=settings.batch_size)
         )
+        self.epochs = settings.epochs_for(self.steps_per_epoch)
         self.step = 0
 
     def parts(self) -> dict[str, Any]:
@@ -140,7 +141,7 @@ class _Run:
         self.model.train()
         if self.rule:
             self.rule.new_epoch()
-        rate = self.curriculum.rate(epoch / settings.epochs)
+        rate = self.curriculum.rate(epoch / self.epochs)
         totals = {"loss": 0.0, "elastic_loss": 0.0, "gate_loss": 0.0, "accuracy": 0.0}
         seen = 0
         for on, chosen in batches(
@@ -158,7 +159,7 @@ class _Run:
 
     def _step(self, on: tuple[str, ...], chosen: NDArray[np.intp]) -> dict[str, float]:
         settings, model = self.settings, self.model
-        progress = self.step / (self.steps_per_epoch * settings.epochs)
+        progress = self.step / (self.steps_per_epoch * self.epochs)
         batch = {n: torch.from_numpy(x) for n, x in self.windows.batch(chosen, on).items()}
         target = self._target(chosen)
         if settings.augment:
@@ -252,13 +253,13 @@ class _Run:
 
     def _set_learning_rate(self) -> None:
         """One cycle: up over the first 15 %, then down along a cosine to nothing."""
-        progress = self.step / max(1, self.steps_per_epoch * self.settings.epochs)
+        progress = self.step / (self.steps_per_epoch * self.epochs)
         if progress < 0.15:
             factor = 0.1 + 0.9 * progress / 0.15
         else:
             factor = 0.5 * (1 + np.cos(np.pi * (progress - 0.15) / 0.85))
         for group, peak in zip(self.optimizer.param_groups, self.peak, strict=True):
-            group["lr"] = peak * factor
+            group["lr"] = peak * float(factor)
 
     def validate(self) -> float:
         """Mean score on validation windows: full with all sensors, pruned with some missing."""

@@ -8,12 +8,15 @@ from sentryfuse.errors import ConfigError
 from sentryfuse.training.elastic import RULES
 
 
+STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 700, 10, 60
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
     """Settings of one training.
 
     Attributes:
-        epochs: passes over the training windows.
+        epochs: passes over the training windows; `None` means as many as make about `STEPS` steps.
         batch_size: windows per step.
         learning_rate: highest rate of the one-cycle schedule; the gate uses 2.5 times as much.
         weight_decay: of AdamW.
@@ -31,8 +34,8 @@ class TrainSettings:
         mixup: `a` of Beta(a, a), from which the blend of two windows is drawn; 0 = none.
     """
 
-    epochs: int = 20
-    batch_size: int = 64
+    epochs: int | None = None
+    batch_size: int = 128
     learning_rate: float = 2e-3
     weight_decay: float = 0.02
     seed: int = 0
@@ -44,16 +47,22 @@ class TrainSettings:
     ratios: tuple[float, float] = (0.3, 0.9)
     gate_weight: float = 1.0
     patience: int = 100
-    augment: float = 0.0
+    augment: float = 0.15
     mixup: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse settings that mean nothing."""
         if self.elastic not in RULES:
             raise ConfigError(f"elastic {self.elastic!r} is unknown; choose one of {', '.join(RULES)}")
-        if self.epochs < 1 or self.batch_size < 2:
+        if (self.epochs is not None and self.epochs < 1) or self.batch_size < 2:
             raise ConfigError("epochs must be at least 1 and batch_size at least 2")
         if not self.learning_rate > 0:
             raise ConfigError(f"learning_rate must be positive, got {self.learning_rate}")
         if self.seed < 0:
             raise ConfigError(f"seed must not be negative, got {self.seed}")
+
+    def epochs_for(self, steps_per_epoch: int) -> int:
+        """Passes over a recording of this size, so that small ones are seen as often as they need."""
+        if self.epochs is not None:
+            return self.epochs
+        return min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(STEPS / max(1, steps_per_epoch))))
