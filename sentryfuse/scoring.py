@@ -19,8 +19,10 @@ Planner = Callable[[tuple[str, ...]], Plan]
 
 
 def prepared(windows: Windows, *, normalise: str, floor: Mapping[str, Any]) -> Windows:
-    """The recording as the model wants it: as it is, or standardised by subject."""
-    return by_subject(windows, floor) if normalise == "subject" else windows
+    """The recording as the model wants it: as it is, or standardised by subject (once)."""
+    if normalise == "train" or windows.by_subject is not None:
+        return windows
+    return by_subject(windows, floor)
 
 
 def check_recording(names: Sequence[str], classes: Sequence[str], windows: Windows) -> None:

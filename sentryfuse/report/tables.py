@@ -249,8 +249,9 @@ FORMATS: dict[str, Callable[[Any], str]] = {
     "speed_up": lambda value: f"{value:.1f}x",
     "mmac": lambda value: f"{value:,.1f}",
     "cold_ms": lambda value: f"{value:.1f}",
+    "warm_ms": lambda value: f"{value:.2g}",
     **dict.fromkeys(
-        ("weights_mb", "p50_ms", "p95_ms", "one_p50_ms", "one_p95_ms", "warm_ms"),
+        ("weights_mb", "p50_ms", "p95_ms", "one_p50_ms", "one_p95_ms"),
         lambda value: f"{value:,.2f}",
     ),
 }
