@@ -1,11 +1,12 @@
 """The one file a device needs, read and verified before anything is built from it. Torch-free.
 
-A safetensors file. Its metadata holds a manifest (JSON, with the digest of every tensor) and the
-manifest's own digest; its tensors are
+A safetensors file. Its metadata holds a manifest (JSON, with the digest of every tensor but the last);
+its tensors are
 
     weights.<name>   the big model, float32
     gate.<name>      the gate, float32
     graph.<i>        ONNX graphs of the steps, as bytes, with no width baked in
+    manifest.sha256  digest of the manifest's text, 32 bytes
 
 No pickle, no paths, no external data.
 """
@@ -35,6 +36,7 @@ from sentryfuse.types import Budget, Plan, check_present
 
 FORMAT = 1
 KINDS = ("weights", "gate", "graph")
+SEAL = "manifest.sha256"
 MAX_BYTES = 4 * 10**9
 Array = NDArray[Any]
 
@@ -103,12 +105,9 @@ def load_bundle(path: str | Path) -> Bundle:
         raise BundleError(f"{path} has {path.stat().st_size} bytes, more than the limit {MAX_BYTES}")
     try:
         with safe_open(path, framework="np") as file:
-            metadata = file.metadata() or {}
-            manifest = json.loads(metadata.get("manifest", "null"))
+            text = (file.metadata() or {}).get("manifest", "null")
+            manifest = json.loads(text)
             _check_version(path, manifest)
-            digest = hashlib.sha256(metadata["manifest"].encode()).hexdigest()
-            if metadata.get("digest") != digest:
-                raise BundleError(f"{path} is damaged: its manifest has another digest; copy it again")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
         if isinstance(error, BundleError):
@@ -116,9 +115,12 @@ def load_bundle(path: str | Path) -> Bundle:
         raise BundleError(
             f"{path} cannot be read as a bundle ({error}); copy or export it again"
         ) from None
+    digest = hashlib.sha256(text.encode())
+    if tensors.pop(SEAL, np.empty(0)).tobytes() != digest.digest():
+        raise BundleError(f"{path} is damaged: its manifest has another digest; copy it again")
     _check_digests(path, manifest, tensors)
     try:
-        bundle = _build(manifest, tensors, digest)
+        bundle = _build(manifest, tensors, digest.hexdigest())
         _check_complete(path, bundle)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, DecodeError) as error:
         if isinstance(error, BundleError):
@@ -140,9 +142,9 @@ def save_bundle(
     tensors = {name: np.ascontiguousarray(t) for name, t in sorted(tensors.items())}
     full = {**manifest, "format": FORMAT, "digests": {n: _digest(t) for n, t in tensors.items()}}
     text = json.dumps(full, sort_keys=True, allow_nan=False)
+    seal = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
     with write_atomically(path) as partial:
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        save_file(tensors, partial, metadata={"manifest": text, "digest": digest})
+        save_file(tensors | {SEAL: seal}, partial, metadata={"manifest": text})
 
 
 def _check_version(path: Path, manifest: Any) -> None:

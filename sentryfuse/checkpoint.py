@@ -77,19 +77,22 @@ class ModelConfig:
         Raises:
             CheckpointError: another format version, or a missing key.
         """
-        if data.get("format") != FORMAT:
+        if not isinstance(data, Mapping) or data.get("format") != FORMAT:
+            found = data.get("format") if isinstance(data, Mapping) else None
             raise CheckpointError(
-                f"model config has format {data.get('format')!r}, this version reads {FORMAT}; "
+                f"model config has format {found!r}, this version reads {FORMAT}; "
                 "use the version of sentryfuse that wrote it"
             )
         try:
             body = {key: data[key] for key in cls.__dataclass_fields__}
+            body["modalities"] = tuple(Modality.from_json(m) for m in data["modalities"])
+            body["classes"] = tuple(data["classes"])
+            body["attention"] = AttentionRule(**data["attention"])
+            return cls(**body)
         except KeyError as error:
             raise CheckpointError(f"model config lacks the key {error}; train again") from None
-        body["modalities"] = tuple(Modality.from_json(m) for m in data["modalities"])
-        body["classes"] = tuple(data["classes"])
-        body["attention"] = AttentionRule(**data["attention"])
-        return cls(**body)
+        except (TypeError, AttributeError) as error:
+            raise CheckpointError(f"model config cannot be read ({error}); train again") from None
 
 
 class SentryModel(nn.Module):
@@ -266,7 +269,11 @@ def from_pretrained(folder: str | Path) -> SentryModel:
             raise CheckpointError(
                 f"{folder} has no {name}; name a folder written by `sentryfuse train` or `prune`"
             )
-    model = SentryModel(ModelConfig.from_json(read_json(folder / "config.json")))
+    config = ModelConfig.from_json(read_json(folder / "config.json"))
+    try:
+        model = SentryModel(config)
+    except (TypeError, AssertionError) as error:
+        raise CheckpointError(f"{folder}/config.json describes no model ({error}); train again") from None
     model.load_tensors(read_tensors(folder / "model.safetensors"))
     return model.eval()
 

@@ -214,7 +214,8 @@ def module_keys(names: Sequence[str]) -> list[str]:
         ConfigError: two modalities would share a key.
     """
     keys = [name.replace(".", "_") for name in names]
-    keys = [f"{key}_" if hasattr(nn.ModuleDict, key) else key for key in keys]
+    taken = nn.ModuleDict()
+    keys = [f"{key}_" if hasattr(taken, key) else key for key in keys]
     if len(set(keys)) != len(keys) or not keys:
         raise ConfigError(f"modalities {', '.join(names)} need different names (a dot counts as _)")
     return keys

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sentryfuse.checkpoint import SentryModel
 from sentryfuse.errors import ConfigError
 from sentryfuse.layout import Layout
-from sentryfuse.pruning.plan import STEP, plan_layout
+from sentryfuse.pruning.plan import STEP, largest_ratio, plan_layout
 from sentryfuse.pruning.scorers import magnitude_scores
 from sentryfuse.types import Budget
 
@@ -98,6 +98,7 @@ def draw_subnetwork(
         Block name -> kept units of the blocks that run.
     """
     if rng.random() < 0.5:
+        ratio = min(ratio, largest_ratio(layout, present))
         return dict(
             plan_layout(
                 layout, scores, present=present, budget=Budget(ratio=ratio), scorer="elastic"

@@ -20,6 +20,7 @@ from sentryfuse.evaluation import evaluate
 from sentryfuse.gate.saliency import SaliencyScale, batch_saliency, saliency_loss, unit_factors
 from sentryfuse.model import Selection
 from sentryfuse.progress import Progress
+from sentryfuse.pruning.plan import largest_ratio
 from sentryfuse.scoring import check_recording, prepared
 from sentryfuse.training.elastic import draw_subnetwork, make_rule
 from sentryfuse.training.settings import TrainSettings
@@ -264,6 +265,9 @@ class _Run:
     def validate(self) -> float:
         """Mean score on validation windows: full with all sensors, pruned with some missing."""
         pruned = 0.7 if self.rule else 0.0
+        if pruned:  # a very small model may not reach it with few sensors
+            fewest = min(largest_ratio(self.model.layout, (name,)) for name in self.model.names)
+            pruned = min(pruned, fewest)
         found = []
         for rate, ratio in ((None, 0.0), (0.3, pruned)):
             found += evaluate(

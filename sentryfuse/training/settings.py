@@ -58,6 +58,16 @@ class TrainSettings:
             raise ConfigError("epochs must be at least 1 and batch_size at least 2")
         if not self.learning_rate > 0:
             raise ConfigError(f"learning_rate must be positive, got {self.learning_rate}")
+        low, high = self.ratios
+        if not 0 <= low <= high < 1:
+            raise ConfigError(f"ratios must rise within 0 <= ratio < 1, got {low} to {high}")
+        if not 0 <= self.sensor_dropout < 1:
+            raise ConfigError(f"sensor_dropout is a rate within 0 <= rate < 1, got {self.sensor_dropout}")
+        for name in ("all_present", "warm_up", "gate_until"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is a share within 0..1, got {getattr(self, name)}")
+        if self.augment < 0 or self.mixup < 0 or self.patience < 1:
+            raise ConfigError("augment and mixup must not be negative, patience must be at least 1")
         if self.seed < 0:
             raise ConfigError(f"seed must not be negative, got {self.seed}")
 

@@ -1,0 +1,98 @@
+"""The command line: every command parses, calls one function and prints.
+
+Nothing heavy is imported here; a command loads what it needs when it runs. `main` turns every error
+a user can cause into one line and exit code 2.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from sentryfuse.cli import device, model, recordings, results
+from sentryfuse.errors import SentryFuseError
+
+# Usage errors of typer, by way of a public name: where their base lives differs between versions.
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+EXTRAS = {
+    "torch": "train",
+    "onnxscript": "train",
+    "matplotlib": "report",
+    "jinja2": "report",
+}
+
+app = typer.Typer(
+    name="sentryfuse",
+    help="Train once; become the right smaller model for the sensors present and the budget left.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+data = typer.Typer(help="Look at recordings.", rich_markup_mode=None)
+app.command()(results.demo)
+app.add_typer(data, name="data")
+data.command("list")(recordings.list_)
+data.command("describe")(recordings.describe)
+app.command()(model.train)
+app.command()(model.evaluate)
+app.command()(device.plan)
+app.command()(model.prune)
+app.command()(model.export)
+app.command()(device.predict)
+app.command()(device.bench)
+app.command()(results.report)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: arguments after the program's name; `None` means those of this process.
+
+    Returns:
+        The exit code: 0, 2 for bad input, 130 when stopped by hand.
+    """
+    # Threads of torch that spin while they wait make a busy machine ten times slower; it reads this
+    # when it is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    try:
+        code = app(args=arguments, prog_name="sentryfuse", standalone_mode=False)
+    except SystemExit as stop:  # typer's way out when nobody reads our output any more
+        return stop.code if isinstance(stop.code, int) else 1
+    except KeyboardInterrupt:
+        return 130
+    except SentryFuseError as error:
+        return _complain(str(error))
+    except ModuleNotFoundError as error:
+        return _complain(_missing(error))
+    except OSError as error:
+        return _complain(f"{error.filename or 'the system'}: {(error.strerror or str(error)).lower()}")
+    except UsageError as error:
+        return _complain(_usage(error))
+    return code if isinstance(code, int) else 0
+
+
+def _complain(sentence: str) -> int:
+    print("error: " + " ".join(sentence.split()), file=sys.stderr, flush=True)
+    return 2
+
+
+def _missing(error: ModuleNotFoundError) -> str:
+    name = (error.name or str(error)).split(".")[0]
+    if name in EXTRAS:
+        return f"this needs {name}, which is not here; pip install 'sentryfuse[{EXTRAS[name]}]'"
+    return f"the package {name} is not here; install sentryfuse again"
+
+
+def _usage(error: BaseException) -> str:
+    """What is wrong, and where the help is."""
+    say = getattr(error, "format_message", None)
+    sentence = str(say() if callable(say) else error).strip().rstrip(".?")
+    context = getattr(error, "ctx", None)
+    command = getattr(context, "command_path", "sentryfuse")
+    return f"{sentence}; see `{command} --help`"

@@ -1,0 +1,192 @@
+"""Commands that a device can run: plan, predict, bench. On a bundle they never load torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sentryfuse.cli.options import (
+    Data,
+    EnergyMj,
+    Fold,
+    JsonFile,
+    LatencyMs,
+    Macs,
+    MemoryMb,
+    MissingRates,
+    Present,
+    Presents,
+    Protocol,
+    Quiet,
+    Ratio,
+    Ratios,
+    Split,
+    Threads,
+    budgets_of,
+    open_windows,
+    sensor_set,
+    sensor_sets,
+)
+from sentryfuse.cli.output import Output, score_table, sensor_label
+from sentryfuse.errors import ConfigError
+
+BundleFile = Annotated[Path, typer.Argument(metavar="BUNDLE", help="File written by `sentryfuse export`.")]
+
+
+def plan(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="RUN_OR_BUNDLE", help="Folder of `train` or `prune`, or a file of `export`."),
+    ],
+    present: Present = None,
+    ratio: Ratio = None,
+    macs: Macs = None,
+    latency_ms: LatencyMs = None,
+    memory_mb: MemoryMb = None,
+    energy_mj: EnergyMj = None,
+    protocol: Protocol = "present",
+    json_to: JsonFile = None,
+    quiet: Quiet = False,
+) -> None:
+    """Say what a budget would keep.
+
+    A dry run: which units stay for these sensors, what they cost, which limit binds.
+    """
+    output = Output(json_to, quiet=quiet)
+    from sentryfuse.cli.plans import plan_json, show_plan
+
+    budget = budgets_of(
+        None if ratio is None else [ratio],
+        macs=macs,
+        latency_ms=latency_ms,
+        memory_mb=memory_mb,
+        energy_mj=energy_mj,
+        protocol=protocol,
+    )[0]
+    names = sensor_set(present)
+    if source.is_file():
+        from sentryfuse.bundle import load_bundle
+
+        bundle = load_bundle(source)
+        layout, made = bundle.layout, bundle.plan(names, budget)
+    else:
+        from sentryfuse.cli.run_folder import open_run
+
+        model = open_run(source)
+        from sentryfuse.pruning import make_plan
+
+        layout, made = model.layout, make_plan(model, names, budget)
+    facts = plan_json(made, layout)
+    show_plan(output, facts, layout)
+    output.json(facts)
+
+
+def predict(
+    bundle: BundleFile,
+    data: Data,
+    split: Split = "test",
+    present: Presents = None,
+    missing_rate: MissingRates = None,
+    ratio: Ratios = None,
+    macs: Macs = None,
+    latency_ms: LatencyMs = None,
+    memory_mb: MemoryMb = None,
+    energy_mj: EnergyMj = None,
+    protocol: Protocol = "present",
+    fold: Fold = None,
+    threads: Threads = 2,
+    json_to: JsonFile = None,
+    quiet: Quiet = False,
+) -> None:
+    """Score a bundle on a recording, without torch."""
+    output = Output(json_to, quiet=quiet)
+    budgets = budgets_of(
+        ratio,
+        macs=macs,
+        latency_ms=latency_ms,
+        memory_mb=memory_mb,
+        energy_mj=energy_mj,
+        protocol=protocol,
+    )
+    from sentryfuse.bundle import load_bundle
+    from sentryfuse.run.predict import predict as predict_windows
+    from sentryfuse.types import check_present
+
+    loaded = load_bundle(bundle)
+    sets = sensor_sets(present)
+    for names in sets:
+        check_present(names, loaded.names)
+    windows = open_windows(data, fold, split=split)
+    rows = predict_windows(
+        loaded,
+        windows,
+        split=split,
+        present=sets,
+        missing_rates=missing_rate or (None,),
+        budgets=budgets,
+        threads=threads,
+    )
+    score_table(output, f"{windows.name}, {split}", rows, loaded.names)
+    output.json(
+        {
+            "dataset": windows.name,
+            "backbone": loaded.about.get("backbone"),
+            "split": split,
+            "seed": loaded.about.get("seed"),
+            "fold": fold,
+            "rows": rows,
+        }
+    )
+
+
+def bench(
+    bundle: BundleFile,
+    present: Presents = None,
+    ratio: Ratios = None,
+    engine: Annotated[str, typer.Option(help="onnxruntime; this version has no other.")] = ("onnxruntime"),
+    threads: Threads = 1,
+    repeats: Annotated[int, typer.Option(min=1, metavar="N", help="Windows timed per sub-network.")] = 300,
+    json_to: JsonFile = None,
+    quiet: Quiet = False,
+) -> None:
+    """Time sub-networks on this machine.
+
+    Latency, memory and switching, beside the dense model.
+    """
+    output = Output(json_to, quiet=quiet)
+    if engine != "onnxruntime":
+        raise ConfigError(f"engine {engine!r} is unknown; this version has onnxruntime")
+    from sentryfuse.bundle import load_bundle
+    from sentryfuse.run.bench import bench as bench_bundle
+    from sentryfuse.run.bench import machine
+
+    loaded = load_bundle(bundle)
+    rows = bench_bundle(
+        loaded,
+        present=sensor_sets(present),
+        ratios=ratio or [],
+        threads=threads,
+        repeats=repeats,
+        path=bundle,
+    )
+    output.table(
+        f"{bundle.name}, one window per call, threads: {threads}",
+        ("name", "sensors", "p50 [ms]", "p95 [ms]", "p99 [ms]", "MMAC", "weights [MB]",
+         "peak RSS [MB]", "cold switch p50 [ms]", "warm [ms]"),
+        [
+            (
+                row["name"],
+                sensor_label(row["present"], loaded.names),
+                *row["latency_ms"].values(),
+                row["macs"] / 1e6,
+                row["weights_mb"],
+                row["peak_rss_mb"],
+                row["switch_ms"]["cold"]["p50"],
+                row["switch_ms"]["warm"]["p50"],
+            )
+            for row in rows
+        ],
+    )  # fmt: skip
+    output.json({"bundle": bundle.name, **machine(), "rows": rows})

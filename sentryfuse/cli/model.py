@@ -1,0 +1,236 @@
+"""Commands of the workstation: train, evaluate, prune, export. They need torch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sentryfuse.cli.options import (
+    Data,
+    EnergyMj,
+    Fold,
+    JsonFile,
+    LatencyMs,
+    Macs,
+    MemoryMb,
+    MissingRates,
+    Present,
+    Presents,
+    Protocol,
+    Quiet,
+    Ratio,
+    Ratios,
+    Split,
+    budgets_of,
+    open_windows,
+    sensor_set,
+    sensor_sets,
+)
+from sentryfuse.cli.output import Output, score_table
+from sentryfuse.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sentryfuse.checkpoint import SentryModel
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder written by `sentryfuse train` or `prune`.")]
+
+
+def train(
+    data: Data,
+    out: Annotated[Path, typer.Option(metavar="RUN", help="Folder for the trained model.")],
+    backbone: Annotated[str, typer.Option(help="maestro, flexmoe or mult.")] = "maestro",
+    preset: Annotated[str, typer.Option(help="Sizes: small or paper.")] = "small",
+    attention: Annotated[str, typer.Option(help="sentry or dense.")] = "sentry",
+    epochs: Annotated[int | None, typer.Option(metavar="N", help="Passes over the training windows.")] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of everything random.")] = 0,
+    elastic: Annotated[
+        str,
+        typer.Option(
+            help="Who chooses the sub-networks that are trained along: gate, static or none (plain "
+            "training with sensor dropout)."
+        ),
+    ] = "gate",
+    normalise: Annotated[
+        str,
+        typer.Option(help="Statistics of the training windows (train) or of each person (subject)."),
+    ] = "train",
+    device: Annotated[str, typer.Option(help="cpu; this version has no other.")] = "cpu",
+    fold: Fold = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the model that RUN holds.")] = False,
+    json_to: JsonFile = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train a model and its gate.
+
+    After a kill the same command goes on from the last epoch.
+    """
+    output = Output(json_to, quiet=quiet, folders=[out])
+    if device != "cpu":
+        raise ConfigError(f"device {device!r} was asked for; this version trains on cpu, use --device cpu")
+    from sentryfuse.cli.run_folder import check_free, train_into
+
+    check_free(out, overwrite=overwrite)
+    import torch
+
+    from sentryfuse.checkpoint import create_model
+    from sentryfuse.run.bench import own_version
+    from sentryfuse.training import TrainSettings
+
+    settings = TrainSettings(seed=seed, elastic=elastic)
+    if epochs is not None:
+        settings = replace(settings, epochs=epochs)
+    windows = open_windows(data, fold, split="train")
+    about = {"dataset": windows.name, "seed": seed, "elastic": elastic, "sentryfuse": own_version()}
+    if fold is not None:
+        about["fold"] = fold
+
+    def make_model() -> SentryModel:
+        torch.manual_seed(seed)
+        model = create_model(
+            backbone,
+            modalities=windows.modalities,
+            classes=windows.classes,
+            preset=preset,
+            attention=attention,
+            normalise=normalise,
+        )
+        return model.with_about(about)
+
+    metrics = train_into(out, windows, make_model=make_model, settings=settings, overwrite=overwrite)
+    for split in ("validation", "test"):
+        score_table(output, split, metrics.get(split, ()), windows.names)
+    output.line(f"{len(metrics['history'])} epochs, {metrics['seconds']['train']:.0f} s; wrote {out}")
+    output.json(metrics)
+
+
+def evaluate(
+    run: Run,
+    data: Data,
+    split: Split = "test",
+    present: Presents = None,
+    missing_rate: MissingRates = None,
+    ratio: Ratios = None,
+    protocol: Protocol = "present",
+    scorer: Annotated[
+        list[str] | None,
+        typer.Option(help="Who ranks the units: gate, magnitude, taylor, random. Repeats."),
+    ] = None,
+    fold: Fold = None,
+    json_to: JsonFile = None,
+    quiet: Quiet = False,
+) -> None:
+    """Score a trained model.
+
+    One row per combination of sensors, missing rate, ratio and scorer.
+    """
+    output = Output(json_to, quiet=quiet)
+    from sentryfuse.cli.run_folder import open_run
+    from sentryfuse.types import Budget, check_present
+
+    model = open_run(run)
+    sets = sensor_sets(present)
+    for names in sets:
+        check_present(names, model.names)
+    ratios = ratio or [0.0]
+    for share in ratios:
+        Budget(ratio=share, protocol=protocol)
+    windows = open_windows(data, fold, split=split)
+    from sentryfuse.evaluation import evaluate as evaluate_model
+
+    rows = evaluate_model(
+        model,
+        windows,
+        split=split,
+        present=sets,
+        missing_rates=missing_rate or (None,),
+        ratios=ratios,
+        protocol=protocol,
+        scorers=scorer or ("gate",),
+    )
+    score_table(output, f"{windows.name}, {split}", rows, model.names)
+    about = model.config.about
+    output.json(
+        {
+            "dataset": windows.name,
+            "backbone": model.config.backbone,
+            "split": split,
+            "seed": about.get("seed"),
+            "fold": fold,
+            "rows": rows,
+        }
+    )
+
+
+def prune(
+    run: Run,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the smaller model.")],
+    present: Present = None,
+    ratio: Ratio = None,
+    macs: Macs = None,
+    latency_ms: LatencyMs = None,
+    memory_mb: MemoryMb = None,
+    energy_mj: EnergyMj = None,
+    protocol: Protocol = "present",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder as a whole.")] = False,
+    json_to: JsonFile = None,
+    quiet: Quiet = False,
+) -> None:
+    """Write the smaller model of a plan.
+
+    An ordinary model: same kind, smaller numbers, without fine-tuning.
+    """
+    output = Output(json_to, quiet=quiet, folders=[out])
+    from sentryfuse.cli.plans import plan_json, show_plan
+    from sentryfuse.cli.run_folder import open_run
+    from sentryfuse.files import folder_atomically, write_json
+
+    budget = budgets_of(
+        None if ratio is None else [ratio],
+        macs=macs,
+        latency_ms=latency_ms,
+        memory_mb=memory_mb,
+        energy_mj=energy_mj,
+        protocol=protocol,
+    )[0]
+    model = open_run(run)
+    from sentryfuse.pruning import make_plan
+    from sentryfuse.pruning import prune as prune_model
+
+    plan = make_plan(model, sensor_set(present), budget)
+    facts = plan_json(plan, model.layout)
+    with folder_atomically(out, overwrite=overwrite) as folder:
+        prune_model(model, plan).write_into(folder)
+        write_json(folder / "plan.json", facts)
+    show_plan(output, facts, model.layout)
+    output.line(f"wrote {out}")
+    output.json(facts)
+
+
+def export(
+    run: Run,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The bundle, the one file a device needs.")],
+    json_to: JsonFile = None,
+    quiet: Quiet = False,
+) -> None:
+    """Write the bundle for the device.
+
+    It is checked against torch before it gets its name.
+    """
+    output = Output(json_to, quiet=quiet, files=[out])
+    from sentryfuse.cli.run_folder import open_run
+    from sentryfuse.progress import say
+
+    model = open_run(run)
+    from sentryfuse.export import export_bundle
+
+    say("exporting, half a minute or less")
+    checked = export_bundle(model, out)
+    size = out.stat().st_size
+    output.line(
+        f"{out}: {size / 1e6:.1f} MB; {checked['plans']} plans checked against torch, largest "
+        f"difference of a probability {checked['max_difference']:.1e}"
+    )
+    output.json({"bundle": out.name, "bytes": size, **checked})

@@ -1,0 +1,143 @@
+"""Options that several commands share, and what they mean."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sentryfuse.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sentryfuse.data import Windows
+    from sentryfuse.types import Budget
+
+JsonFile = Annotated[
+    str | None,
+    typer.Option(
+        "--json",
+        metavar="FILE",
+        help="Write the result as JSON; - is standard output, and nothing else is printed there.",
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no tables.")]
+Data = Annotated[str, typer.Option(metavar="NAME_OR_FILE", help="A name of `data list`, or an npz file.")]
+Split = Annotated[str, typer.Option(help="train, validation, test or all.")]
+Fold = Annotated[
+    str | None,
+    typer.Option(
+        metavar="I/K",
+        help="Split by people instead: every K-th from I on is test, the next ones validation.",
+    ),
+]
+Presents = Annotated[
+    list[str] | None,
+    typer.Option("--present", metavar="A,B", help="Sensors that are on; all by default. Repeats."),
+]
+Present = Annotated[str | None, typer.Option(metavar="A,B", help="Sensors that are on; all by default.")]
+MissingRates = Annotated[
+    list[float] | None,
+    typer.Option(
+        "--missing-rate",
+        metavar="P",
+        help="Share of the sensors missing in every window, drawn once. Repeats.",
+    ),
+]
+Ratios = Annotated[
+    list[float] | None,
+    typer.Option(
+        "--ratio",
+        metavar="R",
+        help="Share of the prunable MACs to remove, 0 <= R < 1; 0 by default. Repeats.",
+    ),
+]
+Ratio = Annotated[
+    float | None,
+    typer.Option(metavar="R", help="Share of the prunable MACs to remove, 0 <= R < 1."),
+]
+Macs = Annotated[int | None, typer.Option(metavar="N", help="Most MACs of one window.")]
+LatencyMs = Annotated[
+    float | None,
+    typer.Option(metavar="X", help="Longest time of one window [ms]; needs a device profile."),
+]
+MemoryMb = Annotated[float | None, typer.Option(metavar="X", help="Most weights [MB, 1 MB = 10**6 bytes].")]
+EnergyMj = Annotated[
+    float | None,
+    typer.Option(metavar="X", help="Most energy of one window [mJ]; needs a device profile."),
+]
+Protocol = Annotated[
+    str,
+    typer.Option(
+        help="What --ratio refers to: present (what runs with these sensors) or full (all sensors)."
+    ),
+]
+Threads = Annotated[int, typer.Option(min=1, metavar="N", help="Threads of the engine.")]
+
+
+def sensor_sets(values: list[str] | None) -> list[tuple[str, ...] | None]:
+    """Sets of names from `--present`; `None` means all sensors."""
+    return [sensor_set(value) for value in values] if values else [None]
+
+
+def sensor_set(value: str | None) -> tuple[str, ...] | None:
+    """Names from one `--present`; nothing and `all` mean all sensors."""
+    if value is None or value.strip() == "all":
+        return None
+    return tuple(name.strip() for name in value.split(",") if name.strip())
+
+
+def open_windows(data: str, fold: str | None = None, *, split: str | None = None) -> Windows:
+    """The recording behind `--data`, split as `--fold` says; `split` must not be empty.
+
+    Raises:
+        ConfigError: a fold that cannot be read, or a split without windows.
+        DataError: no such recording, or a file that cannot be used.
+    """
+    from sentryfuse import data as source
+
+    part, parts = fold_of(fold) if fold is not None else (0, 0)
+    windows = source.open_data(data)
+    if parts:
+        windows = windows.with_split(source.fold(windows.subject, part, parts))
+    if split is not None and not len(windows.indices(split)):
+        raise ConfigError(f"{windows.name} has no window in split {split}; choose another --split")
+    return windows
+
+
+def fold_of(text: str) -> tuple[int, int]:
+    """`I/K` as two numbers.
+
+    Raises:
+        ConfigError: another form.
+    """
+    parts = text.split("/")
+    if len(parts) != 2 or not all(part.isdecimal() for part in parts) or parts[1] == "0":
+        raise ConfigError(f"--fold {text!r} cannot be read; give I/K, for example 0/5")
+    return int(parts[0]), int(parts[1])
+
+
+def budgets_of(
+    ratios: list[float] | None,
+    *,
+    macs: int | None,
+    latency_ms: float | None,
+    memory_mb: float | None,
+    energy_mj: float | None,
+    protocol: str,
+) -> list[Budget]:
+    """A budget per `--ratio`, the other limits in each; ratio 0 where nothing is limited."""
+    from sentryfuse.types import Budget
+
+    unlimited = all(limit is None for limit in (macs, latency_ms, memory_mb, energy_mj))
+    asked: list[float | None] = [*(ratios or [])] or [0.0 if unlimited else None]
+    return [
+        Budget(
+            ratio=ratio,
+            macs=macs,
+            latency_ms=latency_ms,
+            memory_mb=memory_mb,
+            energy_mj=energy_mj,
+            protocol=protocol,
+        )
+        for ratio in asked
+    ]

@@ -1,0 +1,125 @@
+"""What a command leaves: JSON in a file or on standard output, tables for people."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sentryfuse.errors import InputError
+from sentryfuse.files import write_json
+from sentryfuse.progress import set_quiet, table
+
+STDOUT = "-"
+
+
+class Output:
+    """Where the results of one command go.
+
+    Args:
+        json_to: file for JSON, "-" for standard output, `None` for none.
+        quiet: no progress and no tables.
+        files: other files the command will write; checked now, not after an hour of work.
+        folders: folders the command will write.
+
+    Raises:
+        InputError: a file cannot be written there.
+    """
+
+    def __init__(
+        self,
+        json_to: str | None,
+        *,
+        quiet: bool,
+        files: Sequence[Path] = (),
+        folders: Sequence[Path] = (),
+    ) -> None:
+        set_quiet(quiet)
+        self._quiet = quiet
+        self._json_to = json_to
+        for path in (*files, *([] if json_to in (None, STDOUT) else [Path(str(json_to))])):
+            _check_target(path, folder=False)
+        for path in folders:
+            _check_target(path, folder=True)
+
+    @property
+    def shows(self) -> bool:
+        """Whether standard output is free for people."""
+        return not self._quiet and self._json_to != STDOUT
+
+    def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        """Show a table, unless JSON has standard output."""
+        if self.shows:
+            table(title, columns, rows)
+
+    def line(self, text: str) -> None:
+        """Show a line of the result, unless JSON has standard output."""
+        if self.shows:
+            print(text)
+
+    def json(self, data: Any) -> None:
+        """Write JSON where it was asked for; NaN and infinity become null."""
+        if self._json_to == STDOUT:
+            print(json.dumps(plain(data), indent=1, allow_nan=False, ensure_ascii=False), flush=True)
+        elif self._json_to is not None:
+            write_json(self._json_to, plain(data))
+
+
+def plain(value: Any) -> Any:
+    """The same data as JSON knows it: no NaN, no tuples, no paths."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value) if isinstance(value, Path) else value
+
+
+def sensor_label(present: Sequence[str], names: Sequence[str]) -> str:
+    """A set of sensors in few words: all, without a few, or the few that are on."""
+    missing = [name for name in names if name not in present]
+    if not missing:
+        return "all"
+    if len(missing) <= len(present):
+        return "without " + ", ".join(missing)
+    return ", ".join(present)
+
+
+def score_table(output: Output, title: str, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
+    """The rows of `evaluate` and `predict` for people."""
+    output.table(
+        title,
+        ("sensors", "missing", "ratio", "scorer", "accuracy", "macro F1", "AUROC", "MMAC",
+         "weights", "windows"),
+        [
+            (
+                sensor_label(row["present"], names),
+                row["missing_rate"],
+                float(row["ratio"]),
+                row["scorer"],
+                row["accuracy"],
+                row["macro_f1"],
+                row["auroc"],
+                row["macs"] / 1e6,
+                row["params"],
+                row["n_windows"],
+            )
+            for row in rows
+        ],
+    )  # fmt: skip
+
+
+def _check_target(path: Path, *, folder: bool) -> None:
+    """Refuse a place where nothing can be written; missing folders are made later."""
+    if path.is_dir() and not folder:
+        raise InputError(f"cannot write {path}: it is a folder; give the name of a file")
+    if folder and path.exists() and not path.is_dir():
+        raise InputError(f"cannot write folder {path}: it is a file; choose another name")
+    for parent in path.absolute().parents:
+        if parent.is_dir():
+            return
+        if parent.exists():
+            raise InputError(f"cannot write {path}: {parent} is a file; choose another place")

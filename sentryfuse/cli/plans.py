@@ -1,0 +1,66 @@
+"""A plan for people and for programs: what was asked, what it got, what stays."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from sentryfuse.cli.output import Output, sensor_label
+from sentryfuse.layout import Layout
+from sentryfuse.pruning.cost import count
+from sentryfuse.types import Plan
+
+
+def plan_json(plan: Plan, layout: Layout) -> dict[str, Any]:
+    """`Plan.to_json` and, limit by limit, what was `asked`, what it `got` and the `slack` between.
+
+    Args:
+        plan: the decision.
+        layout: of the model it was made for.
+    """
+    asked = {
+        name: limit for name, limit in asdict(plan.budget).items() if name != "protocol" and limit is not None
+    }
+    whole = plan.dense if plan.budget.protocol == "present" else count(layout)
+    values = {
+        "ratio": 1 - plan.cost.prunable_macs / whole.prunable_macs,
+        "macs": plan.cost.macs,
+        "memory_mb": plan.cost.weights_mb,
+    }
+    got = {name: values[name] for name in asked}
+    slack = {
+        name: got[name] - limit if name == "ratio" else limit - got[name] for name, limit in asked.items()
+    }
+    return {**plan.to_json(), "asked": asked, "got": got, "slack": slack}
+
+
+def show_plan(output: Output, facts: dict[str, Any], layout: Layout) -> None:
+    """Print a plan: block by block, then what it costs beside the dense model."""
+    output.table(
+        f"plan {facts['plan_id']}, sensors: {sensor_label(facts['present'], layout.names)}",
+        ("block", "kind", "kept", "of"),
+        [
+            (name, layout.blocks[name].kind, len(kept), layout.blocks[name].units)
+            for name, kept in facts["kept"].items()
+        ],
+    )
+    cost, dense = facts["cost"], facts["dense"]
+    output.table(
+        f"binding: {facts['binding']}",
+        ("", "MMAC", "prunable MMAC", "weights", "weights [MB]"),
+        [
+            (
+                name,
+                c["macs"] / 1e6,
+                c["prunable_macs"] / 1e6,
+                c["params"],
+                c["weights_mb"],
+            )
+            for name, c in (("got", cost), ("dense", dense))
+        ],
+    )
+    for name, limit in facts["asked"].items():
+        output.line(
+            f"{name}: asked {limit:g}, got {facts['got'][name]:g}"
+            + (f" ({facts['budget']['protocol']})" if name == "ratio" else "")
+        )

@@ -1,0 +1,188 @@
+"""The folder of one training: whether it may be used, going on after a kill, and finishing it.
+
+| file | there while |
+| --- | --- |
+| `state.safetensors` | training; `train` goes on from it |
+| `history.json` | trained, scores not written yet |
+| `config.json`, `model.safetensors`, `README.md` | trained |
+| `metrics.json` | finished; written last |
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sentryfuse.errors import CheckpointError, ConfigError
+from sentryfuse.files import read_json, write_atomically, write_json
+
+if TYPE_CHECKING:
+    from sentryfuse.checkpoint import SentryModel
+    from sentryfuse.data import Windows
+    from sentryfuse.training import TrainSettings
+
+STATE, HISTORY, METRICS = "state.safetensors", "history.json", "metrics.json"
+MODEL = ("README.md", "config.json", "model.safetensors")  # in the order they are written
+RATIOS = (0.0, 0.6)
+
+
+def check_free(folder: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that holds a finished model or something else.
+
+    Raises:
+        ConfigError: it does, unless `overwrite`.
+    """
+    if overwrite or not folder.is_dir():
+        return
+    inside = {path.name for path in folder.iterdir() if not path.name.endswith(".partial")}
+    if METRICS in inside or (MODEL[-1] in inside and not inside & {STATE, HISTORY}):
+        raise ConfigError(f"{folder} holds a finished model; add --overwrite or choose another --out")
+    if inside and not inside & {STATE, HISTORY, *MODEL}:
+        raise ConfigError(
+            f"{folder} is not empty and holds no training; choose another --out, or add --overwrite"
+        )
+
+
+def open_run(folder: Path) -> SentryModel:
+    """The model of a folder.
+
+    Raises:
+        CheckpointError: none is there yet, or it is damaged.
+    """
+    if not folder.exists():
+        raise CheckpointError(f"{folder} does not exist; make it with `sentryfuse train --out {folder}`")
+    if (folder / STATE).is_file() and not (folder / MODEL[-1]).is_file():
+        raise CheckpointError(
+            f"{folder}: training is not finished; repeat the same `sentryfuse train` command"
+        )
+    from sentryfuse.checkpoint import from_pretrained
+
+    return from_pretrained(folder)
+
+
+def train_into(
+    folder: Path,
+    windows: Windows,
+    *,
+    make_model: Callable[[], SentryModel],
+    settings: TrainSettings,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Train, or go on, and fill the folder.
+
+    Args:
+        folder: where to; free in the sense of `check_free`.
+        windows: the recording.
+        make_model: a fresh model; the same one each time.
+        settings: how to train.
+        overwrite: drop a half-done training of other settings instead of refusing.
+
+    Returns:
+        What `metrics.json` holds.
+
+    Raises:
+        CheckpointError: the folder holds a half-done training of other settings or data.
+    """
+    from sentryfuse.checkpoint import from_pretrained
+
+    identity = {"settings": asdict(settings), "model": make_model().config.to_json()}
+    if not (folder / METRICS).is_file() and (folder / HISTORY).is_file():
+        history = _read_history(folder, identity)
+        model = from_pretrained(folder)
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        model, history = _train(folder, windows, make_model, settings, overwrite=overwrite)
+        model.with_about({"epochs": len(history)})
+        _write_model(folder, model, {"identity": identity, "history": history})
+    metrics = _metrics(model, windows, settings, history)
+    write_json(folder / METRICS, metrics)
+    (folder / HISTORY).unlink()
+    return metrics
+
+
+def _train(
+    folder: Path,
+    windows: Windows,
+    make_model: Callable[[], SentryModel],
+    settings: TrainSettings,
+    *,
+    overwrite: bool,
+) -> tuple[SentryModel, list[dict[str, Any]]]:
+    """Train, from where a killed training of the same settings stopped."""
+    from sentryfuse.training import train
+
+    state = folder / STATE
+    model = make_model()
+    try:
+        return model, train(model, windows, settings=settings, state_file=state)
+    except CheckpointError:
+        if not overwrite:
+            raise
+    state.unlink()
+    model = make_model()
+    return model, train(model, windows, settings=settings, state_file=state)
+
+
+def _write_model(folder: Path, model: SentryModel, history: Mapping[str, Any]) -> None:
+    """Put the model's files in place, each whole; the last one says that the others are there."""
+    for name in (METRICS, MODEL[-1]):
+        (folder / name).unlink(missing_ok=True)
+    write_json(folder / HISTORY, history)
+    with tempfile.TemporaryDirectory(prefix=".", suffix=".partial", dir=folder) as room:
+        model.write_into(Path(room))
+        for name in MODEL:
+            with write_atomically(folder / name) as draft:
+                (Path(room) / name).replace(draft)
+
+
+def _read_history(folder: Path, identity: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The epochs of a training that was stopped after its last epoch."""
+    found = read_json(folder / HISTORY)
+    if found.get("identity") != json.loads(json.dumps(identity)):
+        raise CheckpointError(
+            f"{folder} belongs to a training with other settings or data; finish it with those "
+            "settings, or choose another output folder"
+        )
+    history: list[dict[str, Any]] = found["history"]
+    return history
+
+
+def _metrics(
+    model: SentryModel,
+    windows: Windows,
+    settings: TrainSettings,
+    history: list[dict[str, Any]],
+) -> dict[str, Any]:
+    from sentryfuse.evaluation import evaluate
+    from sentryfuse.run.bench import machine
+
+    started = time.perf_counter()
+    scores = {
+        split: evaluate(model, windows, split=split, ratios=RATIOS)
+        for split in ("validation", "test")
+        if len(windows.indices(split))
+    }
+    config = model.config
+    return {
+        "dataset": windows.name,
+        "backbone": config.backbone,
+        "preset": config.preset,
+        "attention": config.attention.core,
+        "normalise": config.normalise,
+        "seed": settings.seed,
+        "fold": config.about.get("fold"),
+        "params": sum(t.numel() for t in model.tensors().values()),
+        "settings": asdict(settings),
+        "history": history,
+        **scores,
+        "seconds": {
+            "train": sum(epoch["seconds"] for epoch in history),
+            "evaluate": time.perf_counter() - started,
+        },
+        **machine(),
+    }

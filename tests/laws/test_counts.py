@@ -1,0 +1,98 @@
+"""Counts are true: what the counter says is what torch multiplies, one by one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from sentryfuse.checkpoint import SentryModel
+from sentryfuse.layout import AttentionRule
+from sentryfuse.pruning.cost import count
+from sentryfuse.pruning.cut import prune, selection
+from tests.laws.hand_plans import any_plan, full_plan
+from tests.tiny import CASES, FEW_SETS, SENSOR_SETS, UNEVEN, tiny_batch, tiny_model
+
+aten = torch.ops.aten
+
+
+class Multiplications(TorchDispatchMode):
+    """Counts multiply-accumulates of every matrix product and convolution that is executed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.macs = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        name = func.overloadpacket
+        if name in (aten.mm, aten.bmm):
+            self.macs += math.prod(result.shape) * args[0].shape[-1]
+        elif name in (aten.addmm, aten.baddbmm):
+            self.macs += math.prod(result.shape) * args[1].shape[-1]
+        elif name is aten.convolution:
+            self.macs += math.prod(result.shape) * math.prod(args[1].shape[1:])
+        else:
+            hiding = ("mm", "matmul", "linear", "conv", "attention", "dot", "einsum")
+            assert not any(part in str(name) for part in hiding), name
+        return result
+
+
+def multiplied(model: SentryModel, present: tuple[str, ...], select: Any = None) -> int:
+    batch = {name: torch.from_numpy(x) for name, x in tiny_batch(1).items()}
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), Multiplications() as counter:
+        model(batch, present, select=select)
+    return counter.macs
+
+
+@pytest.mark.parametrize("widths", [None, UNEVEN], ids=["even", "uneven"])
+@pytest.mark.parametrize("case", CASES)
+def test_the_counter_says_what_torch_multiplies(case, widths):
+    model = tiny_model(case, widths=widths)
+    for present in FEW_SETS if widths else SENSOR_SETS:
+        assert count(model.layout, present).macs == multiplied(model, present), present
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_pruned_model_multiplies_what_its_plan_promised(case):
+    model = tiny_model(case)
+    for seed, present in enumerate(FEW_SETS):
+        plan = any_plan(model.layout, present, seed=seed)
+        small = prune(model, plan)
+        assert multiplied(small, present) == plan.cost.macs == count(small.layout).macs
+        assert multiplied(model, present, selection(plan)) == plan.cost.macs
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_dense_and_prunable_parts_add_up(case):
+    layout = tiny_model(case).layout
+    full = full_plan(layout, SENSOR_SETS[0])
+    assert full.cost == full.dense == count(layout)
+    nothing = count(layout, kept=dict.fromkeys(layout.blocks, ()))
+    assert nothing.prunable_macs == 0
+    assert full.cost.macs - full.cost.prunable_macs == nothing.macs
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_parameters_and_megabytes_are_those_of_the_pruned_model(case):
+    model = tiny_model(case, widths=UNEVEN)
+    for seed, present in enumerate(SENSOR_SETS):
+        plan = any_plan(model.layout, present, seed=seed)
+        held = sum(p.numel() for p in prune(model, plan).backbone.parameters())
+        assert plan.cost.params == held
+        assert plan.cost.weights_mb == pytest.approx(held * 4 / 1e6)
+
+
+def test_the_sparse_core_multiplies_less_than_the_dense_one():
+    sparse = tiny_model("long")
+    dense = count(sparse.layout).macs
+    assert any(
+        sparse.layout.attention.is_sparse(entering) for entering, _ in sparse.layout.lengths(None).values()
+    )
+    other = SentryModel(replace(sparse.config, attention=AttentionRule("dense")))
+    assert multiplied(other, SENSOR_SETS[0]) == count(other.layout).macs > dense

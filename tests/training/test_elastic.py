@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from sentryfuse.errors import ConfigError
+from sentryfuse.pruning.plan import STEP, largest_ratio
+from sentryfuse.training.elastic import GateRule, StaticRule, draw_subnetwork, make_rule
+from tests.tiny import CASES, SENSOR_SETS, UNEVEN, tiny_model
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("ratio", [0.0, 0.3, 0.5])
+def test_a_drawn_subnetwork_has_units_in_every_live_block(case, ratio):
+    model = tiny_model(case, widths=UNEVEN)
+    rng = np.random.default_rng(0)
+    for present in SENSOR_SETS:
+        share = min(ratio, largest_ratio(model.layout, present))
+        live = {b.name: b for step in model.layout.route(present) for b in step.blocks}
+        for _ in range(6):
+            kept = draw_subnetwork(
+                model.layout, GateRule(model).scores(present), present=present, ratio=share, rng=rng
+            )
+            assert kept.keys() == live.keys()
+            for name, units in kept.items():
+                assert list(units) == sorted(set(units))
+                assert set(units) <= set(range(live[name].units))
+                least = min(STEP, live[name].units) if live[name].kind == "ffn" else 1
+                assert len(units) >= least
+
+
+def test_a_ratio_no_subnetwork_reaches_is_lowered_to_the_smallest():
+    model = tiny_model()
+    present = SENSOR_SETS[0]
+    sizes = set()
+    for seed in range(8):
+        kept = draw_subnetwork(
+            model.layout,
+            GateRule(model).scores(present),
+            present=present,
+            ratio=0.95,
+            rng=np.random.default_rng(seed),
+        )
+        sizes.add(sum(len(units) for units in kept.values()))
+    assert min(sizes) == 4 * (1 + 8), "one head and eight channels in each of the four layers"
+
+
+def test_both_ways_of_cutting_are_drawn():
+    model = tiny_model()
+    made = set()
+    for seed in range(12):
+        kept = draw_subnetwork(
+            model.layout,
+            GateRule(model).scores(SENSOR_SETS[0]),
+            present=SENSOR_SETS[0],
+            ratio=0.5,
+            rng=np.random.default_rng(seed),
+        )
+        made.add(tuple(sorted((name, len(units)) for name, units in kept.items())))
+    equal = {len({n for name, n in widths if name.endswith("attn")}) == 1 for widths in made}
+    assert len(made) == 2
+    assert True in equal
+
+
+def test_the_best_units_are_the_ones_that_stay():
+    model = tiny_model()
+    scores = {n: np.arange(b.units, dtype=np.float32) for n, b in model.layout.blocks.items()}
+    for seed in range(6):
+        kept = draw_subnetwork(
+            model.layout,
+            scores,
+            present=SENSOR_SETS[0],
+            ratio=0.5,
+            rng=np.random.default_rng(seed),
+        )
+        for name, units in kept.items():
+            assert units == tuple(range(model.layout.blocks[name].units))[-len(units) :]
+
+
+def test_the_static_rule_is_blind_to_sensors_and_measures_weights_again():
+    model = tiny_model()
+    rule = StaticRule(model)
+    before = rule.scores(("acc",))
+    assert rule.scores(("temp", "age")) is before
+    with torch.no_grad():
+        model.backbone.get_submodule("fusion.0.ffn.up").weight[3] *= 10
+    assert rule.scores(("acc",)) is before
+    rule.new_epoch()
+    assert rule.scores(("acc",))["fusion.0.ffn"].argmax() == 3
+
+
+def test_rules_have_names():
+    model = tiny_model()
+    assert isinstance(make_rule("gate", model), GateRule)
+    assert isinstance(make_rule("static", model), StaticRule)
+    assert make_rule("none", model) is None
+    with pytest.raises(ConfigError, match="gate, static, none"):
+        make_rule("magnitude", model)

@@ -1,0 +1,207 @@
+"""Training is deterministic, survives being killed, and learns; on a model of 20 000 weights."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from sentryfuse.checkpoint import SentryModel, create_model
+from sentryfuse.errors import CheckpointError, ConfigError
+from sentryfuse.evaluation import evaluate
+from sentryfuse.training import TrainSettings, loop, train
+from tests.tiny import CLASSES, MODALITIES, SIZES, tiny_windows
+
+WINDOWS = tiny_windows(144)
+SETTINGS = TrainSettings(epochs=3, batch_size=16, seed=3, warm_up=0.2, gate_until=0.8)
+
+
+def fresh(**options) -> SentryModel:
+    torch.set_num_threads(1)
+    torch.manual_seed(5)
+    sizes = {**SIZES, "n_heads": 8, "head_dim": 2, "d_ff": 64, **options}
+    return create_model("maestro", modalities=MODALITIES, classes=CLASSES, options=sizes)
+
+
+def equal_bits(first: SentryModel, second: SentryModel) -> bool:
+    other = second.tensors()
+    return all(torch.equal(t, other[name]) for name, t in first.tensors().items())
+
+
+class PowerCut(Exception):
+    pass
+
+
+def cut_power_after(epochs: int, monkeypatch) -> None:
+    """The process dies when epoch `epochs` + 1 is half done."""
+    step = loop._Run._step
+
+    def step_or_die(self, *args):
+        if self.step >= epochs * self.steps_per_epoch + 2:
+            raise PowerCut
+        return step(self, *args)
+
+    monkeypatch.setattr(loop._Run, "_step", step_or_die)
+
+
+@pytest.mark.parametrize("elastic", ["gate", "static", "none"])
+def test_equal_seeds_train_to_equal_bits(elastic):
+    settings = replace(SETTINGS, elastic=elastic, epochs=2)
+    first, second = fresh(), fresh()
+    rows = [train(model, WINDOWS, settings=settings) for model in (first, second)]
+    for row in (*rows[0], *rows[1]):
+        del row["seconds"]
+    assert rows[0] == rows[1]
+    assert equal_bits(first, second)
+    assert not equal_bits(first, fresh())
+
+
+def test_another_seed_trains_to_other_bits():
+    first, second = fresh(), fresh()
+    train(first, WINDOWS, settings=replace(SETTINGS, epochs=1))
+    train(second, WINDOWS, settings=replace(SETTINGS, epochs=1, seed=4))
+    assert not equal_bits(first, second)
+
+
+@pytest.mark.parametrize(("epochs", "elastic"), [(0, "gate"), (1, "static"), (2, "gate")])
+def test_a_killed_training_goes_on_as_if_nothing_had_happened(epochs, elastic, tmp_path, monkeypatch):
+    settings = replace(SETTINGS, elastic=elastic, augment=0.1)
+    whole = fresh(dropout=0.1)
+    history = train(whole, WINDOWS, settings=settings)
+
+    state = tmp_path / "state.safetensors"
+    with monkeypatch.context() as patch:
+        cut_power_after(epochs, patch)
+        with pytest.raises(PowerCut):
+            train(fresh(dropout=0.1), WINDOWS, settings=settings, state_file=state)
+    assert state.exists() == (epochs > 0)
+
+    resumed = fresh(dropout=0.1)
+    torch.rand(7)  # another process has another past
+    again = train(resumed, WINDOWS, settings=settings, state_file=state)
+    assert [{**row, "seconds": 0} for row in again] == [{**row, "seconds": 0} for row in history]
+    assert equal_bits(resumed, whole)
+    assert not state.exists(), "nothing is left to resume"
+
+
+def test_the_state_of_another_training_is_refused(tmp_path, monkeypatch):
+    state = tmp_path / "state.safetensors"
+    with monkeypatch.context() as patch:
+        cut_power_after(1, patch)
+        with pytest.raises(PowerCut):
+            train(fresh(), WINDOWS, settings=SETTINGS, state_file=state)
+    with pytest.raises(CheckpointError, match="another output folder"):
+        train(fresh(), WINDOWS, settings=replace(SETTINGS, seed=9), state_file=state)
+    with pytest.raises(CheckpointError, match="another output folder"):
+        train(fresh(d_ff=48), WINDOWS, settings=SETTINGS, state_file=state)
+    content = state.read_bytes()
+    for damaged in (content[:-10], content[:50], b"", b"not at all a state"):
+        state.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match="delete it"):
+            train(fresh(), WINDOWS, settings=SETTINGS, state_file=state)
+
+
+def test_it_learns_with_all_sensors_with_one_and_when_pruned():
+    model = fresh()
+    settings = replace(SETTINGS, epochs=8, learning_rate=5e-3)
+    history = train(model, WINDOWS, settings=settings)
+    assert history[-1]["loss"] < 0.5 * history[0]["loss"]
+    rows = evaluate(model, WINDOWS, present=[None, ["age"]], ratios=[0.0, 0.6], scorers=["gate", "random"])
+    by = {(len(r["present"]), r["ratio"], r["scorer"]): r["accuracy"] for r in rows}
+    assert by[3, 0.0, "gate"] > 0.8
+    assert by[1, 0.0, "gate"] > 0.5
+    assert by[3, 0.6, "gate"] > 0.6
+    assert by[3, 0.0, "gate"] == by[3, 0.0, "random"], "nothing is pruned, so nobody ranks"
+
+
+def test_history_says_what_happened_in_every_epoch():
+    history = train(fresh(), WINDOWS, settings=SETTINGS)
+    assert [row["epoch"] for row in history] == [1, 2, 3]
+    assert history[0]["missing_rate"] == 0
+    assert history[-1]["missing_rate"] == SETTINGS.sensor_dropout
+    for row in history:
+        assert all(math.isfinite(value) for value in row.values())
+        assert 0 <= row["accuracy"] <= 1
+        assert 0 <= row["validation"] <= 1
+
+
+def test_the_gate_learns_and_then_stands_still():
+    model = fresh()
+    train(model, WINDOWS, settings=replace(SETTINGS, epochs=2, gate_until=1.0))
+    assert model.gate.units.bias.abs().max() > 0
+    frozen = fresh()
+    train(frozen, WINDOWS, settings=replace(SETTINGS, epochs=2, gate_until=0.0))
+    assert frozen.gate.units.bias.abs().max() == 0
+
+
+def test_the_best_epoch_is_what_stays(monkeypatch):
+    scores = iter([0.2, 0.9, 0.1, 0.3])
+    seen = []
+
+    def validate(self):
+        seen.append({name: t.clone() for name, t in self.model.tensors().items()})
+        return next(scores)
+
+    monkeypatch.setattr(loop._Run, "validate", validate)
+    model = fresh()
+    history = train(model, WINDOWS, settings=replace(SETTINGS, epochs=10, patience=2))
+    assert [row["validation"] for row in history] == [0.2, 0.9, 0.1, 0.3], "patience ends it"
+    assert all(torch.equal(t, seen[1][name]) for name, t in model.tensors().items())
+    assert not model.training
+
+
+def test_statistics_come_from_the_training_windows_alone():
+    other = tiny_windows(144)
+    other.raw["acc"][other.indices("test")] += 1000
+    first, second = fresh(), fresh()
+    for model, windows in ((first, WINDOWS), (second, other)):
+        train(model, windows, settings=replace(SETTINGS, epochs=1))
+    assert equal_bits(first, second)
+    train_values = WINDOWS.raw["acc"][WINDOWS.indices("train")]
+    np.testing.assert_allclose(first.statistics("acc")[0], train_values.mean((0, 1)), atol=1e-5)
+
+
+def test_a_model_standardised_by_subject_remembers_its_floors():
+    model = create_model(
+        "maestro", modalities=MODALITIES, classes=CLASSES, options=SIZES, normalise="subject"
+    )
+    train(model, WINDOWS, settings=replace(SETTINGS, epochs=1, elastic="none"))
+    assert set(model.config.subject_floor) == set(WINDOWS.names)
+    assert evaluate(model, WINDOWS)[0]["n_windows"] == len(WINDOWS.indices("test"))
+
+
+def test_even_a_model_too_small_for_the_ratios_can_be_trained():
+    """The smallest sub-network of this one is a third of it; ratios up to 0.9 are drawn."""
+    model = create_model("maestro", modalities=MODALITIES, classes=CLASSES, options=SIZES)
+    history = train(model, WINDOWS, settings=replace(SETTINGS, epochs=2, warm_up=0.0))
+    assert history[-1]["elastic_loss"] > 0
+
+
+def test_a_recording_of_something_else_is_refused():
+    model = create_model("maestro", modalities=MODALITIES[:1], classes=CLASSES, options=SIZES)
+    with pytest.raises(ConfigError, match="use its own data"):
+        train(model, WINDOWS, settings=SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"elastic": "magnitude"}, "gate, static, none"),
+        ({"epochs": 0}, "epochs"),
+        ({"batch_size": 1}, "batch_size"),
+        ({"learning_rate": 0.0}, "learning_rate"),
+        ({"learning_rate": math.nan}, "learning_rate"),
+        ({"seed": -1}, "seed"),
+        ({"ratios": (0.5, 1.0)}, "ratio"),
+        ({"ratios": (0.9, 0.3)}, "ratio"),
+        ({"sensor_dropout": 1.0}, "rate"),
+        ({"all_present": 1.5}, "all_present"),
+        ({"warm_up": -0.1}, "warm_up"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(changes, words):
+    with pytest.raises(ConfigError, match=words):
+        TrainSettings(**changes)
