@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 EPOCHS = 8  # enough to see the effect; about half of the demo's time on two cores
 RATIOS = (0.0, 0.4, 0.6, 0.8)
 BENCH_REPEATS = 150
+BENCH_BUILDS = 20
 REPLAY_WINDOWS = 216
 
 
@@ -81,7 +82,13 @@ def run_demo(
     with _stage("plan", seconds):
         plans = [bundle.plan(names, Budget(ratio=r)).to_json() for r in RATIOS[1:] for names in sets]
     with _stage("bench", seconds):
-        timed = bench(bundle, ratios=RATIOS, repeats=BENCH_REPEATS, path=out / "model.bundle")
+        timed = bench(
+            bundle,
+            ratios=RATIOS,
+            repeats=BENCH_REPEATS,
+            builds=BENCH_BUILDS,
+            path=out / "model.bundle",
+        )
         if sets[1:]:
             timed += bench(bundle, present=sets[1:], ratios=RATIOS, repeats=BENCH_REPEATS, builds=0)
     with _stage("replay", seconds):
@@ -90,10 +97,10 @@ def run_demo(
         results = {
             "title": f"sentryfuse demo: {windows.name}",
             "made": {
-                "command": f"sentryfuse demo --data {data} --epochs {len(history)} --seed {seed}",
+                "command": f"sentryfuse demo --data {Path(data).name} --epochs {len(history)} --seed {seed}",
                 "date": datetime.now(UTC).isoformat(timespec="seconds"),
                 **machine(),
-                "seconds": seconds,
+                "seconds": dict(seconds),
                 "sentryfuse": own_version(),
             },
             "data": describe(windows),

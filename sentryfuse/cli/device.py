@@ -174,7 +174,7 @@ def bench(
     output.table(
         f"{bundle.name}, one window per call, threads: {threads}",
         ("name", "sensors", "p50 [ms]", "p95 [ms]", "p99 [ms]", "MMAC", "weights [MB]",
-         "peak RSS [MB]", "cold switch p50 [ms]", "warm [ms]"),
+         "peak RSS [MB]", "cold switch p50 [ms]", "warm [us]"),
         [
             (
                 row["name"],
@@ -184,7 +184,7 @@ def bench(
                 row["weights_mb"],
                 row["peak_rss_mb"],
                 row["switch_ms"]["cold"]["p50"],
-                row["switch_ms"]["warm"]["p50"],
+                1e3 * row["switch_ms"]["warm"]["p50"],
             )
             for row in rows
         ],

@@ -8,7 +8,7 @@ from sentryfuse.errors import ConfigError
 from sentryfuse.training.elastic import RULES
 
 
-STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 700, 10, 60
+STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 500, 8, 40
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,130 @@
+"""Train and score on the real recordings; one result file per training, nothing is done twice.
+
+    python benchmarks/accuracy.py --data ../shared/data            everything, about two hours on two cores
+    python benchmarks/accuracy.py --data ../shared/data --only dsads
+
+Every training and evaluation is the command a user would type, in a process of its own. A killed run goes on
+where it stopped. Results land in docs/results/accuracy; `python benchmarks/readme.py` makes the tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sentryfuse.files import write_json
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "docs" / "results" / "accuracy"
+COMMAND = [sys.executable, "-m", "sentryfuse"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training: data set, who chooses sub-networks, seed, fold of people and normalisation."""
+
+    data: str
+    elastic: str
+    seed: int
+    fold: str | None = None
+    normalise: str = "train"
+
+    @property
+    def name(self) -> str:
+        """File name without suffix."""
+        fold = f"-fold{self.fold.replace('/', 'of')}" if self.fold else ""
+        return f"{self.data}-{self.elastic}-seed{self.seed}{fold}"
+
+
+CELLS = [
+    *(Cell("dsads", elastic, seed) for seed in range(3) for elastic in ("gate", "none")),
+    *(Cell(data, "gate", 0) for data in ("physionet2012", "room_occupancy")),
+    *(Cell("wesad_wrist", "gate", 0, f"{i}/5", "subject") for i in range(5)),
+    *(Cell(data, "gate", seed) for seed in (1, 2) for data in ("physionet2012", "room_occupancy")),
+    *(Cell("dsads", "static", seed) for seed in range(3)),
+]
+
+
+def main() -> None:
+    """Run what is missing."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder with the npz files")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs", help="where models are kept")
+    parser.add_argument("--only", help="name of one data set")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="trainings at once")
+    options = parser.parse_args()
+    # one thread per training: several small ones side by side finish sooner than one after the other
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // options.jobs))
+    os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"]
+
+    def run(cell: Cell) -> None:
+        target = RESULTS / f"{cell.name}.json"
+        if target.is_file() or options.only not in (None, cell.data):
+            return
+        print(f"== {cell.name}", flush=True)
+        result = measure(cell, options.data / f"{cell.data}.npz", options.runs / cell.name)
+        write_json(target, result)
+
+    with ThreadPoolExecutor(options.jobs) as pool:
+        list(pool.map(run, CELLS))
+
+
+def measure(cell: Cell, data: Path, run: Path) -> dict[str, object]:
+    """Train one cell and score it on the test people."""
+    fold = ["--fold", cell.fold] if cell.fold else []
+    started = time.perf_counter()
+    if not (run / "metrics.json").is_file():
+        train = ["train", "--data", str(data), "--out", str(run), "--seed", str(cell.seed)]
+        train += ["--elastic", cell.elastic, "--normalise", cell.normalise, *fold]
+        call(train)
+    with np.load(data) as file:
+        names = [str(name) for name in file["modalities"]]
+    sets = ["all", *(",".join(n for n in names if n != missing) for missing in names)]
+    scorers = ["gate", "magnitude", "taylor"] if cell.data == "dsads" else ["gate"]
+    scores = run / "scores.json"
+    evaluate = ["evaluate", str(run), "--data", str(data), "--json", str(scores), "--quiet", *fold]
+    for names_on in sets:
+        evaluate += ["--present", names_on]
+    for ratio in ("0", "0.4", "0.6", "0.8"):
+        evaluate += ["--ratio", ratio]
+    for scorer in scorers:
+        evaluate += ["--scorer", scorer]
+    call(evaluate)
+    metrics = json.loads((run / "metrics.json").read_text())
+    return {
+        **json.loads(scores.read_text()),
+        "elastic": cell.elastic,
+        "normalise": cell.normalise,
+        "train_seconds": round(metrics["seconds"]["train"], 1),
+        "epochs": len(metrics["history"]),
+        "wall_seconds": round(time.perf_counter() - started, 1),
+        "threads": int(os.environ["OMP_NUM_THREADS"]),
+        "machine": {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version()},
+    }
+
+
+def call(arguments: list[str]) -> None:
+    """Run one command of sentryfuse; its progress is shown."""
+    subprocess.run(COMMAND + arguments, check=True, cwd=ROOT, stdin=subprocess.DEVNULL)
+
+
+def processor() -> str:
+    """Name of the processor, where the system tells."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""Put tables and the figure made from result files into README.md, between their markers.
+
+python benchmarks/readme.py            rewrite
+python benchmarks/readme.py --check    only say whether README.md is what the results give
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from sentryfuse.files import write_text
+from sentryfuse.report import markdown_table
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "docs" / "results"
+RATIOS = (0.0, 0.4, 0.6, 0.8)
+Row = dict[str, Any]
+
+# The simple baseline of every set: a random forest on statistics per channel (physionet2012: gradient
+# boosting), all sensors; what it was measured on is in docs/results/README.md.
+BASELINES = {
+    "dsads": ("accuracy", 0.907),
+    "wesad_wrist": ("accuracy", 0.756),
+    "physionet2012": ("auroc", 0.870),
+    "room_occupancy": ("accuracy", 0.911),
+}
+
+
+def main() -> int:
+    """Rewrite or check; exit code 1 when --check finds a difference."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true")
+    options = parser.parse_args()
+    readme = ROOT / "README.md"
+    old = readme.read_text()
+    new = filled(old)
+    if options.check:
+        return int(old != new)
+    write_text(readme, new)
+    draw(RESULTS / "accuracy.svg")
+    return 0
+
+
+def filled(text: str) -> str:
+    """The README with every marked table made again."""
+    tables = {"pruning": pruning_table, "sets": sets_table, "speed": speed_table}
+    for name, make in tables.items():
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
+        made = make().replace("\\", "\\\\")
+        text = pattern.sub(rf"\g<1>{made}\g<2>", text)
+    return text
+
+
+def results(data: str, elastic: str) -> list[Row]:
+    """All result files of one data set and way of training, by name."""
+    files = sorted((RESULTS / "accuracy").glob(f"{data}-{elastic}-*.json"))
+    return [json.loads(file.read_text()) for file in files]
+
+
+def scores(runs: Sequence[Row], *, scorer: str, ratio: float, metric: str) -> tuple[list[float], list[float]]:
+    """Per run: the score with all sensors, and the mean over the sets with one missing."""
+    full, missing = [], []
+    for run in runs:
+        rows = [r for r in run["rows"] if r["scorer"] == scorer and r["ratio"] == ratio]
+        most = max(len(r["present"]) for r in rows)
+        full += [r[metric] for r in rows if len(r["present"]) == most]
+        missing.append(fmean(r[metric] for r in rows if len(r["present"]) == most - 1))
+    return full, missing
+
+
+def shown(values: Sequence[float]) -> str:
+    """Mean and, of several, deviation; in percent."""
+    spread = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{100 * fmean(values):.1f}{spread}"
+
+
+def pruning_table() -> str:
+    """dsads: ways of training and scorers against the pruning ratio."""
+    ways = [("gate", "gate", "**sentryfuse** (gate)")]
+    ways += [("gate", s, f"same model, {s}") for s in ("magnitude", "taylor")]
+    ways += [("static", "magnitude", "elastic by magnitude, magnitude")]
+    ways += [("none", s, f"plain training, {s}") for s in ("gate", "magnitude", "taylor")]
+    rows = []
+    for elastic, scorer, label in ways:
+        runs = results("dsads", elastic)
+        if not runs:
+            continue
+        cells = []
+        for ratio in RATIOS:
+            full, missing = scores(runs, scorer=scorer, ratio=ratio, metric="accuracy")
+            cells.append(f"{shown(full)} / {shown(missing)}")
+        rows.append([label, *cells])
+    return table(["training, who ranks the units", *(f"r = {r:g}" for r in RATIOS)], rows)
+
+
+def sets_table() -> str:
+    """Every data set beside its simple baseline."""
+    rows = []
+    for data, (metric, baseline) in BASELINES.items():
+        runs = results(data, "gate")
+        if not runs:
+            continue
+        cells = []
+        for ratio in (0.0, 0.6, 0.8):
+            full, missing = scores(runs, scorer="gate", ratio=ratio, metric=metric)
+            cells.append(f"{shown(full)} / {shown(missing)}")
+        seconds = fmean(run["train_seconds"] for run in runs)
+        rows.append([data, metric, f"{100 * baseline:.1f}", *cells, f"{seconds:.0f}"])
+    heads = ["data", "score", "simple baseline", "r = 0", "r = 0.6", "r = 0.8", "training [s]"]
+    return table(heads, rows)
+
+
+def speed_table() -> str:
+    """Latency against dense, by shape."""
+    path = RESULTS / "speed.json"
+    if not path.is_file():
+        return ""
+    rows: dict[str, list[str]] = {}
+    for row in json.loads(path.read_text())["rows"]:
+        cell = f"{row['latency_ms']['p50']:.2f} ms"
+        if row["ratio"]:
+            cell += f" ({row['speed_up']:.1f}x)"
+        rows.setdefault(row["shape"], [row["shape"]]).append(cell)
+    return table(["sensors x tokens", "dense", "r = 0.4", "r = 0.6", "r = 0.8"], list(rows.values()))
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A markdown table from lists."""
+    made = markdown_table([dict(zip(heads, row, strict=True)) for row in rows], heads)
+    return made.rstrip("\n")
+
+
+def draw(path: Path) -> None:
+    """The README's figure: accuracy against pruning ratio on dsads."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams.update({"svg.hashsalt": "sentryfuse", "svg.fonttype": "none", "font.size": 9})
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(8, 2.9), sharey=True, layout="constrained")
+    ways = [
+        ("gate", "gate", "sentryfuse", "#0072b2"),
+        ("none", "taylor", "plain training, Taylor", "#d55e00"),
+        ("none", "magnitude", "plain training, magnitude", "#999999"),
+    ]
+    for elastic, scorer, label, colour in ways:
+        runs = results("dsads", elastic)
+        if not runs:
+            continue
+        points = [scores(runs, scorer=scorer, ratio=r, metric="accuracy") for r in RATIOS]
+        for side, axis in enumerate(axes):
+            means = [100 * fmean(point[side]) for point in points]
+            spread = [100 * stdev(p[side]) if len(p[side]) > 1 else 0.0 for p in points]
+            axis.errorbar([100 * r for r in RATIOS], means, spread, label=label, color=colour, marker="o")
+    for axis, title in zip(axes, ("all sensors", "one sensor missing (mean of five)"), strict=True):
+        axis.set(title=title, xlabel="pruned [% of prunable MACs]", ylim=(0, 100))
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("accuracy, unseen people [%]")
+    axes[0].legend(loc="lower left", frameon=False)
+    figure.savefig(path, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    sys.exit(main())
