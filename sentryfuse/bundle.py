@@ -112,9 +112,7 @@ def load_bundle(path: str | Path) -> Bundle:
     except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
         if isinstance(error, BundleError):
             raise
-        raise BundleError(
-            f"{path} cannot be read as a bundle ({error}); copy or export it again"
-        ) from None
+        raise BundleError(f"{path} cannot be read as a bundle ({error}); copy or export it again") from None
     digest = hashlib.sha256(text.encode())
     if tensors.pop(SEAL, np.empty(0)).tobytes() != digest.digest():
         raise BundleError(f"{path} is damaged: its manifest has another digest; copy it again")
@@ -129,9 +127,7 @@ def load_bundle(path: str | Path) -> Bundle:
     return bundle
 
 
-def save_bundle(
-    path: str | Path, *, manifest: Mapping[str, Any], tensors: Mapping[str, Array]
-) -> None:
+def save_bundle(path: str | Path, *, manifest: Mapping[str, Any], tensors: Mapping[str, Array]) -> None:
     """Write a bundle under a temporary name and rename it.
 
     Args:

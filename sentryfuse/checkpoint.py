@@ -135,9 +135,7 @@ class SentryModel(nn.Module):
         """Logits `(B, n_classes)`; see `Backbone.forward`."""
         return self.backbone(windows, present, select=select)
 
-    def set_statistics(
-        self, mean: Mapping[str, ArrayLike], std: Mapping[str, ArrayLike]
-    ) -> None:
+    def set_statistics(self, mean: Mapping[str, ArrayLike], std: Mapping[str, ArrayLike]) -> None:
         """Put training statistics into the embeddings, modality name -> `(C,)` each."""
         for name in self.names:
             at = self._statistics_of(name)
@@ -294,9 +292,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def model_card(model: SentryModel) -> str:
     """A short README for the folder of a model, made from its configuration."""
     config = model.config
-    rows = "\n".join(
-        f"| {m.name} | {m.n_channels} | {m.rate_hz:g} | {m.length} |" for m in config.modalities
-    )
+    rows = "\n".join(f"| {m.name} | {m.n_channels} | {m.rate_hz:g} | {m.length} |" for m in config.modalities)
     about = json.dumps(config.about, indent=1) if config.about else "{}"
     return f"""# {config.backbone} ({config.preset}), sentryfuse
 

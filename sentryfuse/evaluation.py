@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,9 @@ from numpy.typing import NDArray
 from sentryfuse.checkpoint import SentryModel
 from sentryfuse.data import Windows
 from sentryfuse.pruning.cut import selection
-from sentryfuse.pruning.plan import plan_layout
-from sentryfuse.pruning.scorers import Scorer, make_scorer
-from sentryfuse.scoring import Answer, check_recording, prepared, presence_mask, score_row
-from sentryfuse.types import Budget, Plan, check_present
+from sentryfuse.pruning.scorers import make_plan, make_scorer
+from sentryfuse.scoring import Answer, Way, check_recording, prepared, score_all
+from sentryfuse.types import Budget, Plan
 
 
 def torch_answer(model: SentryModel) -> Answer:
@@ -63,43 +63,21 @@ def evaluate(
         BudgetError: a ratio no sub-network reaches.
     """
     check_recording(model.names, model.config.classes, windows)
-    windows = prepared(
-        windows, normalise=model.config.normalise, floor=model.config.subject_floor
-    )
+    windows = prepared(windows, normalise=model.config.normalise, floor=model.config.subject_floor)
     model.eval()
-    indices = windows.indices(split)
-    rankers: list[Scorer] = [make_scorer(name, model, windows) for name in scorers]
-    answer = torch_answer(model)
-    rows = []
-    for names in present:
-        for rate in missing_rates:
-            mask = presence_mask(model.names, len(indices), present=names, missing_rate=rate, seed=seed)
-            for ratio in ratios:
-                for ranker in rankers:
-                    budget = Budget(ratio=ratio, protocol=protocol)
-
-                    def plan_for(
-                        on: tuple[str, ...], ranker: Scorer = ranker, budget: Budget = budget
-                    ) -> Plan:
-                        return plan_layout(
-                            model.layout,
-                            ranker.scores(on),
-                            present=on,
-                            budget=budget,
-                            scorer=ranker.name,
-                        )
-
-                    rows.append(
-                        score_row(
-                            windows,
-                            indices,
-                            mask=mask,
-                            present=check_present(names, model.names),
-                            missing_rate=rate,
-                            budget=budget,
-                            scorer=ranker.name,
-                            plan_for=plan_for,
-                            answer=answer,
-                        )
-                    )
-    return rows
+    rankers = [make_scorer(name, model, windows) for name in scorers]  # some calibrate: once each
+    ways = []
+    for ratio in ratios:
+        budget = Budget(ratio=ratio, protocol=protocol)
+        for ranker in rankers:
+            planner = partial(make_plan, model, budget=budget, scorer=ranker)
+            ways.append(Way(budget, ranker.name, planner))
+    return score_all(
+        windows,
+        split=split,
+        present=present,
+        missing_rates=missing_rates,
+        ways=ways,
+        answer=torch_answer(model),
+        seed=seed,
+    )

@@ -70,8 +70,7 @@ def folder_atomically(path: str | Path, *, overwrite: bool = False) -> Iterator[
             raise ConfigError(f"cannot write folder {path}: it is a file; choose another name")
         if path.is_dir() and any(path.iterdir()) and not overwrite:
             raise ConfigError(
-                f"cannot write folder {path}: it exists and is not empty; "
-                "choose another name or remove it"
+                f"cannot write folder {path}: it exists and is not empty; choose another name or remove it"
             )
         path = path.resolve()
         with _room_beside(path) as room:

@@ -90,9 +90,7 @@ class Block:
         n_groups = len(self.groups_of(range(self.units) if kept is None else kept))
         return self.head_dim * (n * (2 * d_model + 1) + n_groups * 2 * (d_model + 1))
 
-    def macs(
-        self, d_model: int, rule: AttentionRule, length: int, kept: Sequence[int] | None = None
-    ) -> int:
+    def macs(self, d_model: int, rule: AttentionRule, length: int, kept: Sequence[int] | None = None) -> int:
         """Multiply-accumulates of the kept units (all without `kept`) at `length` tokens [MAC]."""
         n = self.units if kept is None else len(kept)
         if self.kind == "ffn":

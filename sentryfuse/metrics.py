@@ -99,9 +99,7 @@ def scores(y: ArrayLike, probabilities: ArrayLike) -> dict[str, float | None]:
     if table.ndim != 2 or table.shape[1] < 2:
         raise ConfigError(f"probabilities have shape {table.shape}; give (windows, classes)")
     if np.isnan(table).any():
-        raise ConfigError(
-            "probabilities hold NaN, so there is no answer to score; look at the model"
-        )
+        raise ConfigError("probabilities hold NaN, so there is no answer to score; look at the model")
     predicted = table.argmax(axis=1)
     n_classes = table.shape[1]
     return {

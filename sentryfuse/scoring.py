@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -116,3 +117,64 @@ def score_row(
         "n_windows": len(answered),
         "n_refused": refused,
     }
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way of cutting: a budget, and who decides for each set of sensors what stays.
+
+    Attributes:
+        budget: holds for every window.
+        scorer: who ranks the units; written into the rows.
+        plan_for: present names -> plan.
+    """
+
+    budget: Budget
+    scorer: str
+    plan_for: Planner
+
+
+def score_all(
+    windows: Windows,
+    *,
+    split: str,
+    present: Sequence[Sequence[str] | None],
+    missing_rates: Sequence[float | None],
+    ways: Sequence[Way],
+    answer: Answer,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """One row for every combination of sensors, missing rate and way of cutting.
+
+    Args:
+        windows: the recording, prepared.
+        split: which part of it.
+        present: sets of sensor names that are on; `None` means all.
+        missing_rates: share of those missing in every window (fixed masks); `None` means none.
+        ways: budgets and who decides.
+        answer: raw windows and a plan -> probabilities `(B, K)`.
+        seed: of the masks.
+
+    Returns:
+        Rows of `score_row`.
+    """
+    indices = windows.indices(split)
+    rows = []
+    for names in present:
+        for rate in missing_rates:
+            mask = presence_mask(windows.names, len(indices), present=names, missing_rate=rate, seed=seed)
+            rows += [
+                score_row(
+                    windows,
+                    indices,
+                    mask=mask,
+                    present=check_present(names, windows.names),
+                    missing_rate=rate,
+                    budget=way.budget,
+                    scorer=way.scorer,
+                    plan_for=way.plan_for,
+                    answer=answer,
+                )
+                for way in ways
+            ]
+    return rows

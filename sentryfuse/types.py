@@ -67,9 +67,7 @@ class Budget:
     def __post_init__(self) -> None:
         """Refuse limits that mean nothing."""
         if self.protocol not in PROTOCOLS:
-            raise ConfigError(
-                f"protocol {self.protocol!r} is unknown; choose one of {', '.join(PROTOCOLS)}"
-            )
+            raise ConfigError(f"protocol {self.protocol!r} is unknown; choose one of {', '.join(PROTOCOLS)}")
         if self.ratio is not None and not 0 <= self.ratio < 1:
             raise BudgetError(
                 f"ratio {self.ratio} is outside 0 <= ratio < 1; it is the share of the prunable MACs to "
@@ -185,7 +183,5 @@ def check_present(present: Iterable[str] | None, names: Iterable[str]) -> tuple[
             f"unknown sensor {', '.join(unknown)}; this model has {', '.join(names)}; use those names"
         )
     if not asked:
-        raise NoSensorsError(
-            f"no sensor is present; this model has {', '.join(names)}; name at least one"
-        )
+        raise NoSensorsError(f"no sensor is present; this model has {', '.join(names)}; name at least one")
     return tuple(name for name in names if name in asked)

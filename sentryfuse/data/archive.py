@@ -50,9 +50,7 @@ class Archive:
     def __init__(self, path: Path, *, max_bytes: int) -> None:
         self.path = path
         if not path.is_file():
-            raise DataError(
-                f"there is no file {path}; check the name, or see `sentryfuse data list`"
-            )
+            raise DataError(f"there is no file {path}; check the name, or see `sentryfuse data list`")
         try:
             self._zip = zipfile.ZipFile(path)
         except _DAMAGE as error:
@@ -126,8 +124,7 @@ class Archive:
                 zipfile.ZIP_DEFLATED,
             ):
                 raise DataError(
-                    f"{self.path} is encrypted or packed in an unusual way; "
-                    "write it with numpy.savez"
+                    f"{self.path} is encrypted or packed in an unusual way; write it with numpy.savez"
                 )
             if info.filename.endswith(".npy"):
                 key = info.filename.removesuffix(".npy")

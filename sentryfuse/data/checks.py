@@ -74,9 +74,7 @@ def check_classes(source: str, classes: Sequence[str], y: NDArray[np.int64]) -> 
         DataError: fewer than two classes, a name twice or unprintable, a label outside 0..K-1.
     """
     if len(classes) < 2:
-        raise DataError(
-            f"{source} has {len(classes)} class; a classifier needs two or more in `classes`"
-        )
+        raise DataError(f"{source} has {len(classes)} class; a classifier needs two or more in `classes`")
     if len(set(classes)) < len(classes) or not all(c.strip() and c.isprintable() for c in classes):
         raise DataError(
             f"{source}: `classes` holds a name that is empty, unprintable or there twice; "
@@ -99,8 +97,7 @@ def check_shape(source: str, modality: Modality, values: NDArray[Any], n: int) -
     key = f"x_{modality.name}"
     if values.dtype.name not in DTYPES or not values.dtype.isnative:
         raise DataError(
-            f"{source}: {key} is {values.dtype.str} ({values.dtype}); "
-            f"store it as one of {', '.join(DTYPES)}"
+            f"{source}: {key} is {values.dtype.str} ({values.dtype}); store it as one of {', '.join(DTYPES)}"
         )
     expected = (n, modality.length, modality.n_channels)
     if values.shape != expected:
@@ -109,9 +106,7 @@ def check_shape(source: str, modality: Modality, values: NDArray[Any], n: int) -
             f"{expected} (windows, steps, channels); make them agree"
         )
     if 0 in expected:
-        raise DataError(
-            f"{source}: {key} has shape {expected}, nothing inside; leave that modality out"
-        )
+        raise DataError(f"{source}: {key} has shape {expected}, nothing inside; leave that modality out")
     if not all(channel.isprintable() for channel in modality.channels):
         raise DataError(f"{source}: channels_{modality.name} holds unprintable text; rename them")
     rate = modality.rate_hz
@@ -141,9 +136,7 @@ def checked_scale(source: str, modality: Modality, scale: ArrayLike) -> NDArray[
         narrow = values.astype(np.float32)
     full = np.ascontiguousarray(np.broadcast_to(narrow, (modality.n_channels,)))
     if not ((full < LARGEST_SCALE).all() and (full > 0).all()):
-        raise DataError(
-            f"{source}: {key} must be positive and finite, not {values.tolist()}; mend it"
-        )
+        raise DataError(f"{source}: {key} must be positive and finite, not {values.tolist()}; mend it")
     return full
 
 
@@ -190,9 +183,7 @@ def checked_split(source: str, split: NDArray[Any], subject: NDArray[np.int64]) 
             "give one entry per window"
         )
     if split.dtype.kind not in "iu":
-        raise DataError(
-            f"{source}: split is {split.dtype}; store 0 train, 1 validation, 2 test as int8"
-        )
+        raise DataError(f"{source}: split is {split.dtype}; store 0 train, 1 validation, 2 test as int8")
     try:
         check_no_shared_subject(subject, split)
     except DataError as error:

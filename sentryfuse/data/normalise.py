@@ -21,9 +21,7 @@ from sentryfuse.errors import ConfigError, DataError
 Floats = NDArray[np.float64]
 
 _CONSTANT = 1e-7  # below this share of its own mean a spread is rounding of float32, not signal
-_FLOOR_SHARE = (
-    0.05  # of a typical person's spread: below it a quiet sensor's noise would be blown up
-)
+_FLOOR_SHARE = 0.05  # of a typical person's spread: below it a quiet sensor's noise would be blown up
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,9 +61,7 @@ def training_statistics(windows: Windows, indices: NDArray[np.integer[Any]]) -> 
     return Statistics(means, stds)
 
 
-def subject_floor(
-    windows: Windows, indices: NDArray[np.integer[Any]]
-) -> dict[str, NDArray[np.float32]]:
+def subject_floor(windows: Windows, indices: NDArray[np.integer[Any]]) -> dict[str, NDArray[np.float32]]:
     """Smallest standard deviation that standardising by subject divides by.
 
     Args:
@@ -153,9 +149,7 @@ class RunningStatistics:
         if not (np.isfinite(self._mean).all() and np.isfinite(spread).all() and (spread > 0).all()):
             raise ConfigError("the prior mean must be finite and the prior std finite and positive")
         if not (np.isfinite(weight) and weight > 0):
-            raise ConfigError(
-                f"the prior weight must be a positive number of samples, not {weight}"
-            )
+            raise ConfigError(f"the prior weight must be a positive number of samples, not {weight}")
         self._count = np.full(self._mean.shape, float(weight))
         self._m2 = spread**2 * self._count
 
@@ -174,8 +168,7 @@ class RunningStatistics:
         samples = np.asarray(values, dtype=np.float64)
         if samples.ndim != 2 or samples.shape[1] != len(self._mean):
             raise DataError(
-                f"these samples have shape {samples.shape}; "
-                f"this stream has (steps, {len(self._mean)})"
+                f"these samples have shape {samples.shape}; this stream has (steps, {len(self._mean)})"
             )
         count, mean, m2 = _moments(samples[None])
         total = self._count + count[0]
@@ -234,9 +227,7 @@ def _window_moments(
     return count, mean, m2
 
 
-def _pooled(
-    windows: Windows, name: str, indices: NDArray[np.integer[Any]]
-) -> tuple[Floats, Floats]:
+def _pooled(windows: Windows, name: str, indices: NDArray[np.integer[Any]]) -> tuple[Floats, Floats]:
     """Mean and standard deviation of each channel, `(C,)`; 0 where never measured."""
     count, mean, m2 = _window_moments(windows, name, indices)
     group = np.zeros(len(indices), dtype=np.intp)

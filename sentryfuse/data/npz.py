@@ -121,21 +121,16 @@ def _read_modality(title: str, archive: Archive, name: str) -> tuple[Modality, N
     for key in (f"x_{name}", f"rate_{name}"):
         if key not in archive:
             raise DataError(
-                f"{title} names the modality {name!r} but lacks {key!r}; "
-                f"add it or leave {name!r} out"
+                f"{title} names the modality {name!r} but lacks {key!r}; add it or leave {name!r} out"
             )
     values = archive.read(f"x_{name}")
     if values.ndim == 2:
         values = values[:, :, None]
     if values.ndim != 3:
-        raise DataError(
-            f"{title}: x_{name} has shape {values.shape}; it must be (windows, steps, channels)"
-        )
+        raise DataError(f"{title}: x_{name} has shape {values.shape}; it must be (windows, steps, channels)")
     channels = tuple(f"c{i}" for i in range(values.shape[2]))
     if f"channels_{name}" in archive:
-        channels = _texts(
-            title, f"channels_{name}", np.atleast_1d(archive.read(f"channels_{name}"))
-        )
+        channels = _texts(title, f"channels_{name}", np.atleast_1d(archive.read(f"channels_{name}")))
     may_miss = values.dtype == np.float16  # the layout's own sign
     if f"missing_{name}" in archive:
         may_miss = bool(_scalar(title, f"missing_{name}", archive.read(f"missing_{name}"), "b"))
@@ -147,8 +142,7 @@ def _read_modality(title: str, archive: Archive, name: str) -> tuple[Modality, N
 def _texts(title: str, key: str, values: NDArray[Any]) -> tuple[str, ...]:
     if values.dtype.kind != "U" or values.ndim != 1:
         raise DataError(
-            f"{title}: {key} must be a list of texts, not {values.dtype} {values.shape}; "
-            "store it so"
+            f"{title}: {key} must be a list of texts, not {values.dtype} {values.shape}; store it so"
         )
     return tuple(str(value) for value in values)
 

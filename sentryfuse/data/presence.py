@@ -40,9 +40,7 @@ class Curriculum:
         done = min(max(progress, 0.0), 1.0)
         return self.max_rate if done >= self.rise else self.max_rate * done / self.rise
 
-    def draw(
-        self, available: Sequence[str], rate: float, rng: np.random.Generator
-    ) -> tuple[str, ...]:
+    def draw(self, available: Sequence[str], rate: float, rng: np.random.Generator) -> tuple[str, ...]:
         """Switch each sensor off with the same chance, independently, but never all of them.
 
         Args:
@@ -102,9 +100,7 @@ def fixed_masks(n: int, n_modalities: int, *, rate: float, seed: int) -> NDArray
     return mask
 
 
-def group_by_presence(
-    present: NDArray[np.bool_], indices: NDArray[np.integer[Any]]
-) -> PresenceGroups:
+def group_by_presence(present: NDArray[np.bool_], indices: NDArray[np.integer[Any]]) -> PresenceGroups:
     """Sort windows into groups that share one set of sensors.
 
     Args:
@@ -187,6 +183,4 @@ def leave_one_out(names: Sequence[str]) -> list[tuple[str, ...]]:
 
 def _check_rate(rate: float) -> None:
     if not 0 <= rate < 1:
-        raise ConfigError(
-            f"a missing rate of {rate} is outside 0 <= rate < 1; give for example 0.3"
-        )
+        raise ConfigError(f"a missing rate of {rate} is outside 0 <= rate < 1; give for example 0.3")

@@ -35,11 +35,7 @@ def split_by_subject(
         ConfigError: fractions that are negative or do not add up to 1.
         DataError: fewer than three subjects.
     """
-    if (
-        len(fractions) != 3
-        or min(fractions) < 0
-        or not math.isclose(sum(fractions), 1, abs_tol=1e-6)
-    ):
+    if len(fractions) != 3 or min(fractions) < 0 or not math.isclose(sum(fractions), 1, abs_tol=1e-6):
         raise ConfigError(f"fractions {fractions} must be three shares that add up to 1")
     unique, position = np.unique(subject, return_inverse=True)
     if len(unique) < 3:
@@ -48,9 +44,7 @@ def split_by_subject(
             "store your own `split` or record more subjects"
         )
     counts = [max(1, round(share * len(unique))) for share in fractions]
-    while sum(counts) != len(
-        unique
-    ):  # rounding or the floor of one; the largest split pays or gains
+    while sum(counts) != len(unique):  # rounding or the floor of one; the largest split pays or gains
         counts[counts.index(max(counts))] += 1 if sum(counts) < len(unique) else -1
     of_subject = np.repeat(np.arange(3, dtype=np.int8), counts)
     return np.random.default_rng(seed).permutation(of_subject)[position]
@@ -82,9 +76,7 @@ def fold(subject: NDArray[np.integer[Any]], i: int, k: int) -> NDArray[np.int8]:
     return of_subject[position]
 
 
-def check_no_shared_subject(
-    subject: NDArray[np.integer[Any]], split: NDArray[np.integer[Any]]
-) -> None:
+def check_no_shared_subject(subject: NDArray[np.integer[Any]], split: NDArray[np.integer[Any]]) -> None:
     """Refuse a split in which one subject is on two sides: scores would flatter.
 
     Args:

@@ -67,9 +67,7 @@ _SWING = {  # along the body's axes: first and second harmonic of the step
 _GRAVITY = {"wrist": (0.3, -0.5, 0.81), "chest": (0.1, 0.0, 0.99), "leg": (0.0, 0.0, 0.0)}
 
 
-def synthetic_wearable(
-    *, seed: int = 0, n_people: int = 14, windows_per_person: int = 216
-) -> Windows:
+def synthetic_wearable(*, seed: int = 0, n_people: int = 14, windows_per_person: int = 216) -> Windows:
     """Make the recording; equal arguments give equal bits.
 
     Args:
@@ -96,8 +94,7 @@ def synthetic_wearable(
     steps = steps * rng.normal(1, 0.04, len(y))  # (N,) [Hz]
     start = rng.uniform(0, 2 * np.pi, len(y))  # phase of the step, the same for the whole body
     values = {
-        m.name: _motion(rng, m, of_class, steps=steps, start=start, person=person)
-        for m in MODALITIES[:3]
+        m.name: _motion(rng, m, of_class, steps=steps, start=start, person=person) for m in MODALITIES[:3]
     }
     values["bvp"] = _pulse(rng, MODALITIES[3], of_class, steps=steps, start=start, person=person)
     values["eda"] = _conductance(rng, MODALITIES[4], of_class, person=person)
@@ -171,9 +168,7 @@ def _pulse(
     rate_hz = (rest + of_class["heart"] * response + rng.normal(0, 3.5, n)).clip(45, 195) / 60
     strength = 40 * rng.lognormal(0, 0.25, n_people)[person] * rng.lognormal(0, 0.15, n)
     strength = strength * (1 - 0.18 * (of_class["peaks"] > 1))  # vessels narrow under stress
-    angle = (
-        2 * np.pi * rate_hz[:, None] * _seconds(modality) + rng.uniform(0, 2 * np.pi, n)[:, None]
-    )
+    angle = 2 * np.pi * rate_hz[:, None] * _seconds(modality) + rng.uniform(0, 2 * np.pi, n)[:, None]
     notch = rng.uniform(0.25, 0.5, n_people)[person][:, None]
     wave = strength[:, None] * (np.sin(angle) + notch * np.sin(2 * angle + 0.8))
     moved = 2 * np.pi * steps[:, None] * _seconds(modality) + start[:, None]

@@ -103,8 +103,7 @@ class Windows:
             return np.arange(len(self), dtype=np.intp)
         if split not in SPLITS:
             raise ConfigError(
-                f"split {split!r} is unknown; there are {', '.join(SPLITS)} and all; "
-                "use one of those"
+                f"split {split!r} is unknown; there are {', '.join(SPLITS)} and all; use one of those"
             )
         return np.flatnonzero(self.split == SPLITS.index(split))
 
@@ -128,8 +127,7 @@ class Windows:
         for name in self.names if names is None else names:
             if name not in self.raw:
                 raise ConfigError(
-                    f"{self.name} has no modality {name!r}; it has {', '.join(self.names)}; "
-                    "use those names"
+                    f"{self.name} has no modality {name!r}; it has {', '.join(self.names)}; use those names"
                 )
             values = self.raw[name][indices].astype(np.float32)
             values *= self.scale[name]
@@ -190,9 +188,7 @@ def make_windows(
     check_classes(name, classes, labels)
     subjects = integers(name, "subject", np.asarray(subject))
     if len(subjects) != n:
-        raise DataError(
-            f"{name}: subject has {len(subjects)} entries but y has {n}; make them equal"
-        )
+        raise DataError(f"{name}: subject has {len(subjects)} entries but y has {n}; make them equal")
     check_names(name, [m.name for m in modalities])
     scales = {}
     present = np.ones((n, len(modalities)), dtype=bool)

@@ -129,9 +129,7 @@ class Layer(nn.Module):
         self.halve = nn.Linear(3 * d_model, d_model) if shape.halves else None
         self.drop = nn.Dropout(shape.dropout) if shape.dropout else nn.Identity()
 
-    def forward(
-        self, x: Tensor, select: Selection | None = None, pick: Pick | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, select: Selection | None = None, pick: Pick | None = None) -> Tensor:
         """Transform the tokens.
 
         Args:
@@ -193,4 +191,3 @@ class Layer(nn.Module):
             params_fixed=sum(p.numel() for p in self.parameters())
             - sum(block.params(d_model) for block in blocks),
         )
-

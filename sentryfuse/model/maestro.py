@@ -139,9 +139,7 @@ class Maestro(Backbone):
             else:
                 d_ff = _width(widths, f"{name}.ffn", shape.d_ff)
             assert not isinstance(groups, int)
-            inside = LayerShape(
-                tuple(groups), shape.head_dim, d_ff, shape.norm, shape.halves, shape.dropout
-            )
+            inside = LayerShape(tuple(groups), shape.head_dim, d_ff, shape.norm, shape.halves, shape.dropout)
             return Layer(name, shape.d_model, shape=inside, rule=rule)
 
         self.encoder = nn.ModuleDict(

@@ -99,7 +99,6 @@ def plan_layout(
     )
 
 
-
 def _limits(
     layout: Layout,
     dense: Cost,

@@ -55,14 +55,10 @@ def assemble(bundle: Bundle, plan: Plan, *, batch: int | None = None) -> ModelPr
     for m in layout.modalities:
         if m.name in plan.present:
             shape: Sequence[int | str] = [batch or "B", m.length, m.n_channels]
-            graph.input.append(
-                helper.make_tensor_value_info(f"window.{m.name}", TensorProto.FLOAT, shape)
-            )
+            graph.input.append(helper.make_tensor_value_info(f"window.{m.name}", TensorProto.FLOAT, shape))
     shape = [batch or "B", len(bundle.classes)]
     graph.output.append(helper.make_tensor_value_info("logits", TensorProto.FLOAT, shape))
-    return ModelProto(
-        ir_version=template.ir_version, opset_import=template.opset_import, graph=graph
-    )
+    return ModelProto(ir_version=template.ir_version, opset_import=template.opset_import, graph=graph)
 
 
 def _add_step(graph: GraphProto, template: GraphProto, step: Step, weights: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ from numpy.typing import NDArray
 from sentryfuse.bundle import Bundle
 from sentryfuse.data import Windows
 from sentryfuse.run.session import Session
-from sentryfuse.scoring import check_recording, prepared, presence_mask, score_row
-from sentryfuse.types import Budget, Plan, check_present
+from sentryfuse.scoring import Way, check_recording, prepared, score_all
+from sentryfuse.types import Budget, Plan
 
 
 class BundleAnswer:
@@ -27,9 +28,7 @@ class BundleAnswer:
         self.bundle, self.threads = bundle, threads
         self._sessions: dict[str, Session] = {}
 
-    def __call__(
-        self, windows: Mapping[str, NDArray[np.float32]], plan: Plan
-    ) -> NDArray[np.float32]:
+    def __call__(self, windows: Mapping[str, NDArray[np.float32]], plan: Plan) -> NDArray[np.float32]:
         """Probabilities, `(B, n_classes)`."""
         session = self._sessions.get(plan.plan_id)
         if session is None:
@@ -69,27 +68,13 @@ def predict(
     """
     check_recording(bundle.names, bundle.classes, windows)
     windows = prepared(windows, normalise=bundle.normalise, floor=bundle.subject_floor)
-    indices = windows.indices(split)
-    answer = BundleAnswer(bundle, threads=threads)
-    rows = []
-    for names in present:
-        for rate in missing_rates:
-            mask = presence_mask(bundle.names, len(indices), present=names, missing_rate=rate, seed=seed)
-            for budget in budgets:
-
-                def plan_for(on: tuple[str, ...], budget: Budget = budget) -> Plan:
-                    return bundle.plan(on, budget)
-
-                row = score_row(
-                    windows,
-                    indices,
-                    mask=mask,
-                    present=check_present(names, bundle.names),
-                    missing_rate=rate,
-                    budget=budget,
-                    scorer="gate",
-                    plan_for=plan_for,
-                    answer=answer,
-                )
-                rows.append(row)
-    return rows
+    ways = [Way(b, "gate", partial(bundle.plan, budget=b)) for b in budgets]
+    return score_all(
+        windows,
+        split=split,
+        present=present,
+        missing_rates=missing_rates,
+        ways=ways,
+        answer=BundleAnswer(bundle, threads=threads),
+        seed=seed,
+    )

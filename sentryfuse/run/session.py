@@ -42,9 +42,7 @@ class Session:
         batch: windows per call; a fixed number is faster, `None` allows any.
     """
 
-    def __init__(
-        self, bundle: Bundle, plan: Plan, *, threads: int = 1, batch: int | None = None
-    ) -> None:
+    def __init__(self, bundle: Bundle, plan: Plan, *, threads: int = 1, batch: int | None = None) -> None:
         self.bundle, self.plan, self.batch = bundle, plan, batch
         started = time.perf_counter()
         graph = assemble(bundle, plan, batch=batch).SerializeToString()
@@ -58,9 +56,7 @@ class Session:
         self.times = BuildTimes(1e3 * (sliced - started), 1e3 * (built - sliced))
         self.graph_bytes = len(graph)
         self._shapes = {
-            m.name: (m.length, m.n_channels)
-            for m in bundle.layout.modalities
-            if m.name in plan.present
+            m.name: (m.length, m.n_channels) for m in bundle.layout.modalities if m.name in plan.present
         }
 
     def run(self, windows: Mapping[str, Array]) -> Array:

@@ -100,9 +100,7 @@ def draw_subnetwork(
     if rng.random() < 0.5:
         ratio = min(ratio, largest_ratio(layout, present))
         return dict(
-            plan_layout(
-                layout, scores, present=present, budget=Budget(ratio=ratio), scorer="elastic"
-            ).kept
+            plan_layout(layout, scores, present=present, budget=Budget(ratio=ratio), scorer="elastic").kept
         )
     kept: Kept = {}
     for step in layout.route(present):

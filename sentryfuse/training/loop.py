@@ -85,8 +85,7 @@ def train(
             state.save(run.parts(), history, best_tensors)
             bar.update(
                 epoch + 1,
-                f"loss {row['loss']:.3f}  accuracy {row['accuracy']:.3f}  "
-                f"validation {row['validation']:.3f}",
+                f"loss {row['loss']:.3f}  accuracy {row['accuracy']:.3f}  validation {row['validation']:.3f}",
             )
     model.load_tensors(best_tensors)
     model.eval()
@@ -103,9 +102,7 @@ class _Run:
         if model.config.normalise == "subject" and not model.config.subject_floor:
             floor = subject_floor(windows, indices)
             model.set_subject_floor({name: values.tolist() for name, values in floor.items()})
-        self.windows = prepared(
-            windows, normalise=model.config.normalise, floor=model.config.subject_floor
-        )
+        self.windows = prepared(windows, normalise=model.config.normalise, floor=model.config.subject_floor)
         self.indices = indices
         statistics = training_statistics(self.windows, indices)
         model.set_statistics(statistics.mean, statistics.std)
@@ -121,9 +118,7 @@ class _Run:
         ]
         self.optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay, fused=True)
         self.peak = [settings.learning_rate, 2.5 * settings.learning_rate]
-        self.steps_per_epoch = sum(
-            1 for _ in batches(self.windows, indices, batch_size=settings.batch_size)
-        )
+        self.steps_per_epoch = sum(1 for _ in batches(self.windows, indices, batch_size=settings.batch_size))
         self.epochs = settings.epochs_for(self.steps_per_epoch)
         self.step = 0
 
@@ -145,9 +140,7 @@ class _Run:
         rate = self.curriculum.rate(epoch / self.epochs)
         totals = {"loss": 0.0, "elastic_loss": 0.0, "gate_loss": 0.0, "accuracy": 0.0}
         seen = 0
-        for on, chosen in batches(
-            self.windows, self.indices, batch_size=settings.batch_size, rng=self.rng
-        ):
+        for on, chosen in batches(self.windows, self.indices, batch_size=settings.batch_size, rng=self.rng):
             if self.rng.random() >= settings.all_present:
                 on = self.curriculum.draw(on, rate, self.rng)
             self._set_learning_rate()

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from sentryfuse.errors import ConfigError
 from sentryfuse.training.elastic import RULES
 
-
 STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 500, 8, 40
 
 
