@@ -62,6 +62,7 @@ class PatchTokens(nn.Module):
 
     fill: Tensor
     basis: Tensor
+    slow_basis: Tensor
 
     def __init__(self, name: str, modality: Modality, d_model: int, *, tokens: int) -> None:
         super().__init__()
@@ -80,8 +81,12 @@ class PatchTokens(nn.Module):
         self.bins, self.frequencies = averages.shape[1], waves.shape[1] // 2
         basis = np.concatenate([averages, waves], 1).astype(np.float32)
         self.register_buffer("basis", torch.from_numpy(basis), persistent=False)
+        # what changes from patch to patch: too slow for a spectrum of one patch
+        slow_waves = _fourier(self.n_patches) if waves.size and self.n_patches >= 8 else np.empty((1, 0))
+        self.slow = slow_waves.shape[1] // 2
+        self.register_buffer("slow_basis", torch.from_numpy(slow_waves.astype(np.float32)), persistent=False)
         per_patch = 2 * self.bins if modality.may_miss else self.bins + self.frequencies
-        summary = 8 if modality.may_miss else 4 + self.frequencies
+        summary = 8 if modality.may_miss else 4 + self.frequencies + self.slow
         self.project = nn.Linear(per_patch * channels, d_model)
         self.summarise = None if length == 1 else nn.Linear(summary * channels, d_model)
         self.position = nn.Parameter(0.02 * torch.randn(self.n_tokens, d_model))
@@ -122,10 +127,13 @@ class PatchTokens(nn.Module):
         if not self.frequencies:
             return described, torch.cat(stats, 1)
         values, waves = described.split([self.bins, 2 * self.frequencies], -1)
-        power = (waves * waves).unflatten(-1, (2, self.frequencies)).sum(-2)
-        spectrum = torch.log(power.mean(1) + POWER_FLOOR).flatten(1)
-        tokens = torch.cat([values, torch.log(power + POWER_FLOOR)], -1)
-        return tokens, torch.cat([*stats, spectrum], 1)
+        power = _power(waves, self.frequencies)
+        tokens = torch.cat([values, _log(power)], -1)
+        stats.append(_log(power.mean(1)).flatten(1))
+        if self.slow:
+            drift = values.mean(-1).transpose(1, 2) @ self.slow_basis  # (B, C, 2 slow)
+            stats.append(_log(_power(drift, self.slow)).flatten(1))
+        return tokens, torch.cat(stats, 1)
 
     def _describe_partial(self, z: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
         both = torch.cat([z, observed], 2)
@@ -149,6 +157,7 @@ class PatchTokens(nn.Module):
         marks = 2 if self.modality.may_miss else 1
         macs = self.n_patches * self.modality.n_channels * marks * self.basis.numel()
         macs += self.n_patches * self.project.weight.numel()
+        macs += self.modality.n_channels * self.slow_basis.numel()
         macs += self.summarise.weight.numel() if self.summarise is not None else 0
         return Step(
             self.name,
@@ -160,6 +169,16 @@ class PatchTokens(nn.Module):
             macs_fixed=macs,
             params_fixed=sum(p.numel() for p in self.parameters()),
         )
+
+
+def _power(waves: Tensor, n: int) -> Tensor:
+    """Cosine and sine parts -> power per frequency, `(..., 2 n)` -> `(..., n)`."""
+    return (waves * waves).unflatten(-1, (2, n)).sum(-2)
+
+
+def _log(power: Tensor) -> Tensor:
+    """Power on a scale of about -1..2, like the other features."""
+    return 0.3 * torch.log(power + POWER_FLOOR) + 1.0
 
 
 def _averages(length: int) -> NDArray[np.float64]:

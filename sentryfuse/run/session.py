@@ -74,7 +74,7 @@ class Session:
         feed: dict[str, Any] = {}
         for name, shape in self._shapes.items():
             x = np.asarray(windows[name], np.float32) if name in windows else None
-            if x is None or x.shape[1:] != shape or self.batch not in (None, len(x)):
+            if x is None or x.shape[1:] != shape or not x.size or self.batch not in (None, len(x)):
                 raise ConfigError(
                     f"sensor {name} is present and needs windows of shape ({self.batch or 'B'}, "
                     f"{shape[0]}, {shape[1]}), got {'nothing' if x is None else x.shape}; give that, "
@@ -83,7 +83,7 @@ class Session:
             feed[f"window.{name}"] = x
         if len({len(x) for x in feed.values()}) > 1:
             raise ConfigError(
-                f"every sensor must bring as many windows as the others, got "
+                "every sensor must bring as many windows as the others, got "
                 f"{', '.join(f'{len(windows[name])} of {name}' for name in self._shapes)}"
             )
         logits = self._engine.run(["logits"], feed)[0]
