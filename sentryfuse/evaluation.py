@@ -62,7 +62,7 @@ def evaluate(
         ConfigError: unknown names, or a recording that does not belong to the model.
         BudgetError: a ratio no sub-network reaches.
     """
-    check_recording(model.names, model.config.classes, windows)
+    check_recording(model.layout.modalities, model.config.classes, windows)
     windows = prepared(windows, normalise=model.config.normalise, floor=model.config.subject_floor)
     model.eval()
     rankers = [make_scorer(name, model, windows) for name in scorers]  # some calibrate: once each

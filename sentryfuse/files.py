@@ -15,6 +15,9 @@ from typing import Any, NoReturn
 
 from sentryfuse.errors import ConfigError, InputError
 
+_UMASK = os.umask(0)  # it can only be read by setting it
+os.umask(_UMASK)
+
 
 @contextmanager
 def write_atomically(path: str | Path) -> Iterator[Path]:
@@ -44,6 +47,7 @@ def write_atomically(path: str | Path) -> Iterator[Path]:
         with _room_beside(path) as room:
             draft = room / path.name
             yield draft
+            _as_usual(draft)
             _to_disk(draft)
             draft.replace(path)
         _to_disk(path.parent)
@@ -78,6 +82,7 @@ def folder_atomically(path: str | Path, *, overwrite: bool = False) -> Iterator[
             draft.mkdir()
             yield draft
             for item in draft.rglob("*"):
+                _as_usual(item)
                 _to_disk(item)
             _to_disk(draft)
             if not path.exists():
@@ -174,6 +179,12 @@ def _system_errors_as_sentences(path: Path) -> Iterator[None]:
 def _reason(error: OSError) -> str:
     """The system's own words, without number and path."""
     return (error.strerror or str(error)).lower()
+
+
+def _as_usual(path: Path) -> None:
+    """Give a file the permissions a new file has; some writers keep theirs to the owner."""
+    if path.is_file():
+        path.chmod(0o666 & ~_UMASK)
 
 
 def _to_disk(path: Path) -> None:

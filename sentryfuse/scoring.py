@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sentryfuse.data import Windows, batches, by_subject, fixed_masks
 from sentryfuse.errors import ConfigError, NoSensorsError
 from sentryfuse.metrics import scores
-from sentryfuse.types import Budget, Plan, check_present
+from sentryfuse.types import Budget, Modality, Plan, check_present
 
 BATCH = 256
 Answer = Callable[[Mapping[str, NDArray[np.float32]], Plan], NDArray[np.float32]]
@@ -26,17 +26,29 @@ def prepared(windows: Windows, *, normalise: str, floor: Mapping[str, Any]) -> W
     return by_subject(windows, floor)
 
 
-def check_recording(names: Sequence[str], classes: Sequence[str], windows: Windows) -> None:
+def check_recording(modalities: Sequence[Modality], classes: Sequence[str], windows: Windows) -> None:
     """Refuse a recording that does not belong to a model.
 
     Raises:
-        ConfigError: other modalities or other classes.
+        ConfigError: other modalities, other window lengths or channels, or other classes.
     """
+    names = [m.name for m in modalities]
     if tuple(windows.names) != tuple(names) or tuple(windows.classes) != tuple(classes):
         raise ConfigError(
             f"{windows.name} has sensors {', '.join(windows.names)} and {len(windows.classes)} classes, "
             f"the model was made for {', '.join(names)} and {len(classes)} classes; use its own data"
         )
+    for own, given in zip(modalities, windows.modalities, strict=True):
+        if (own.length, own.n_channels) != (given.length, given.n_channels):
+            raise ConfigError(
+                f"{windows.name} has {given.length} steps of {given.n_channels} channels of {own.name}, the "
+                f"model was made for {own.length} of {own.n_channels}; cut the windows like its own data"
+            )
+        if given.may_miss and not own.may_miss:
+            raise ConfigError(
+                f"{windows.name} may miss single values of {own.name}, the model was trained without; "
+                "fill them, or train on data that declares them missing"
+            )
 
 
 def answer_all(

@@ -124,8 +124,6 @@ def test_rich_waits_until_something_is_drawn():
         "with Progress('count', 1) as bar: bar.update(1)\n"
         "sys.exit('rich' in sys.modules)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == "line\ncount 1/1\n"

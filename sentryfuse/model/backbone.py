@@ -8,8 +8,10 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from sentryfuse.errors import ConfigError
 from sentryfuse.layout import Layout
 from sentryfuse.model.attention import Selection
+from sentryfuse.types import check_present
 
 
 class Backbone(nn.Module):
@@ -46,12 +48,18 @@ class Backbone(nn.Module):
             Logits, `(B, n_classes)`.
 
         Raises:
-            ConfigError: an unknown sensor name.
+            ConfigError: an unknown sensor name, or a present sensor without windows.
             NoSensorsError: no sensor is present.
         """
-        values: dict[str, Tensor] = {}
-        for step in self.layout.route(present):
-            reads = [values[r] if r in values else windows[r.removeprefix("window.")] for r in step.reads]
+        names = check_present(present, self.layout.names)
+        for name in names:
+            if name not in windows:
+                raise ConfigError(
+                    f"sensor {name} is present and has no windows; give them, or leave it out of present"
+                )
+        values = {f"window.{name}": windows[name] for name in names}
+        for step in self.layout.route(names):
+            reads = [values[name] for name in step.reads]
             if step.op == "concat":
                 values[step.writes] = torch.cat(reads, 1)
             elif step.op == "layer":

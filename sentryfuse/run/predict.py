@@ -66,7 +66,7 @@ def predict(
         ConfigError: unknown names, or a recording that does not belong to the bundle.
         BudgetError: a budget no sub-network reaches.
     """
-    check_recording(bundle.names, bundle.classes, windows)
+    check_recording(bundle.layout.modalities, bundle.classes, windows)
     windows = prepared(windows, normalise=bundle.normalise, floor=bundle.subject_floor)
     ways = [Way(b, "gate", partial(bundle.plan, budget=b)) for b in budgets]
     return score_all(

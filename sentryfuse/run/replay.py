@@ -67,7 +67,7 @@ def replay(
         ConfigError: unknown sensors, a recording of another model, or a schedule out of order.
         BudgetError: a ratio no sub-network reaches.
     """
-    check_recording(bundle.names, bundle.classes, windows)
+    check_recording(bundle.layout.modalities, bundle.classes, windows)
     changes = _checked(schedule, bundle)
     windows = prepared(windows, normalise=bundle.normalise, floor=bundle.subject_floor)
     step_s = window_s(windows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -16,17 +17,19 @@ from torch.nn import functional as F
 
 from sentryfuse.checkpoint import SentryModel
 from sentryfuse.data import Curriculum, Windows, batches, subject_floor, training_statistics
+from sentryfuse.errors import ConfigError
 from sentryfuse.evaluation import evaluate
 from sentryfuse.gate.saliency import SaliencyScale, batch_saliency, saliency_loss, unit_factors
 from sentryfuse.model import Selection
 from sentryfuse.progress import Progress
 from sentryfuse.pruning.plan import largest_ratio
-from sentryfuse.scoring import check_recording, prepared
+from sentryfuse.scoring import check_recording, prepared, presence_mask
 from sentryfuse.training.elastic import draw_subnetwork, make_rule
 from sentryfuse.training.settings import TrainSettings
 from sentryfuse.training.state import TrainState
 
 CLIP_NORM = 1.0
+VALIDATION_RATIO, VALIDATION_MISSING = 0.7, 0.3
 
 
 def train(
@@ -53,7 +56,8 @@ def train(
         One dictionary per epoch: losses, accuracy, validation score, missing rate, seconds.
 
     Raises:
-        ConfigError: the recording does not belong to the model.
+        ConfigError: the recording does not belong to the model, or has no windows to learn from or to
+            choose the epoch with.
         CheckpointError: `state_file` is of another training.
 
     Source:
@@ -61,9 +65,19 @@ def train(
         as in slimmable networks and DynaBERT; their combination is our choice.
     """
     settings = settings or TrainSettings()
-    check_recording(model.names, model.config.classes, windows)
+    check_recording(model.layout.modalities, model.config.classes, windows)
+    for split in ("train", "validation"):
+        if not len(windows.indices(split)):
+            raise ConfigError(
+                f"{windows.name} has no {split} windows; give a recording with both, or choose --fold"
+            )
     run = _Run(model, windows, settings)
-    state = TrainState(state_file, {"settings": asdict(settings), "model": model.config.to_json()})
+    identity = {
+        "settings": asdict(settings),
+        "model": model.config.to_json(),
+        "data": [windows.name, len(windows), hashlib.sha256(windows.y.tobytes()).hexdigest()],
+    }
+    state = TrainState(state_file, identity)
     history = state.resume(run.parts())
     best = max((h["validation"] for h in history), default=-1.0)
     since = len(history) - 1 - int(np.argmax([h["validation"] for h in history])) if history else 0
@@ -110,6 +124,7 @@ class _Run:
         torch.manual_seed(settings.seed)
         self.curriculum = Curriculum(max_rate=settings.sensor_dropout)
         self.rule = make_rule(settings.elastic, model)
+        self.validation_ratio = self._validation_ratio()
         self.scale = SaliencyScale()
         self.kinds = {name: block.kind for name, block in model.layout.blocks.items()}
         groups = [
@@ -257,21 +272,33 @@ class _Run:
 
     def validate(self) -> float:
         """Mean score on validation windows: full with all sensors, pruned with some missing."""
-        pruned = 0.7 if self.rule else 0.0
-        if pruned:  # a very small model may not reach it with few sensors
-            fewest = min(largest_ratio(self.model.layout, (name,)) for name in self.model.names)
-            pruned = min(pruned, fewest)
         found = []
-        for rate, ratio in ((None, 0.0), (0.3, pruned)):
+        for rate, ratio in ((None, 0.0), (VALIDATION_MISSING, self.validation_ratio)):
             found += evaluate(
                 self.model,
                 self.windows,
                 split="validation",
                 missing_rates=(rate,),
                 ratios=(ratio,),
+                scorers=("magnitude" if self.settings.elastic == "static" else "gate",),
                 seed=self.settings.seed,
             )
         return float(np.mean([headline(row) for row in found]))
+
+    def _validation_ratio(self) -> float:
+        """The ratio to validate at: 0 without elastic steps, less than usual for a very small model."""
+        if self.rule is None:
+            return 0.0
+        indices = self.windows.indices("validation")
+        mask = presence_mask(
+            self.model.names,
+            len(indices),
+            present=None,
+            missing_rate=VALIDATION_MISSING,
+            seed=self.settings.seed,
+        )
+        groups = batches(self.windows, indices, batch_size=len(indices), present=mask)
+        return min(VALIDATION_RATIO, *(largest_ratio(self.model.layout, on) for on, _ in groups))
 
 
 def headline(row: Mapping[str, Any]) -> float:

@@ -217,9 +217,7 @@ def test_a_bomb_is_refused_before_anything_is_unpacked(tmp_path):
 @pytest.mark.parametrize("shape", [(10**15,), (2**62, 8), (-1,)])
 def test_a_header_that_lies_about_its_size_is_refused_before_allocation(tmp_path, shape):
     head = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        head, {"shape": shape, "fortran_order": False, "descr": "<i2"}
-    )
+    np.lib.format.write_array_header_1_0(head, {"shape": shape, "fortran_order": False, "descr": "<i2"})
     path = tmp_path / "liar.npz"
     np.savez(path, **{k: v for k, v in small().items() if k != "x_acc"})
     with zipfile.ZipFile(path, "a") as archive:

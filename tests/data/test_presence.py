@@ -23,9 +23,7 @@ NAMES = ("a", "b", "c")
 
 def test_the_rate_rises_in_a_straight_line_and_then_stays():
     plan = Curriculum(max_rate=0.6, rise=0.5)
-    assert [plan.rate(p) for p in (-1, 0, 0.25, 0.5, 1, 2)] == pytest.approx(
-        [0, 0, 0.3, 0.6, 0.6, 0.6]
-    )
+    assert [plan.rate(p) for p in (-1, 0, 0.25, 0.5, 1, 2)] == pytest.approx([0, 0, 0.3, 0.6, 0.6, 0.6])
     assert Curriculum(max_rate=0.4, rise=0).rate(0) == 0.4
 
 

@@ -30,6 +30,7 @@ def test_one_backward_pass_gives_what_a_pass_per_window_gives(case, present):
         logits = model(window, present, select=Selection(gates=alone))
         F.cross_entropy(logits, LABELS[i : i + 1]).backward()
         for name, xi in alone.items():
+            assert xi.grad is not None
             total[name] += xi.grad.abs() / 4
     for name, saliency in total.items():
         torch.testing.assert_close(together[name], saliency, rtol=1e-4, atol=1e-6)
@@ -82,6 +83,7 @@ def test_the_loss_pulls_back_from_anywhere(start):
     loss = saliency_loss({"x": scores}, {"x": torch.tensor([0.5, 2.0])})
     loss.backward()
     assert torch.isfinite(loss)
+    assert scores.grad is not None
     assert torch.isfinite(scores.grad).all()
     assert (scores.grad.sign() == (1 if start > 0 else -1)).all()
 

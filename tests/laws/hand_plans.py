@@ -15,7 +15,7 @@ def any_plan(layout: Layout, present: tuple[str, ...], *, seed: int) -> Plan:
     kept = {}
     for step in layout.route(present):
         for block in step.blocks:
-            n = int(rng.choice([1, rng.integers(1, block.units + 1), block.units]))
+            n = int(rng.choice([1, int(rng.integers(1, block.units + 1)), block.units]))
             kept[block.name] = tuple(sorted(rng.permutation(block.units)[:n].tolist()))
     return hand_plan(layout, present, kept)
 

@@ -17,7 +17,7 @@ from tests.laws.hand_plans import any_plan, full_plan
 from tests.tiny import CASES, SENSOR_SETS, UNEVEN, tiny_batch, tiny_model
 
 laws = settings(max_examples=8, deadline=None, derandomize=True)
-CLOSE = {"rtol": 1e-5, "atol": 1e-5}
+close = functools.partial(torch.testing.assert_close, rtol=1e-5, atol=1e-5)
 
 
 @functools.cache
@@ -51,8 +51,8 @@ def test_cut_equals_mask(case, uneven, present, seed):
     model = model_of(case, uneven)
     plan = any_plan(model.layout, present, seed=seed)
     cut = answer(prune(model, plan), present)
-    torch.testing.assert_close(answer(model, present, selection(plan)), cut, **CLOSE)
-    torch.testing.assert_close(answer(model, present, gates(model, plan)), cut, **CLOSE)
+    close(answer(model, present, selection(plan)), cut)
+    close(answer(model, present, gates(model, plan)), cut)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -80,4 +80,4 @@ def test_factors_may_differ_from_window_to_window(case):
     together = answer(model, names, Selection(gates=factors))
     for i in range(3):
         alone = answer(model, names, Selection(gates={n: xi[i] for n, xi in factors.items()}))
-        torch.testing.assert_close(alone[i], together[i], **CLOSE)
+        close(alone[i], together[i])

@@ -9,6 +9,7 @@ import torch
 from sentryfuse.checkpoint import SentryModel, create_model
 from sentryfuse.errors import ConfigError, NoSensorsError
 from sentryfuse.model import backbone_type, list_models, register_model
+from sentryfuse.model.maestro import Maestro
 from sentryfuse.types import Modality
 from tests.tiny import CASES, CLASSES, MODALITIES, SENSOR_SETS, SIZES, tiny_batch, tiny_model
 
@@ -164,7 +165,7 @@ def test_an_unknown_backbone_is_refused_and_those_there_are_listed():
     with pytest.raises(ConfigError, match=r"unheard.*maestro"):
         backbone_type("unheard")
     with pytest.raises(ConfigError, match="exists"):
-        register_model("maestro")(backbone_type("maestro"))
+        register_model("maestro")(Maestro)
 
 
 @pytest.mark.parametrize("name", list_models())

@@ -84,7 +84,7 @@ def test_the_static_rule_is_blind_to_sensors_and_measures_weights_again():
     before = rule.scores(("acc",))
     assert rule.scores(("temp", "age")) is before
     with torch.no_grad():
-        model.backbone.get_submodule("fusion.0.ffn.up").weight[3] *= 10
+        model.tensors()["fusion.0.ffn.up.weight"][3] *= 10
     assert rule.scores(("acc",)) is before
     rule.new_epoch()
     assert rule.scores(("acc",))["fusion.0.ffn"].argmax() == 3

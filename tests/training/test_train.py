@@ -173,9 +173,14 @@ def test_a_model_standardised_by_subject_remembers_its_floors():
     assert evaluate(model, WINDOWS)[0]["n_windows"] == len(WINDOWS.indices("test"))
 
 
-def test_even_a_model_too_small_for_the_ratios_can_be_trained():
-    """The smallest sub-network of this one is a third of it; ratios up to 0.9 are drawn."""
-    model = create_model("maestro", modalities=MODALITIES, classes=CLASSES, options=SIZES)
+@pytest.mark.parametrize(
+    "sizes",
+    [{}, {"n_heads": 2, "n_kv_heads": 1, "head_dim": 8, "d_ff": 64, "tokens": 16}],
+    ids=["hardest with one sensor", "hardest with two"],
+)
+def test_even_a_model_too_small_for_the_ratios_can_be_trained(sizes):
+    """The smallest sub-network of these is a third of them; ratios up to 0.9 are drawn."""
+    model = create_model("maestro", modalities=MODALITIES, classes=CLASSES, options={**SIZES, **sizes})
     history = train(model, WINDOWS, settings=replace(SETTINGS, epochs=2, warm_up=0.0))
     assert history[-1]["elastic_loss"] > 0
 

@@ -1,0 +1,151 @@
+"""Whatever is wrong: exit code 2, one line on standard error, no traceback, no half file."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from sentryfuse import cli
+from sentryfuse.cli.output import plain
+
+
+@pytest.fixture
+def places(tmp_path, recording, run_folder, bundle):
+    """Good and bad files by short names, as they are written in the table."""
+    folder = tmp_path / "w"
+    folder.mkdir()
+    file = folder / "file.txt"
+    file.write_text("not a recording", encoding="utf-8")
+    broken = folder / "broken.bundle"
+    content = bytearray(bundle.read_bytes())
+    content[-100] ^= 1
+    broken.write_bytes(content)
+    unfinished = folder / "unfinished"
+    unfinished.mkdir()
+    (unfinished / "state.safetensors").write_bytes(b"")
+    return {
+        "DATA": recording,
+        "RUN": run_folder,
+        "BUNDLE": bundle,
+        "W": folder,
+        "FILE": file,
+        "BROKEN": broken,
+        "UNFINISHED": unfinished,
+    }
+
+
+BAD = {
+    "an unknown command": ("trian", "No such command"),
+    "no sub-command": ("data", "Missing command"),
+    "an unknown option": ("data list --josn -", "--josn"),
+    "a missing option": ("train --out W/run", "--data"),
+    "a word for a number": ("train --data DATA --out W/run --epochs many", "--epochs"),
+    "a missing recording": ("data describe W/none.npz", "none.npz"),
+    "a file that is no recording": ("data describe FILE", "file.txt"),
+    "an unknown backbone": ("train --data DATA --out W/run --backbone resnet", "maestro"),
+    "an unknown preset": ("train --data DATA --out W/run --preset huge", "small"),
+    "an unknown attention": ("train --data DATA --out W/run --attention all", "sentry"),
+    "an unknown elastic rule": ("train --data DATA --out W/run --elastic some", "static"),
+    "an unknown normalisation": ("train --data DATA --out W/run --normalise no", "subject"),
+    "no epochs": ("train --data DATA --out W/run --epochs 0", "epochs"),
+    "a negative seed": ("train --data DATA --out W/run --seed -1", "seed"),
+    "a device we do not train on": ("train --data DATA --out W/run --device cuda", "cpu"),
+    "training into a file": ("train --data DATA --out FILE", "file.txt"),
+    "training below a file": ("train --data DATA --out FILE/run", "file.txt"),
+    "training into a folder of other things": ("train --data DATA --out W", "not empty"),
+    "a fold that is no fraction": ("train --data DATA --out W/run --fold 1", "I/K"),
+    "a fold that does not exist": ("train --data DATA --out W/run --fold 5/5", "fold"),
+    "JSON into a folder": ("train --data DATA --out W/run --json W", "folder"),
+    "JSON below a file": ("data list --json FILE/x.json", "file.txt"),
+    "a missing run": ("evaluate W/none --data DATA", "none"),
+    "a run that is not finished": ("evaluate UNFINISHED --data DATA", "repeat the same"),
+    "a plan of a run that is not finished": ("plan UNFINISHED", "repeat the same"),
+    "an export of a run that is not finished": ("export UNFINISHED --out W/b", "repeat the same"),
+    "another recording": ("evaluate RUN --data wearable", "use its own data"),
+    "an unknown sensor": ("evaluate RUN --data DATA --present ecg", "ecg"),
+    "no sensor": ("evaluate RUN --data DATA --present ,", "no sensor"),
+    "a ratio above one": ("evaluate RUN --data DATA --ratio 1.5", "1.5"),
+    "a ratio that is no number": ("evaluate RUN --data DATA --ratio nan", "nan"),
+    "a missing rate above one": ("evaluate RUN --data DATA --missing-rate 1.5", "1.5"),
+    "an unknown scorer": ("evaluate RUN --data DATA --scorer luck", "magnitude"),
+    "an unknown protocol": ("evaluate RUN --data DATA --protocol some", "present"),
+    "an unknown split": ("evaluate RUN --data DATA --split tset", "validation"),
+    "a ratio nobody reaches": ("plan BUNDLE --ratio 0.9999", "nearest"),
+    "negative memory": ("plan BUNDLE --memory-mb -1", "memory_mb"),
+    "a budget without a profile": ("plan BUNDLE --latency-ms 5", "measured on the device"),
+    "a plan of a recording": ("plan DATA", "bundle"),
+    "an unknown sensor in a plan": ("plan BUNDLE --present ecg", "ecg"),
+    "pruning into a full folder": ("prune RUN --ratio 0.5 --out W", "not empty"),
+    "pruning too much": ("prune RUN --macs 10 --out W/small", "smallest needs"),
+    "exporting into a folder": ("export RUN --out W", "folder"),
+    "a missing bundle": ("predict W/none.bundle --data DATA", "none.bundle"),
+    "a damaged bundle": ("predict BROKEN --data DATA", "broken.bundle"),
+    "a bundle that is a text": ("predict FILE --data DATA", "file.txt"),
+    "a recording of another model": ("predict BUNDLE --data wearable", "use its own data"),
+    "an unknown sensor in predict": ("predict BUNDLE --data DATA --present ecg", "ecg"),
+    "no threads": ("bench BUNDLE --threads 0", "--threads"),
+    "an unknown engine": ("bench BUNDLE --engine tensorrt", "onnxruntime"),
+    "a ratio above one in bench": ("bench BUNDLE --ratio 2", "ratio"),
+    "a missing result": ("report W/none.json --out W/page.html", "none.json"),
+    "a result that is no JSON": ("report FILE --out W/page.html", "file.txt"),
+    "a demo of nothing": ("demo --data W/none.npz --out W/demo --quiet", "none.npz"),
+    "a demo into a file": ("demo --out FILE", "file.txt"),
+}
+
+
+@pytest.mark.parametrize(("line", "said"), BAD.values(), ids=BAD)
+def test_bad_input_is_answered_in_one_line_and_leaves_no_file(command, places, line, said):
+    words = []
+    for word in line.split():
+        first, _, rest = word.partition("/")
+        found = places.get(first)
+        words.append(word if found is None else found / rest if rest else found)
+    before = sorted(places["W"].rglob("*"))
+    done = command(*words)
+    assert done.code == 2
+    assert done.out == ""
+    assert done.err.startswith("error: ")
+    assert done.err.count("\n") == 1, done.err
+    assert said in done.err
+    assert sorted(places["W"].rglob("*")) == before
+
+
+def test_a_missing_package_is_named_with_the_way_to_get_it(command, monkeypatch, run_folder):
+    for name in [name for name in sys.modules if name.startswith("sentryfuse.checkpoint")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    done = command("evaluate", run_folder, "--data", "wearable")
+    assert done.code == 2
+    assert "pip install 'sentryfuse[train]'" in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_stopping_by_hand_ends_with_130_and_no_traceback(command, monkeypatch):
+    def stop():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sentryfuse.data.list_data", stop)
+    done = command("data", "list")
+    assert (done.code, done.out) == (130, "")
+    assert "Traceback" not in done.err
+
+
+def test_a_mistake_of_ours_is_not_hidden(command, monkeypatch):
+    def fail():
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("sentryfuse.data.list_data", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        command("data", "list")
+
+
+def test_numbers_that_json_does_not_know_become_null():
+    assert plain({"a": [float("nan"), 1.5, (float("inf"),)]}) == {"a": [None, 1.5, [None]]}
+
+
+def test_nothing_to_do_shows_the_help(command):
+    done = command()
+    assert done.code == 0
+    assert "Usage: sentryfuse" in done.out
+    assert cli.main(["--help"]) == 0

@@ -1,0 +1,90 @@
+"""A training that is stopped, at any moment, goes on when the same command is given again."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sentryfuse import evaluation
+from sentryfuse.training.state import TrainState
+
+
+@pytest.fixture
+def training(recording, tmp_path):
+    """The same command each time, and its folder."""
+    run = tmp_path / "run"
+    return run, ["train", "--data", recording, "--out", run, "--epochs", 2, "--quiet"]
+
+
+def stop(*args, **kwargs):
+    raise KeyboardInterrupt
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_killed_training_goes_on_from_its_last_epoch(command, monkeypatch, training):
+    run, line = training
+    save = TrainState.save
+
+    def save_and_stop(*args):
+        save(*args)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainState, "save", save_and_stop)
+        assert command(*line).code == 130
+    assert names(run) == ["state.safetensors"]
+    early = command("evaluate", run, "--data", "wearable")
+    assert (early.code, early.out) == (2, "")
+    assert "not finished" in early.err
+
+    other = command(*line, "--seed", 5)
+    assert other.code == 2
+    assert "other settings" in other.err
+    assert names(run) == ["state.safetensors"]
+
+    saves = []
+
+    def save_and_count(*args):
+        saves.append(1)
+        save(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainState, "save", save_and_count)
+        assert command(*line).code == 0
+    assert len(saves) == 1  # the second epoch only
+    assert "state.safetensors" not in names(run)
+    assert len(json.loads((run / "metrics.json").read_text(encoding="utf-8"))["history"]) == 2
+
+
+def test_a_training_stopped_while_it_is_scored_only_scores_again(command, monkeypatch, training):
+    run, line = training
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "evaluate", stop)
+        assert command(*line).code == 130
+    assert names(run) == ["README.md", "config.json", "history.json", "model.safetensors"]
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainState, "save", stop)  # training again would stop here
+        done = command(*line, "--json", "-")
+    assert done.code == 0
+    assert len(done.json["history"]) == 2
+    assert names(run) == ["README.md", "config.json", "metrics.json", "model.safetensors"]
+
+
+def test_overwrite_drops_a_half_done_training_of_other_settings(command, monkeypatch, training):
+    _, line = training
+    save = TrainState.save
+
+    def save_and_stop(*args):
+        save(*args)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainState, "save", save_and_stop)
+        assert command(*line).code == 130
+    done = command(*line, "--epochs", 1, "--seed", 5, "--overwrite", "--json", "-")
+    assert done.code == 0
+    assert (done.json["seed"], len(done.json["history"])) == (5, 1)

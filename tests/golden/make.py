@@ -1,0 +1,38 @@
+"""Write the golden bundle of this format version and the answers torch gave: `python -m tests.golden.make`.
+
+Run it once per format version and keep the files of older ones: a later version must read them and
+give the same answers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sentryfuse.bundle import load_bundle
+from sentryfuse.evaluation import torch_answer
+from sentryfuse.export import export_bundle
+from sentryfuse.pruning.plan import largest_ratio
+from sentryfuse.types import Budget
+from tests.tiny import GOLDEN, SENSOR_SETS, UNEVEN, tiny_batch, tiny_model
+
+
+def main() -> None:
+    """Write `tiny-v1.bundle` and `tiny-v1.npz`."""
+    model = tiny_model("sparse", widths=UNEVEN)
+    print(export_bundle(model, GOLDEN / "tiny-v1.bundle"))
+    bundle = load_bundle(GOLDEN / "tiny-v1.bundle")
+    windows = tiny_batch(4, seed=11)
+    answers = {}
+    for present in SENSOR_SETS:
+        for ratio in (0.0, 0.3, largest_ratio(model.layout, present)):
+            plan = bundle.plan(present, Budget(ratio=ratio))
+            key = f"answer|{'+'.join(present)}|{ratio}|{plan.plan_id}|{plan.cost.macs}"
+            answers[key] = torch_answer(model)(windows, plan)
+    arrays: dict[str, Any] = {f"window|{name}": x for name, x in windows.items()}
+    np.savez_compressed(GOLDEN / "tiny-v1.npz", **(arrays | answers))
+
+
+if __name__ == "__main__":
+    main()
