@@ -18,7 +18,7 @@ from sentryfuse.types import Modality
 DTYPES = ("int8", "int16", "float16", "float32")
 LARGEST_SCALE = 1e30  # an int16 times this is still a finite float32
 CHUNK_VALUES = 1 << 22  # values looked at together: 16 MB as float32
-FORBIDDEN = frozenset(",/=.\\")  # names become lists on a command line and paths of weights
+FORBIDDEN = frozenset(",/=\\")  # names become lists on a command line and paths of weights
 
 
 def chunks(n: int, values_per_window: int) -> Iterator[slice]:
@@ -41,10 +41,11 @@ def check_names(source: str, names: Sequence[str]) -> None:
     if not names:
         raise DataError(f"{source} names no modality; `modalities` is empty; name at least one")
     for name in names:
-        if not name or not name.isprintable() or any(c.isspace() or c in FORBIDDEN for c in name):
+        plain = name.isprintable() and name.strip() == name and not FORBIDDEN & set(name)
+        if not plain or name in ("", "all"):
             raise DataError(
                 f"{source}: the modality name {name!r} cannot be used; "
-                "rename it without spaces, commas, slashes, dots or '='"
+                "rename it without commas, slashes, '=' or outer spaces, and not 'all'"
             )
     twice = sorted({name for name in names if list(names).count(name) > 1})
     if twice:
