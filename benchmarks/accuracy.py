@@ -46,6 +46,7 @@ class Cell:
         return f"{self.data}-{self.elastic}-seed{self.seed}{fold}"
 
 
+SCORERS = [("gate", (0, 0.4, 0.6, 0.8)), ("magnitude", (0.4, 0.6, 0.8)), ("taylor", (0.4, 0.6, 0.8))]
 CELLS = [
     *(Cell("dsads", elastic, seed) for seed in range(3) for elastic in ("gate", "none")),
     *(Cell(data, "gate", 0) for data in ("physionet2012", "room_occupancy")),
@@ -90,19 +91,22 @@ def measure(cell: Cell, data: Path, run: Path) -> dict[str, object]:
     with np.load(data) as file:
         names = [str(name) for name in file["modalities"]]
     sets = ["all", *(",".join(n for n in names if n != missing) for missing in names)]
-    scorers = ["gate", "magnitude", "taylor"] if cell.data == "dsads" else ["gate"]
-    scores = run / "scores.json"
-    evaluate = ["evaluate", str(run), "--data", str(data), "--json", str(scores), "--quiet", *fold]
-    for names_on in sets:
-        evaluate += ["--present", names_on]
-    for ratio in ("0", "0.4", "0.6", "0.8"):
-        evaluate += ["--ratio", ratio]
-    for scorer in scorers:
+    rows = []
+    for scorer, ratios in SCORERS if cell.data == "dsads" else SCORERS[:1]:
+        scores = run / f"scores-{scorer}.json"
+        evaluate = ["evaluate", str(run), "--data", str(data), "--json", str(scores), "--quiet", *fold]
         evaluate += ["--scorer", scorer]
-    call(evaluate)
+        for names_on in sets:
+            evaluate += ["--present", names_on]
+        for ratio in ratios:
+            evaluate += ["--ratio", str(ratio)]
+        call(evaluate)
+        evaluation = json.loads(scores.read_text())
+        rows += evaluation["rows"]
     metrics = json.loads((run / "metrics.json").read_text())
     return {
-        **json.loads(scores.read_text()),
+        **evaluation,
+        "rows": rows,
         "elastic": cell.elastic,
         "normalise": cell.normalise,
         "train_seconds": round(metrics["seconds"]["train"], 1),

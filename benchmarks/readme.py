@@ -65,7 +65,11 @@ def results(data: str, elastic: str) -> list[Row]:
 
 
 def scores(runs: Sequence[Row], *, scorer: str, ratio: float, metric: str) -> tuple[list[float], list[float]]:
-    """Per run: the score with all sensors, and the mean over the sets with one missing."""
+    """Per run: the score with all sensors, and the mean over the sets with one missing.
+
+    Without pruning nobody ranks anything, so those rows are the gate's.
+    """
+    scorer = "gate" if ratio == 0 else scorer
     full, missing = [], []
     for run in runs:
         rows = [r for r in run["rows"] if r["scorer"] == scorer and r["ratio"] == ratio]

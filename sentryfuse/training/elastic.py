@@ -83,21 +83,23 @@ def draw_subnetwork(
     *,
     present: Sequence[str],
     ratio: float,
+    equal_widths: float = 0.5,
     rng: np.random.Generator,
 ) -> Kept:
-    """A sub-network to train: half of the time planned globally, half with equal widths per block.
+    """A sub-network to train: planned as deployment plans it, or with equal widths in all blocks.
 
     Args:
         layout: of the model.
         scores: who ranks the units, block name -> `(units,)`.
         present: names of the sensors that are on.
         ratio: share of the prunable MACs to remove; lowered to what the smallest sub-network allows.
+        equal_widths: how often it is the second.
         rng: decides between the two.
 
     Returns:
         Block name -> kept units of the blocks that run.
     """
-    if rng.random() < 0.5:
+    if rng.random() >= equal_widths:
         ratio = min(ratio, largest_ratio(layout, present))
         return dict(
             plan_layout(layout, scores, present=present, budget=Budget(ratio=ratio), scorer="elastic").kept

@@ -42,8 +42,8 @@ def train(
     """Train a model in place: task loss, gate loss, sensor dropout, elastic steps.
 
     Every step answers a batch with a random set of sensors. The same backward pass gives the saliency that
-    teaches the gate. Then a sub-network, ranked by the elastic rule for the same sensors, is cut out by
-    slicing and learns from the labels and from the full network's answer.
+    teaches the gate. Then two sub-networks, ranked by the elastic rule for the same sensors, are cut out by
+    slicing and learn from the labels and from the full network's answer: the smallest and one between.
 
     Args:
         model: changed in place; ends with the weights of the best epoch by validation score.
@@ -219,21 +219,20 @@ class _Run:
         teacher: Tensor,
         weight: float,
     ) -> float:
+        """Train the smallest sub-network and one in between (the sandwich rule); cheap, they are small."""
         assert self.rule is not None
-        kept = draw_subnetwork(
-            self.model.layout,
-            self.rule.scores(on),
-            present=on,
-            ratio=self.rng.uniform(*self.settings.ratios),
-            rng=self.rng,
-        )
-        select = Selection(kept={name: torch.tensor(units) for name, units in kept.items()})
-        logits = self.model(batch, on, select=select)
-        loss = 0.5 * F.cross_entropy(logits, target) + 0.5 * F.kl_div(
-            logits.log_softmax(1), teacher.softmax(1), reduction="batchmean"
-        )
-        (loss * weight).backward()
-        return float(loss.detach())
+        scores, layout, total = self.rule.scores(on), self.model.layout, 0.0
+        low, high = self.settings.ratios
+        for ratio, spread in ((self.rng.uniform(low, high), 0.5), (high, 0.0)):
+            kept = draw_subnetwork(layout, scores, present=on, ratio=ratio, equal_widths=spread, rng=self.rng)
+            select = Selection(kept={name: torch.tensor(units) for name, units in kept.items()})
+            logits = self.model(batch, on, select=select)
+            loss = 0.5 * F.cross_entropy(logits, target) + 0.5 * F.kl_div(
+                logits.log_softmax(1), teacher.softmax(1), reduction="batchmean"
+            )
+            (0.5 * loss * weight).backward()
+            total += 0.5 * float(loss.detach())
+        return total
 
     def _target(self, chosen: NDArray[np.intp]) -> Tensor:
         """Label distributions, `(B, n_classes)`."""

@@ -26,7 +26,7 @@ class TrainSettings:
         warm_up: share of the training before the first elastic step.
         gate_until: share of the training after which the gate is frozen, so that the order of units that
             sub-networks are trained in is the order that deployment uses.
-        ratios: pruning ratios of elastic steps, drawn uniformly.
+        ratios: pruning ratios of elastic steps: one drawn uniformly, and the highest.
         gate_weight: weight of the saliency loss.
         patience: epochs without a better validation score before stopping early.
         augment: deviation of the random gain and noise on training windows [training deviations].

@@ -106,7 +106,7 @@ def test_the_state_of_another_training_is_refused(tmp_path, monkeypatch):
 
 def test_it_learns_with_all_sensors_with_one_and_when_pruned():
     model = fresh()
-    settings = replace(SETTINGS, epochs=8, learning_rate=5e-3)
+    settings = replace(SETTINGS, epochs=12, learning_rate=5e-3)
     history = train(model, WINDOWS, settings=settings)
     assert history[-1]["loss"] < 0.5 * history[0]["loss"]
     rows = evaluate(model, WINDOWS, present=[None, ["age"]], ratios=[0.0, 0.6], scorers=["gate", "random"])
