@@ -22,7 +22,6 @@ from torch.export import Dim
 from sentryfuse.layout import Step
 from sentryfuse.model import Backbone
 from sentryfuse.model.attention import Pick, SentryAttention
-from sentryfuse.model.block import Layer
 
 BATCH, LENGTH = 3, 70  # of the example; all of these are dynamic in the graph
 HEADS, GROUPS, CHANNELS = 6, 3, 24
@@ -38,15 +37,19 @@ def export_templates(backbone: Backbone) -> tuple[dict[str, ModelProto], dict[st
     Returns:
         Template key -> graph whose inputs are `x` (what the step reads), weights by their name inside the
         step, and for the sparse core `SIZES`; its output is `y`. And step name ->
-        {"dense": key, "sparse": key} ("sparse" for layers only).
+        {"dense": key, "sparse": key} ("sparse" only for layers that can get long enough for it).
     """
     graphs: dict[str, ModelProto] = {}
     keys: dict[str, dict[str, str]] = {}
-    for step in backbone.layout.steps:
+    layout = backbone.layout
+    lengths = layout.lengths(None)
+    for step in layout.steps:
         if step.op == "concat":
             continue
         module = backbone.get_submodule(step.name)
-        for core in ("dense", "sparse") if isinstance(module, Layer) else ("dense",):
+        longest = lengths[step.name][0]
+        sparse = step.op == "layer" and any(map(layout.attention.is_sparse, range(longest + 1)))
+        for core in ("dense", "sparse") if sparse else ("dense",):
             key = f"{_signature(module)} {core}"
             keys.setdefault(step.name, {})[core] = key
             if key not in graphs:
