@@ -37,18 +37,16 @@ def export_templates(backbone: Backbone) -> tuple[dict[str, ModelProto], dict[st
     Returns:
         Template key -> graph whose inputs are `x` (what the step reads), weights by their name inside the
         step, and for the sparse core `SIZES`; its output is `y`. And step name ->
-        {"dense": key, "sparse": key} ("sparse" only for layers that can get long enough for it).
+        {"dense": key, "sparse": key} ("sparse" for layers, unless the model is dense throughout).
     """
     graphs: dict[str, ModelProto] = {}
     keys: dict[str, dict[str, str]] = {}
-    layout = backbone.layout
-    lengths = layout.lengths(None)
-    for step in layout.steps:
+    for step in backbone.layout.steps:
         if step.op == "concat":
             continue
         module = backbone.get_submodule(step.name)
-        longest = lengths[step.name][0]
-        sparse = step.op == "layer" and any(map(layout.attention.is_sparse, range(longest + 1)))
+        # also where no length needs it today: a device may know a better break-even
+        sparse = step.op == "layer" and backbone.layout.attention.core == "sentry"
         for core in ("dense", "sparse") if sparse else ("dense",):
             key = f"{_signature(module)} {core}"
             keys.setdefault(step.name, {})[core] = key

@@ -45,7 +45,10 @@ class FeedForward(nn.Module):
         hidden = self.activation(F.linear(x, w_up, b_up))
         xi = select.gates.get(self.block.name) if select else None
         if xi is not None:
-            hidden = hidden * (xi.repeat_interleave(len(x) // len(xi), 0) if xi.ndim == 2 else xi)
+            if xi.ndim == 2:  # one factor per window: all its tokens share it
+                hidden = (hidden.unflatten(0, (len(xi), -1)) * xi.unsqueeze(1)).flatten(0, 1)
+            else:
+                hidden = hidden * xi
         return F.linear(hidden, w_down, self.down.bias)
 
 
