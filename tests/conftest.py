@@ -23,3 +23,10 @@ def shared_data() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Tests of a room share slow things (an export, a training), so one process runs a room."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(item.path.parent.name))
