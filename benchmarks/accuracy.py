@@ -100,7 +100,8 @@ def measure(cell: Cell, data: Path, run: Path) -> dict[str, object]:
             evaluate += ["--present", names_on]
         for ratio in ratios:
             evaluate += ["--ratio", str(ratio)]
-        call(evaluate)
+        if not scores.is_file():
+            call(evaluate)
         evaluation = json.loads(scores.read_text())
         rows += evaluation["rows"]
     metrics = json.loads((run / "metrics.json").read_text())

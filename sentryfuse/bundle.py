@@ -29,7 +29,7 @@ from safetensors.numpy import save_file
 
 from sentryfuse.errors import BundleError
 from sentryfuse.files import write_atomically
-from sentryfuse.gate.predict import NumpyGate
+from sentryfuse.gate.predict import NumpyGate, levelled
 from sentryfuse.layout import Layout
 from sentryfuse.pruning.plan import plan_layout
 from sentryfuse.types import Budget, Plan, check_present
@@ -79,7 +79,7 @@ class Bundle:
         names = check_present(present, self.names)
         return plan_layout(
             self.layout,
-            self.gate.importance(names),
+            levelled(self.gate.importance(names)),
             present=names,
             budget=budget or Budget(ratio=0.0),
             scorer="gate",

@@ -38,3 +38,25 @@ class NumpyGate:
         ends = np.cumsum(list(self.sizes.values()))[:-1]
         scores = np.split(np.exp(weight @ x + bias), ends)
         return dict(zip(self.sizes, scores, strict=True))
+
+
+def levelled(importance: Mapping[str, Array]) -> dict[str, Array]:
+    """Divide every block's importance by the root of its mean, for planning.
+
+    Elastic steps train both extremes: blocks of very different widths, as the raw importance has it, and
+    equal widths. A plan between the two is near to what was trained, and no block is starved.
+
+    Args:
+        importance: block name -> `(units,)`, positive.
+
+    Returns:
+        The same shape; the order within a block does not change.
+
+    Source:
+        Our choice, made on validation people of dsads: two seeds, mean over r = 0.6, 0.8 and 0.9 and over all
+        sensors and one missing, 95.7 % against 95.1 % without.
+    """
+    return {
+        name: (values / np.sqrt(np.maximum(values.mean(), 1e-30))).astype(np.float32)
+        for name, values in importance.items()
+    }

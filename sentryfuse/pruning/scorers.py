@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from sentryfuse.checkpoint import SentryModel
 from sentryfuse.data import Windows, batches
 from sentryfuse.errors import ConfigError
+from sentryfuse.gate.predict import levelled
 from sentryfuse.gate.saliency import batch_saliency, unit_factors
 from sentryfuse.model import Selection
 from sentryfuse.pruning.plan import plan_layout
@@ -41,8 +42,8 @@ class GateScorer:
         self.model = model
 
     def scores(self, present: tuple[str, ...]) -> Scores:
-        """Ask the gate."""
-        return {name: t.numpy() for name, t in self.model.gate.importance(present).items()}
+        """Ask the gate, and level what it says between the blocks."""
+        return levelled({n: t.numpy() for n, t in self.model.gate.importance(present).items()})
 
 
 class StaticScorer:
