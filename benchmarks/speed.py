@@ -31,8 +31,10 @@ SHAPES = {  # sensors, patches per sensor, width
     "5 x 17 tokens, d 64 (preset small)": (5, 16, 64),
     "2 x 65 tokens, d 64": (2, 64, 64),
     "5 x 65 tokens, d 64": (5, 64, 64),
+    "1 x 129 tokens, d 128": (1, 128, 128),
     "2 x 65 tokens, d 128": (2, 64, 128),
     "2 x 129 tokens, d 128": (2, 128, 128),
+    "2 x 129 tokens, d 192": (2, 128, 192),
 }
 
 
