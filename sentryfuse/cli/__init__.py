@@ -14,6 +14,7 @@ import typer
 
 from sentryfuse.cli import device, model, recordings, results
 from sentryfuse.errors import SentryFuseError
+from sentryfuse.progress import set_quiet
 
 # Usage errors of typer, by way of a public name: where their base lives differs between versions.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -74,6 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(f"{error.filename or 'the system'}: {(error.strerror or str(error)).lower()}")
     except UsageError as error:
         return _complain(_usage(error))
+    finally:
+        set_quiet(False)  # --quiet was for this command, not for whoever called it
     return code if isinstance(code, int) else 0
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from sentryfuse.cli import app
+from sentryfuse.cli import app, main
+from sentryfuse.progress import say
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = [
@@ -81,6 +82,13 @@ def test_predict_and_plan_work_where_torch_does_not_exist(recording, bundle):
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["rows"][0]["n_windows"] > 0
+
+
+def test_a_quiet_command_does_not_silence_the_process_it_ran_in(capsys):
+    assert main(["data", "list", "--quiet"]) == 0
+    capsys.readouterr()
+    say("what the caller does next")
+    assert capsys.readouterr().err == "what the caller does next\n"
 
 
 def test_the_program_answers_bad_input_with_one_line_and_exit_code_2(tmp_path):
