@@ -38,6 +38,13 @@ FORMAT = 1
 KINDS = ("weights", "gate", "graph")
 SEAL = "manifest.sha256"
 MAX_BYTES = 4 * 10**9
+# steps with a graph, weights of the steps that become constants, and inputs that depend on the plan alone
+GRAPH_OPS = ("embed", "layer", "head")
+CONSTANT_WEIGHTS = {
+    "bank": ("base", "given"),
+    "codes": ("hidden.weight", "hidden.bias", "budget.weight", "budget.bias", "temporal", "modality"),
+}
+MADE_ON_DEVICE = (".x", ".source", ".group_of", ".pick.sampled", ".pick.kept", ".pick.slots", ".pick.shares")
 Array = NDArray[Any]
 
 
@@ -166,17 +173,20 @@ def _check_digests(path: Path, manifest: Mapping[str, Any], tensors: Mapping[str
 
 def _check_complete(path: Path, bundle: Bundle) -> None:
     """Refuse a bundle that could not answer: every graph has its weights, every unit its score."""
-    made_on_device = (".x", ".group_of", ".pick.sampled", ".pick.kept")
     for step in bundle.layout.steps:
-        for key in bundle.step_graphs[step.name].values() if step.op != "concat" else ():
-            for value in bundle.graphs[key].graph.input:
-                name = f"{step.name}.{value.name}"
-                if name not in bundle.weights and not name.endswith(made_on_device):
-                    raise BundleError(f"{path} lacks the tensor weights.{name}; export it again")
+        needed = list(CONSTANT_WEIGHTS.get(step.op, ()))
+        for key in bundle.step_graphs[step.name].values() if step.op in GRAPH_OPS else ():
+            needed += [value.name for value in bundle.graphs[key].graph.input]
+        for leaf in needed:
+            name = f"{step.name}.{leaf}"
+            if name not in bundle.weights and not name.endswith(MADE_ON_DEVICE):
+                raise BundleError(f"{path} lacks the tensor weights.{name}; export it again")
         for block in step.blocks:
             own = [t.size for n, t in bundle.weights.items() if n.startswith(f"{block.name}.")]
             d_model = bundle.layout.d_model
-            if sum(own) != block.params(d_model) + d_model:  # the bias that leaves it has no unit
+            # the bias that leaves a block has no unit, unless each expert has its own
+            shared = 0 if block.active else d_model
+            if sum(own) != block.params(d_model) + shared:
                 raise BundleError(
                     f"{path} does not hold {block.units} units of {block.name}; export it again"
                 )

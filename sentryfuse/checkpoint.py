@@ -41,6 +41,8 @@ class ModelConfig:
             person's own statistics first).
         subject_floor: modality -> smallest deviation used per subject, `(C,)`; "subject" only.
         about: free facts for the model card (data set, seed, epochs, scores).
+        slots: names of the modalities the model was made for, in order; those that are not among
+            `modalities` have been cut away for good. Empty = `modalities`.
     """
 
     backbone: str
@@ -53,6 +55,7 @@ class ModelConfig:
     normalise: str = "train"
     subject_floor: Mapping[str, Sequence[float]] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
+    slots: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what no model can be built from."""
@@ -65,6 +68,10 @@ class ModelConfig:
             raise ConfigError(f"a model needs at least two classes, got {len(self.classes)}")
         if self.normalise not in ("train", "subject"):
             raise ConfigError(f"normalise {self.normalise!r} is unknown; choose train or subject")
+        if not self.slots:
+            object.__setattr__(self, "slots", tuple(names))
+        if len(set(self.slots)) != len(self.slots) or not set(names) <= set(self.slots):
+            raise ConfigError(f"slots {', '.join(self.slots)} must differ and name every modality")
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary for `json.dumps`."""
@@ -84,7 +91,8 @@ class ModelConfig:
                 "use the version of sentryfuse that wrote it"
             )
         try:
-            body = {key: data[key] for key in cls.__dataclass_fields__}
+            body = {key: data[key] for key in cls.__dataclass_fields__ if key != "slots"}
+            body["slots"] = tuple(data.get("slots", ()))  # older files have none
             body["modalities"] = tuple(Modality.from_json(m) for m in data["modalities"])
             body["classes"] = tuple(data["classes"])
             body["attention"] = AttentionRule(**data["attention"])
@@ -112,6 +120,7 @@ class SentryModel(nn.Module):
             shape=made.shape_type(**config.shape),
             rule=config.attention,
             widths=config.widths,
+            slots=config.slots,
         )
         self.gate = SentryGate(self.backbone.layout)
 

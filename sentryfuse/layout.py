@@ -1,15 +1,25 @@
 """What a model computes, written down as data: the one description that every room reads.
 
-A backbone is a short list of steps (embed, layer, concat, head). Each step says what it reads and writes,
-which sensors it needs, and which prunable blocks are inside. From this list torch runs the forward pass,
-the planner counts costs, the exporter writes graphs and the device puts them together; none of them knows
-a backbone by name. No torch here.
+A backbone is a short list of steps. Each says what it reads and writes, which sensors it needs, and which
+prunable blocks are inside. From this list torch runs the forward pass, the planner counts costs, the
+exporter writes graphs and the device puts them together; none of them knows a backbone by name. No torch
+here.
 
     window.acc -> embed.acc -> encoder.acc.0 -> encoder.acc.1 --+
                                                                 +-> join -> fusion.0 -> head -> logits
     window.bvp -> embed.bvp -> encoder.bvp.0 -> encoder.bvp.1 --+
 
-Notation: L tokens · D d_model · H query heads · G key/value heads · K head_dim · F FFN channels.
+| op | makes | of |
+| --- | --- | --- |
+| embed | tokens | one sensor's raw window |
+| bank | tokens | nothing: a constant that stands for an absent sensor |
+| layer | tokens | tokens; with a second read, keys and values come from there |
+| concat, mean | tokens | several values, one after another or averaged |
+| codes | tokens | tokens, scaled and shifted by constants of each sensor |
+| head | logits | tokens |
+
+Notation: L tokens · D d_model · H query heads · G key/value heads · K head_dim · F FFN channels ·
+E experts.
 """
 
 from __future__ import annotations
@@ -18,14 +28,22 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from sentryfuse.errors import ConfigError
 from sentryfuse.types import Modality, check_present
 
-Op = Literal["embed", "layer", "concat", "head"]
+Op = Literal["embed", "bank", "layer", "concat", "mean", "codes", "head"]
 Kind = Literal["heads", "ffn"]
 KINDS: tuple[Kind, ...] = ("heads", "ffn")
+
+
+class Span(NamedTuple):
+    """Tokens of a step: those that enter, those that leave, and those that keys and values come from."""
+
+    entering: int
+    leaving: int
+    source: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,27 +67,37 @@ class AttentionRule:
         if self.factor < 1 or self.sparse_from < 2:
             raise ConfigError("attention needs factor >= 1 and sparse_from >= 2")
 
-    def n_picked(self, length: int) -> int:
-        """Queries kept and keys sampled at this length, `u`; equal to `length` when dense."""
-        if self.core == "dense" or length < self.sparse_from:
-            return length
-        return min(length, self.factor * math.ceil(math.log(length)))
+    def picks(self, length: int, source: int) -> tuple[int, int] | None:
+        """Sizes of the sparse core, or `None` where the dense core runs.
 
-    def is_sparse(self, length: int) -> bool:
-        """Whether the sparse core runs at this length."""
-        return self.n_picked(length) < length
+        Args:
+            length: tokens that ask [tokens].
+            source: tokens that are asked; `length` in self-attention [tokens].
+
+        Returns:
+            Keys sampled and queries kept, each `c * ceil(ln length)` of its own length.
+        """
+        if self.core == "dense" or min(length, source) < self.sparse_from:
+            return None
+        sampled, kept = (min(n, self.factor * math.ceil(math.log(n))) for n in (source, length))
+        return (sampled, kept) if kept < length else None
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
     """A group of units that pruning may remove: the heads of one attention, or one feed-forward's channels.
 
+    Units may share something that goes with the last of them: query heads a key/value head, FFN channels
+    of a mixture of experts their expert, with its column of the router.
+
     Attributes:
         name: prefix of its weights, such as `encoder.acc.0.attn`.
         kind: "heads" or "ffn".
         units: query heads `H` or FFN channels `F`.
-        groups: KV group of every head, `(H,)`, numbered from 0 without holes; empty for "ffn".
+        groups: what each unit shares, `(units,)`, numbered from 0 without holes: its KV group, or its
+            expert; empty for a plain feed-forward.
         head_dim: `K`; 0 for "ffn".
+        active: experts that answer each token; 0 without experts.
     """
 
     name: str
@@ -77,30 +105,42 @@ class Block:
     units: int
     groups: tuple[int, ...] = ()
     head_dim: int = 0
+    active: int = 0
 
     def groups_of(self, kept: Sequence[int]) -> list[int]:
-        """KV groups that still serve a kept head, ascending."""
-        return sorted({self.groups[head] for head in kept})
+        """Groups that still have a kept unit, ascending."""
+        return sorted({self.groups[unit] for unit in kept}) if self.groups else []
 
     def params(self, d_model: int, kept: Sequence[int] | None = None) -> int:
         """Weights owned by the kept units (all without `kept`)."""
-        n = self.units if kept is None else len(kept)
-        if self.kind == "ffn":
-            return n * (2 * d_model + 1)
-        n_groups = len(self.groups_of(range(self.units) if kept is None else kept))
-        return self.head_dim * (n * (2 * d_model + 1) + n_groups * 2 * (d_model + 1))
+        return int(self.params_of(d_model, *self._sizes(kept)))
 
-    def macs(self, d_model: int, rule: AttentionRule, length: int, kept: Sequence[int] | None = None) -> int:
-        """Multiply-accumulates of the kept units (all without `kept`) at `length` tokens [MAC]."""
-        n = self.units if kept is None else len(kept)
+    def macs(self, d_model: int, rule: AttentionRule, span: Span, kept: Sequence[int] | None = None) -> int:
+        """Multiply-accumulates of the kept units (all without `kept`) on `span` tokens [MAC]."""
+        return int(self.macs_of(d_model, rule, span, *self._sizes(kept)))
+
+    def params_of(self, d_model: int, units: Any, groups: Any) -> Any:
+        """Weights of so many units in so many groups; numbers or arrays of them."""
+        if self.kind == "ffn":  # of an expert: its column of the router, and the bias that leaves it
+            return units * (2 * d_model + 1) + groups * (2 * d_model + 1)
+        return self.head_dim * (units * (2 * d_model + 1) + groups * 2 * (d_model + 1))
+
+    def macs_of(self, d_model: int, rule: AttentionRule, span: Span, units: Any, groups: Any) -> Any:
+        """Multiply-accumulates of so many units in so many groups; numbers or arrays of them [MAC]."""
         if self.kind == "ffn":
-            return 2 * length * d_model * n
-        n_groups = len(self.groups_of(range(self.units) if kept is None else kept))
-        projections = 2 * length * d_model * self.head_dim * (n + n_groups)
-        picked = rule.n_picked(length)
-        # sparse: logits on the sampled keys, then two products for the kept queries
-        core = (2 * length if picked == length else 3 * picked) * length
-        return projections + core * self.head_dim * n
+            return 2 * span.leaving * d_model * (units + groups)
+        length, source = span.entering, span.source
+        projections = 2 * d_model * self.head_dim * (length * units + source * groups)
+        picks = rule.picks(length, source)
+        core = 2 * length * source
+        if picks:  # logits on the sampled keys, then two products for the kept queries
+            core = length * picks[0] + 2 * picks[1] * source
+        return projections + core * self.head_dim * units
+
+    def _sizes(self, kept: Sequence[int] | None) -> tuple[int, int]:
+        if kept is None:
+            return self.units, len(set(self.groups))
+        return len(kept), len(self.groups_of(kept))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +153,14 @@ class Step:
         reads: names of the values it reads; `window.<modality>` for raw windows.
         writes: name of the value it makes.
         needs: modalities that must all be present for it to run; empty = always.
+        lacks: modalities that must all be absent for it to run.
+        parts: what its weights know apart, in order. "bank": all modalities, as `window.<modality>`;
+            "codes" and "head": values whose tokens lie one after another in what it reads.
         blocks: prunable blocks inside.
-        tokens: "embed" only: tokens it makes.
+        tokens: "embed" and "bank": tokens it makes.
         halves: the length is halved after attention, before the feed-forward.
         macs_per_token: fixed work per token that leaves the step [MAC].
+        macs_per_entering: fixed work per token that enters it [MAC].
         macs_fixed: fixed work per window [MAC].
         params_fixed: weights that no unit owns.
     """
@@ -126,10 +170,13 @@ class Step:
     reads: tuple[str, ...]
     writes: str
     needs: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
     blocks: tuple[Block, ...] = ()
     tokens: int = 0
     halves: bool = False
     macs_per_token: int = 0
+    macs_per_entering: int = 0
     macs_fixed: int = 0
     params_fixed: int = 0
 
@@ -137,7 +184,7 @@ class Step:
     def from_json(cls, data: Mapping[str, Any]) -> Step:
         """Rebuild from `dataclasses.asdict`."""
         blocks = tuple(Block(**{**b, "groups": tuple(b["groups"])}) for b in data["blocks"])
-        lists = {key: tuple(data[key]) for key in ("reads", "needs")}
+        lists = {key: tuple(data.get(key, ())) for key in ("reads", "needs", "lacks", "parts")}
         return cls(**{**data, **lists, "blocks": blocks})
 
 
@@ -184,37 +231,44 @@ class Layout:
         have = {f"window.{name}" for name in on}
         live = []
         for step in self.steps:
-            if not set(step.needs) <= on:
+            if not set(step.needs) <= on or set(step.lacks) & on:
                 continue
             reads = tuple(name for name in step.reads if name in have)
             live.append(step if reads == step.reads else replace(step, reads=reads))
             have.add(step.writes)
         return tuple(live)
 
-    def lengths(self, present: Iterable[str] | None) -> dict[str, tuple[int, int]]:
+    def spans(self, present: Iterable[str] | None) -> dict[str, Span]:
         """Tokens that enter and leave every live step.
 
         Args:
             present: names of the sensors that are on; `None` means all.
 
         Returns:
-            Step name -> (tokens in, tokens out).
+            Step name -> its span.
         """
         length: dict[str, int] = {}
         result = {}
         for step in self.route(present):
-            if step.op == "embed":
+            first = length.get(step.reads[0], 0) if step.reads else 0
+            entering = leaving = first
+            if step.op in ("embed", "bank"):
                 entering = leaving = step.tokens
             elif step.op == "concat":
                 entering = leaving = sum(length[name] for name in step.reads)
             elif step.op == "head":
-                entering, leaving = length[step.reads[0]], 1
-            else:
-                entering = length[step.reads[0]]
-                leaving = (entering + 1) // 2 if step.halves else entering
+                leaving = 1
+            elif step.halves:
+                leaving = (entering + 1) // 2
             length[step.writes] = leaving
-            result[step.name] = (entering, leaving)
+            result[step.name] = Span(entering, leaving, length.get(step.reads[-1], 0) if step.reads else 0)
         return result
+
+    def part_lengths(self, step: Step, present: Iterable[str] | None) -> list[int]:
+        """Tokens of each of a step's parts, 0 for those that do not exist, in order."""
+        spans = self.spans(present)
+        made = {live.writes: spans[live.name].leaving for live in self.route(present)}
+        return [made.get(part, 0) for part in step.parts]
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary for `json.dumps`; `from_json` reads it back."""

@@ -6,13 +6,14 @@ import math
 import pytest
 
 from sentryfuse.errors import ConfigError, NoSensorsError
-from sentryfuse.layout import AttentionRule, Block, Layout, Step
+from sentryfuse.layout import AttentionRule, Block, Layout, Span, Step
 from sentryfuse.types import Modality
 
 pytestmark = pytest.mark.device
 
 HEADS = Block("l.attn", "heads", 4, (0, 0, 1, 2), 8)
 FFN = Block("l.ffn", "ffn", 24)
+SPAN = Span(64, 64, 64)
 
 
 def two_sensors(*, halves: bool = False) -> Layout:
@@ -45,11 +46,28 @@ def test_numbers_no_core_can_use_are_refused(numbers):
 
 def test_the_core_follows_the_length():
     rule = AttentionRule()
-    assert [rule.is_sparse(n) for n in (1, 63, 64, 500)] == [False, False, True, True]
-    assert rule.n_picked(63) == 63
-    assert rule.n_picked(64) == 5 * math.ceil(math.log(64))
-    assert not AttentionRule("dense").is_sparse(10_000)
-    assert AttentionRule(factor=100).n_picked(64) == 64, "never more than there are"
+    picked = 5 * math.ceil(math.log(64))
+    assert [rule.picks(n, n) for n in (1, 63, 64)] == [None, None, (picked, picked)]
+    assert AttentionRule("dense").picks(10_000, 10_000) is None
+    assert AttentionRule(factor=100).picks(64, 64) is None, "never more than there are"
+
+
+def test_the_core_follows_both_lengths_when_a_sequence_asks_another():
+    rule = AttentionRule(factor=2)
+    assert rule.picks(100, 1000) == (2 * 7, 2 * 5)
+    assert rule.picks(100, 10) is rule.picks(10, 100) is None
+    cross = HEADS.macs(16, rule, Span(100, 100, 1000))
+    projections = 2 * 16 * 8 * (100 * 4 + 1000 * 3)
+    assert cross == projections + (100 * 14 + 2 * 10 * 1000) * 8 * 4
+
+
+def test_an_expert_counts_as_long_as_one_of_its_channels_stays():
+    experts = Block("experts", "ffn", 4, (0, 0, 1, 1), active=1)
+    one = 2 * 16 + 1  # of a channel: a row, a bias, a column; of an expert: router, its bias, output bias
+    assert experts.params(16) == 6 * one
+    assert experts.params(16, [0, 1]) == 3 * one
+    assert experts.params(16, [1, 3]) == 4 * one
+    assert experts.macs(16, AttentionRule(), SPAN, [0, 1]) == 2 * 64 * 16 * 3
 
 
 def test_a_group_counts_as_long_as_one_of_its_heads_stays():
@@ -64,10 +82,10 @@ def test_a_group_counts_as_long_as_one_of_its_heads_stays():
 def test_dense_and_sparse_cores_are_counted_as_executed():
     rule = AttentionRule(factor=1)
     projections = 2 * 64 * 16 * 8 * (4 + 3)
-    assert HEADS.macs(16, AttentionRule("dense"), 64) == projections + 2 * 64 * 64 * 8 * 4
-    assert HEADS.macs(16, rule, 64) == projections + (64 * 5 + 2 * 5 * 64) * 8 * 4
-    assert FFN.macs(16, rule, 64) == 2 * 64 * 16 * 24
-    assert FFN.macs(16, rule, 64, [1, 2, 3]) == 2 * 64 * 16 * 3
+    assert HEADS.macs(16, AttentionRule("dense"), SPAN) == projections + 2 * 64 * 64 * 8 * 4
+    assert HEADS.macs(16, rule, SPAN) == projections + (64 * 5 + 2 * 5 * 64) * 8 * 4
+    assert FFN.macs(16, rule, SPAN) == 2 * 64 * 16 * 24
+    assert FFN.macs(16, rule, SPAN, [1, 2, 3]) == 2 * 64 * 16 * 3
 
 
 def test_steps_of_absent_sensors_are_not_on_the_route():
@@ -79,13 +97,13 @@ def test_steps_of_absent_sensors_are_not_on_the_route():
 
 
 def test_lengths_add_up_where_tokens_join_and_halve_rounding_up():
-    assert two_sensors().lengths(None)["fuse"] == (21, 21)
-    assert two_sensors().lengths(["b"])["fuse"] == (1, 1)
-    halved = two_sensors(halves=True).lengths(None)
-    assert halved["enc.a"] == (20, 10)
-    assert halved["join"] == (11, 11)
-    assert halved["fuse"] == (11, 6)
-    assert halved["head"] == (6, 1)
+    assert two_sensors().spans(None)["fuse"] == (21, 21, 21)
+    assert two_sensors().spans(["b"])["fuse"] == (1, 1, 1)
+    halved = two_sensors(halves=True).spans(None)
+    assert halved["enc.a"] == (20, 10, 20)
+    assert halved["join"] == (11, 11, 1)
+    assert halved["fuse"] == (11, 6, 11)
+    assert halved["head"] == (6, 1, 6)
 
 
 def test_a_route_without_sensors_or_with_unknown_ones_is_refused():

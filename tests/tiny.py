@@ -43,34 +43,69 @@ SIZES: Mapping[str, Any] = {
     "n_kv_heads": 2,
     "head_dim": 4,
     "d_ff": 24,
-    "encoder_layers": 1,
-    "fusion_layers": 1,
     "tokens": 2,
 }
 # small: dense attention everywhere. long: 79 joint tokens, so the sparse core runs as it does by
 # default. sparse: a sparse core from 6 tokens on, in every layer that has them, two joint layers.
 # experts: the paper's layers (SAX, post-norm, halving, experts) with a sparse core before halving.
-CASES: Mapping[str, tuple[str, Mapping[str, Any], AttentionRule]] = {
-    "small": ("small", SIZES, AttentionRule()),
-    "long": ("small", {**SIZES, "tokens": 64}, AttentionRule()),
+# flexmoe, mult: as they are, but a short break-even, so that both cores run.
+MAESTRO: Mapping[str, Any] = {**SIZES, "encoder_layers": 1, "fusion_layers": 1}
+CASES: Mapping[str, tuple[str, str, Mapping[str, Any], AttentionRule]] = {
+    "small": ("maestro", "small", MAESTRO, AttentionRule()),
+    "long": ("maestro", "small", {**MAESTRO, "tokens": 64}, AttentionRule()),
     "sparse": (
+        "maestro",
         "small",
-        {**SIZES, "tokens": 8, "fusion_layers": 2},
+        {**MAESTRO, "tokens": 8, "fusion_layers": 2},
         AttentionRule(factor=1, sparse_from=6),
     ),
     "experts": (
+        "maestro",
         "paper",
-        {**SIZES, "tokens": 16, "fusion_layers": 2, "experts": 3, "d_expert": 16},
+        {**MAESTRO, "tokens": 16, "fusion_layers": 2, "experts": 3, "d_expert": 16},
         AttentionRule(factor=2, sparse_from=12),
     ),
+    "flexmoe": (
+        "flexmoe",
+        "small",
+        {**SIZES, "tokens": 8, "d_expert": 8, "layers": 2, "bank_tokens": 2},
+        AttentionRule(factor=1, sparse_from=6),
+    ),
+    "mult": (
+        "mult",
+        "small",
+        {**SIZES, "tokens": 8, "pair_ff": 16, "pair_layers": 2},
+        AttentionRule(factor=1, sparse_from=6),
+    ),
 }
-# One head alone in its group, one group with three heads, other widths everywhere.
-UNEVEN: Mapping[str, int | Sequence[int]] = {
-    "encoder.acc.0.attn": (0, 1, 1, 1),
-    "encoder.temp.0.attn": (0, 0),
-    "encoder.temp.0.ffn": 8,
-    "fusion.0.attn": (0, 1, 2, 2, 2),
-}
+BACKBONES = ("small", "flexmoe", "mult")  # one case of each
+
+
+def uneven_widths(case: str) -> Mapping[str, int | Sequence[int]]:
+    """One head alone in its group, one group with three heads, other widths; experts of 1, 8 and 31."""
+    if case == "flexmoe":
+        return {
+            "layers.0.attn": (0, 1, 1, 1),
+            "layers.0.ffn": (2, *[0] * 8, *[1] * 31),
+            "layers.1.attn": (0, 1, 2, 2, 2),
+            "layers.1.ffn": 8,
+        }
+    if case == "mult":
+        return {
+            "pair.acc.temp.0.attn": (0, 1, 1, 1),
+            "pair.temp.acc.1.attn": (0, 0),
+            "pair.age.acc.0.ffn": 8,
+            "memory.acc.0.attn": (0, 1, 2, 2, 2),
+        }
+    widths: dict[str, int | Sequence[int]] = {
+        "encoder.acc.0.attn": (0, 1, 1, 1),
+        "encoder.temp.0.attn": (0, 0),
+        "encoder.temp.0.ffn": 8,
+        "fusion.0.attn": (0, 1, 2, 2, 2),
+    }
+    if case == "experts":
+        widths["fusion.0.ffn"] = (2, *[0] * 8, *[1] * 31)
+    return widths
 
 
 def tiny_model(
@@ -86,10 +121,10 @@ def tiny_model(
     from sentryfuse.checkpoint import SentryModel, create_model
 
     torch.set_num_threads(1)  # on so few numbers, two threads only wait for each other
-    preset, options, rule = CASES[case]
+    backbone, preset, options, rule = CASES[case]
     torch.manual_seed(seed)
     model = create_model(
-        "maestro",
+        backbone,
         modalities=modalities,
         classes=CLASSES,
         preset=preset,

@@ -1,8 +1,9 @@
 """One ONNX graph per kind of step, with no width and no length baked in.
 
-While exporting, weights are inputs with dynamic dimensions, and so are the head-to-group map, the sampled
-key positions and a vector as long as the number of kept queries. On the device they become initialisers.
-Steps of the same shape share one graph and differ in the weights inserted.
+While exporting, weights are inputs with dynamic dimensions, and so is what depends on a plan: the group of
+every unit, the sampled key positions, vectors as long as the number of kept queries and of active experts,
+and the matrix that averages each modality's tokens. On the device they become initialisers. Steps of the
+same shape share one graph and differ in the weights inserted.
 """
 
 from __future__ import annotations
@@ -19,13 +20,16 @@ from onnx import ModelProto
 from torch import Tensor, nn
 from torch.export import Dim
 
+from sentryfuse.bundle import GRAPH_OPS
 from sentryfuse.layout import Step
 from sentryfuse.model import Backbone
 from sentryfuse.model.attention import Pick, SentryAttention
+from sentryfuse.model.block import Experts
 
-BATCH, LENGTH = 3, 70  # of the example; all of these are dynamic in the graph
+BATCH, LENGTH, SOURCE = 3, 70, 60  # of the example; all of these are dynamic in the graph
 HEADS, GROUPS, CHANNELS = 6, 3, 24
-SIZES = ("pick.sampled", "pick.kept")  # inputs of the sparse core: positions, and a length
+EXPERTS = 3
+SIZES = ("pick.sampled", "pick.kept", "pick.slots")  # inputs of sparse parts, as in `Pick`
 
 
 def export_templates(backbone: Backbone) -> tuple[dict[str, ModelProto], dict[str, dict[str, str]]]:
@@ -36,19 +40,21 @@ def export_templates(backbone: Backbone) -> tuple[dict[str, ModelProto], dict[st
 
     Returns:
         Template key -> graph whose inputs are `x` (what the step reads), weights by their name inside the
-        step, and for the sparse core `SIZES`; its output is `y`. And step name ->
-        {"dense": key, "sparse": key} ("sparse" for layers, unless the model is dense throughout).
+        step, and what depends on the plan (`source` for cross-attention, `SIZES`, `pick.shares`); its
+        output is `y`. And step name -> {"dense": key, "sparse": key} ("sparse" for layers, unless the model
+        is dense throughout).
     """
     graphs: dict[str, ModelProto] = {}
     keys: dict[str, dict[str, str]] = {}
     for step in backbone.layout.steps:
-        if step.op == "concat":
+        if step.op not in GRAPH_OPS:
             continue
         module = backbone.get_submodule(step.name)
         # also where no length needs it today: a device may know a better break-even
         sparse = step.op == "layer" and backbone.layout.attention.core == "sentry"
         for core in ("dense", "sparse") if sparse else ("dense",):
-            key = f"{_signature(module)} {core}"
+            cross = " cross" if step.op == "layer" and len(step.reads) > 1 else ""
+            key = f"{_signature(module)}{cross} {core}"
             keys.setdefault(step.name, {})[core] = key
             if key not in graphs:
                 graphs[key] = _export(module, step, sparse=core == "sparse")
@@ -64,48 +70,65 @@ def _signature(module: nn.Module) -> str:
 
 
 class _Functional(nn.Module):
-    """`f(weights, x, pick)`: a step without weights of its own."""
+    """`f(weights, sizes, reads)`: a step without weights of its own."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, step: Step) -> None:
         super().__init__()
         self.held = [module]  # in a list, so that its weights are not ours
+        self.op = step.op
 
-    def forward(self, weights: dict[str, Tensor], x: Tensor, sizes: list[Tensor]) -> Any:
-        options = {"pick": Pick(*sizes)} if sizes else {}
-        return torch.func.functional_call(self.held[0], weights, (x,), options)
+    def forward(self, weights: dict[str, Tensor], sizes: dict[str, Tensor], reads: list[Tensor]) -> Any:
+        options = {}
+        if self.op == "layer":
+            options["pick"] = Pick(**{name.removeprefix("pick."): size for name, size in sizes.items()})
+        return torch.func.functional_call(self.held[0], weights, tuple(reads), options)
 
 
 def _export(module: nn.Module, step: Step, *, sparse: bool) -> ModelProto:
     weights = _example_weights(module)
-    batch, length = Dim("B", min=1, max=1 << 16), Dim("L", min=2, max=1 << 16)
-    sizes: list[Tensor] = []
-    size_shapes: list[dict[int, Any]] = []
+    batch = Dim("B", min=1, max=1 << 16)
+    length, other = (Dim(name, min=2, max=1 << 16) for name in ("L", "M"))
+    sizes: dict[str, Tensor] = {}
+    size_shapes: dict[str, dict[int, Any]] = {}
+    d_model = 0 if step.op == "embed" else _d_model(module)
     if step.op == "embed":
         modality = module.modality
-        x = torch.randn(BATCH, modality.length, modality.n_channels)  # type: ignore[union-attr, arg-type]
-        x_shape: dict[int, Any] = {0: batch}
+        reads = {"x": torch.randn(BATCH, modality.length, modality.n_channels)}  # type: ignore[union-attr, arg-type]
+        read_shapes: list[dict[int, Any]] = [{0: batch}]
     else:
-        x, x_shape = torch.randn(BATCH, LENGTH, _d_model(module)), {0: batch, 1: length}
+        reads, read_shapes = {"x": torch.randn(BATCH, LENGTH, d_model)}, [{0: batch, 1: length}]
+    if step.op == "layer" and len(step.reads) > 1:
+        reads["source"] = torch.randn(BATCH, SOURCE, d_model)
+        read_shapes.append({0: batch, 1: other})
+    if step.parts:
+        reads["pick.shares"] = torch.rand(len(step.parts), LENGTH)
+        read_shapes.append({1: length})
     if sparse:
-        sizes = [torch.arange(0, LENGTH, 5), torch.zeros(11)]
-        size_shapes = [{0: Dim("S", min=2, max=LENGTH)}, {0: Dim("U", min=2, max=LENGTH)}]
+        sizes = {"pick.sampled": torch.arange(0, SOURCE, 5), "pick.kept": torch.zeros(11)}
+        size_shapes = {
+            "pick.sampled": {0: Dim("S", min=2, max=SOURCE)},
+            "pick.kept": {0: Dim("U", min=2, max=LENGTH)},
+        }
+    if any(block.active for block in step.blocks):
+        sizes["pick.slots"] = torch.zeros(2)
+        size_shapes["pick.slots"] = {0: Dim("A", min=1, max=1 << 10)}
     with _silence():
         program = torch.onnx.export(
-            _Functional(module).eval(),
-            (weights, x, sizes),
+            _Functional(module, step).eval(),
+            (weights, sizes, list(reads.values())),  # a dictionary at the end would be taken for keywords
             dynamo=True,
-            dynamic_shapes=(_weight_shapes(module, weights), x_shape, size_shapes),
+            dynamic_shapes=(_weight_shapes(module, weights), size_shapes, read_shapes),
             verbose=False,
         )
     assert program is not None
-    return _renamed(program.model_proto, [*weights, "x", *SIZES[: len(sizes)]])
+    return _renamed(program.model_proto, [*weights, *sizes, *reads])
 
 
 def step_weights(module: nn.Module) -> dict[str, Tensor]:
     """What a step's graph takes as inputs: its saved tensors, and the group map of its attention."""
     weights = {name: t.detach() for name, t in module.state_dict().items()}
     for name, child in module.named_modules():
-        if isinstance(child, SentryAttention):
+        if isinstance(child, SentryAttention | Experts):
             weights[f"{name}.group_of"] = child.group_of
     return weights
 
@@ -127,6 +150,10 @@ def _example_weights(module: nn.Module) -> dict[str, Tensor]:
                 "up.bias": (CHANNELS,),
                 "down.weight": (d_model, CHANNELS),
             }
+            if block.active:
+                sizes |= {"router.weight": (EXPERTS, d_model), "router.bias": (EXPERTS,)}
+                sizes["bias"] = (EXPERTS, d_model)
+                weights[f"{name}.group_of"] = torch.arange(CHANNELS) % EXPERTS
         else:
             wide = {"q": HEADS * block.head_dim} | dict.fromkeys("kv", GROUPS * block.head_dim)
             sizes = {f"{leaf}.weight": (rows, d_model) for leaf, rows in wide.items()}
@@ -148,6 +175,10 @@ def _weight_shapes(module: nn.Module, weights: Mapping[str, Tensor]) -> dict[str
         units = Dim(f"u{count}", min=1, max=1 << 14)
         if block.kind == "ffn":
             wide = {"up.weight": {0: units}, "up.bias": {0: units}, "down.weight": {1: units}}
+            if block.active:
+                experts = Dim(f"e{count}", min=1, max=1 << 14)
+                wide |= {leaf: {0: experts} for leaf in ("router.weight", "router.bias", "bias")}
+                wide["group_of"] = {0: units}
         else:
             groups, k = Dim(f"g{count}", min=1, max=1 << 14), block.head_dim
             wide = {"q.weight": {0: k * units}, "q.bias": {0: k * units}, "o.weight": {1: k * units}}
@@ -158,8 +189,10 @@ def _weight_shapes(module: nn.Module, weights: Mapping[str, Tensor]) -> dict[str
 
 
 def _d_model(module: nn.Module) -> int:
-    norm = next(m for m in module.modules() if isinstance(m, nn.LayerNorm))
-    return int(norm.normalized_shape[0])
+    d_model = getattr(module, "d_model", None)
+    if not isinstance(d_model, int):
+        raise TypeError(f"{type(module).__name__} has no d_model and cannot be exported")
+    return d_model
 
 
 def _renamed(model: ModelProto, names: list[str]) -> ModelProto:

@@ -2,7 +2,7 @@
 
 Notation:
     B batch · L tokens · D d_model · H query heads · G key/value heads · K head_dim
-    S sampled keys · U kept queries (`AttentionRule.n_picked`)
+    S sampled keys · U kept queries (`AttentionRule.picks`)
 
     groups = (0, 0, 1, 1):   q0 q1 | q2 q3      a query head can go alone; a key/value head goes
                               kv0  |  kv1       with the last query head it serves
@@ -37,15 +37,17 @@ class Selection:
 
 @dataclass(frozen=True)
 class Pick:
-    """Explicit sizes of the sparse core, for export: they become constants only on the device.
+    """Explicit sizes, for export: they become constants only on the device.
 
     Attributes:
-        sampled: positions of the sampled keys, `(S,)`.
-        kept: any vector whose length is the number of kept queries, `(U,)`.
+        sampled: positions of the sampled keys, `(S,)`; `None` = dense core.
+        kept: any vector whose length is the number of kept queries, `(U,)`; with `sampled`.
+        slots: any vector whose length is the number of experts per token; where there are experts.
     """
 
-    sampled: Tensor
-    kept: Tensor
+    sampled: Tensor | None = None
+    kept: Tensor | None = None
+    slots: Tensor | None = None
 
 
 def dense_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -53,8 +55,8 @@ def dense_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
     Args:
         q: `(B, H, L, K)`.
-        k: `(B, H, L, K)`.
-        v: `(B, H, L, K)`.
+        k: `(B, H, L', K)`.
+        v: `(B, H, L', K)`.
 
     Returns:
         `(B, H, L, K)`.
@@ -62,7 +64,7 @@ def dense_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v)
 
 
-def sparse_attention(q: Tensor, k: Tensor, v: Tensor, pick: Pick) -> Tensor:
+def sparse_attention(q: Tensor, k: Tensor, v: Tensor, sampled: Tensor, n_kept: int) -> Tensor:
     """Exact attention for the most peaked queries of each head, the mean value for all others.
 
     How peaked a query is: max - mean of its logits on one evenly strided sample of the keys. Nothing is
@@ -70,9 +72,10 @@ def sparse_attention(q: Tensor, k: Tensor, v: Tensor, pick: Pick) -> Tensor:
 
     Args:
         q: `(B, H, L, K)`.
-        k: `(B, H, L, K)`.
-        v: `(B, H, L, K)`.
-        pick: sampled keys and number of kept queries.
+        k: `(B, H, L', K)`.
+        v: `(B, H, L', K)`.
+        sampled: positions of the sampled keys, `(S,)`.
+        n_kept: queries kept, `U`.
 
     Returns:
         `(B, H, L, K)`.
@@ -82,9 +85,9 @@ def sparse_attention(q: Tensor, k: Tensor, v: Tensor, pick: Pick) -> Tensor:
         the shared sample is our choice.
     """
     with torch.no_grad():  # a choice, not a value: no gradient passes through it
-        logits = q @ k.index_select(2, pick.sampled).transpose(-1, -2)  # (B, H, L, S)
+        logits = q @ k.index_select(2, sampled).transpose(-1, -2)  # (B, H, L, S)
         peaked = logits.amax(-1) - logits.mean(-1)
-        rows = peaked.topk(pick.kept.shape[0], -1).indices  # (B, H, U)
+        rows = peaked.topk(n_kept, -1).indices  # (B, H, U)
     rows = rows.unsqueeze(-1).expand(-1, -1, -1, q.shape[-1])
     exact = F.scaled_dot_product_attention(torch.gather(q, 2, rows), k, v)
     return torch.scatter(v.mean(2, keepdim=True).expand_as(q), 2, rows, exact)
@@ -96,7 +99,9 @@ def strided_sample(length: int, n_sampled: int) -> Tensor:
 
 
 class SentryAttention(nn.Module):
-    """Self-attention within windows, over flat tokens, `(B * L, D)` -> `(B * L, D)`.
+    """Attention within windows, over flat tokens, `(B * L, D)` -> `(B * L, D)`.
+
+    Keys and values come from the tokens themselves, or from a second sequence of each window.
 
     Args:
         name: block name; prefix of its weights.
@@ -135,6 +140,7 @@ class SentryAttention(nn.Module):
         self,
         x: Tensor,
         shape: tuple[int, int],
+        source: tuple[Tensor, int] | None = None,
         select: Selection | None = None,
         pick: Pick | None = None,
     ) -> Tensor:
@@ -143,6 +149,7 @@ class SentryAttention(nn.Module):
         Args:
             x: tokens of all windows, `(B * L, D)`.
             shape: windows and tokens per window, `(B, L)`.
+            source: where keys and values come from, `(B * L', D)`, and `L'`; `None` = `x` itself.
             select: narrows the heads.
             pick: fixes the sparse core (export only).
 
@@ -154,30 +161,47 @@ class SentryAttention(nn.Module):
         wk: Tensor = self.k.weight
         wv: Tensor = self.v.weight
         wo: Tensor = self.o.weight
-        biases: list[Tensor] = [self.q.bias, self.k.bias, self.v.bias]
+        bq: Tensor = self.q.bias
+        bk: Tensor = self.k.bias
+        bv: Tensor = self.v.bias
         kept = select.kept.get(self.block.name) if select else None
         if kept is not None:
             groups, group_of = torch.unique(group_of[kept], return_inverse=True)
             rows, kv_rows = self._rows(kept), self._rows(groups)
             wq, wk, wv, wo = wq[rows], wk[kv_rows], wv[kv_rows], wo[:, rows]
-            biases = [self.q.bias[rows], self.k.bias[kv_rows], self.v.bias[kv_rows]]
-        # one product for q, k and v: on the device the concatenation is folded into a constant
-        joint = F.linear(x, torch.cat([wq, wk, wv]), torch.cat(biases))
+            bq, bk, bv = bq[rows], bk[kv_rows], bv[kv_rows]
+        batch, length = shape
         n_heads, n_groups = wq.shape[0] // self.head_dim, wk.shape[0] // self.head_dim
-        heads = joint.reshape(*shape, n_heads + 2 * n_groups, self.head_dim)
-        heads = heads.transpose(1, 2)  # (B, H + 2 G, L, K)
-        q = heads[:, :n_heads]
-        k = heads.index_select(1, n_heads + group_of)
-        v = heads.index_select(1, n_heads + n_groups + group_of)
-        if pick is None and not torch.compiler.is_exporting() and self.rule.is_sparse(shape[1]):
-            n_picked = self.rule.n_picked(shape[1])
-            pick = Pick(strided_sample(shape[1], n_picked), torch.empty(n_picked))
-        out = dense_attention(q, k, v) if pick is None else sparse_attention(q, k, v, pick)
+        # one product for q, k and v: on the device the concatenation is folded into a constant
+        if source is None:
+            joint = self._split(F.linear(x, torch.cat([wq, wk, wv]), torch.cat([bq, bk, bv])), batch, length)
+            q, first = joint[:, :n_heads], n_heads
+        else:
+            q = self._split(F.linear(x, wq, bq), batch, length)
+            joint = self._split(
+                F.linear(source[0], torch.cat([wk, wv]), torch.cat([bk, bv])), batch, source[1]
+            )
+            first = 0
+        k = joint.index_select(1, first + group_of)  # (B, H, L', K)
+        v = joint.index_select(1, first + n_groups + group_of)
+        sampled, n_kept = self._picks(length, source[1] if source else length, pick)
+        out = dense_attention(q, k, v) if sampled is None else sparse_attention(q, k, v, sampled, n_kept)
         xi = select.gates.get(self.block.name) if select else None
         if xi is not None:
             out = out * xi[..., None, None]  # (B, H, 1, 1), or (H, 1, 1)
         out = out.transpose(1, 2).reshape(x.shape[0], wo.shape[1])  # (B * L, H * K)
         return F.linear(out, wo, self.o.bias)
+
+    def _split(self, flat: Tensor, batch: int, length: int) -> Tensor:
+        """`(B * L, heads * K)` -> `(B, heads, L, K)`."""
+        return flat.reshape(batch, length, -1, self.head_dim).transpose(1, 2)
+
+    def _picks(self, length: int, source: int, pick: Pick | None) -> tuple[Tensor | None, int]:
+        """Sampled keys and kept queries of the sparse core, or `None` for the dense one."""
+        if pick is not None:
+            return pick.sampled, 0 if pick.kept is None else pick.kept.shape[0]
+        sizes = self.rule.picks(length, source)
+        return (None, 0) if sizes is None else (strided_sample(source, sizes[0]), sizes[1])
 
     def _rows(self, units: Tensor) -> Tensor:
         return (units[:, None] * self.head_dim + torch.arange(self.head_dim)).flatten()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from sentryfuse.errors import ConfigError
-from sentryfuse.layout import Layout
+from sentryfuse.layout import Layout, Step
 from sentryfuse.model.attention import Selection
 from sentryfuse.types import check_present
 
@@ -18,7 +18,7 @@ class Backbone(nn.Module):
     """A model that is a list of steps; a new backbone only builds submodules and a layout.
 
     A subclass sets its submodules and implements `build_layout`; every step's `name` is the path of the
-    submodule that does it ("concat" has none).
+    submodule that does it ("concat" and "mean" have none).
     """
 
     def build_layout(self) -> Layout:
@@ -58,12 +58,47 @@ class Backbone(nn.Module):
                     f"sensor {name} is present and has no windows; give them, or leave it out of present"
                 )
         values = {f"window.{name}": windows[name] for name in names}
+        n_windows = len(windows[names[0]])
         for step in self.layout.route(names):
             reads = [values[name] for name in step.reads]
-            if step.op == "concat":
-                values[step.writes] = torch.cat(reads, 1)
+            module = self.get_submodule(step.name) if step.op not in ("concat", "mean") else None
+            if module is None:
+                joined = torch.cat(reads, 1) if step.op == "concat" else torch.stack(reads).mean(0)
+                values[step.writes] = joined
             elif step.op == "layer":
-                values[step.writes] = self.get_submodule(step.name)(*reads, select)
+                values[step.writes] = module(*reads, select=select)
+            elif step.op == "bank":
+                present_mask = parts_there(step, values)
+                values[step.writes] = module(present_mask).expand(n_windows, -1, -1)
+            elif step.op == "codes":
+                lengths = [values[part].shape[1] if part in values else 0 for part in step.parts]
+                values[step.writes] = module(*reads, lengths)
+            elif step.parts:
+                shares = part_shares([values[part].shape[1] for part in step.parts])
+                values[step.writes] = module(*reads, shares)
             else:
-                values[step.writes] = self.get_submodule(step.name)(*reads)
+                values[step.writes] = module(*reads)
         return values[step.writes]
+
+    def router_loss(self, present: Sequence[str]) -> Tensor | None:
+        """What the routers of the last training pass add to the loss; `None` = nothing.
+
+        Args:
+            present: the sensors that were on.
+        """
+        return None
+
+
+def parts_there(step: Step, values: Mapping[str, Tensor]) -> Tensor:
+    """Which of a step's parts exist, `(M,)` 0/1."""
+    return torch.tensor([float(part in values) for part in step.parts])
+
+
+def part_shares(lengths: Sequence[int]) -> Tensor:
+    """The matrix that averages the tokens of each part, `(M, L)`."""
+    shares = torch.zeros(len(lengths), sum(lengths))
+    at = 0
+    for i, n in enumerate(lengths):
+        shares[i, at : at + n] = 1 / n
+        at += n
+    return shares

@@ -25,8 +25,19 @@ class BackboneType(Protocol):
         shape: Any,
         rule: AttentionRule,
         widths: Mapping[str, int | Sequence[int]],
+        slots: Sequence[str],
     ) -> Backbone:
-        """Build the backbone."""
+        """Build the backbone.
+
+        Args:
+            modalities: every sensor that may be present, in order.
+            n_classes: labels to tell apart.
+            shape: sizes before pruning, of `shape_type`.
+            rule: which attention core at which length.
+            widths: block name -> group of every unit, or number of FFN channels; absent name = `shape`'s.
+            slots: names of the modalities the model was made for, in order: `modalities`, and those that
+                pruning has cut away for good.
+        """
 
 
 _MODELS: dict[str, BackboneType] = {}

@@ -10,6 +10,7 @@ from statistics import NormalDist
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sentryfuse.layout import Step
@@ -32,8 +33,7 @@ class SaxTokens(nn.Module):
         tokens: words aimed at.
 
     Source:
-        MAESTRO (arXiv 2509.25278), alphabet 20; learned position and modality codes as there, added before
-        the encoder (ours: one place instead of two).
+        MAESTRO (arXiv 2509.25278), alphabet 20, sinusoid positions.
     """
 
     def __init__(self, name: str, modality: Modality, d_model: int, *, tokens: int) -> None:
@@ -54,7 +54,10 @@ class SaxTokens(nn.Module):
         self.register_buffer("mean", torch.zeros(modality.n_channels))
         self.register_buffer("std", torch.ones(modality.n_channels))
         self.project = nn.Linear(modality.n_channels, d_model)
-        self.position = nn.Parameter(0.02 * torch.randn(self.n_tokens, d_model))
+        self.position: Tensor
+        self.register_buffer(
+            "position", torch.from_numpy(_sinusoid(self.n_tokens, d_model)), persistent=False
+        )
 
     @property
     def signature(self) -> str:
@@ -92,3 +95,9 @@ class SaxTokens(nn.Module):
             macs_fixed=self.n_tokens * self.project.weight.numel(),
             params_fixed=sum(p.numel() for p in self.parameters()),
         )
+
+
+def _sinusoid(length: int, width: int) -> NDArray[np.float32]:
+    """Sines and cosines of falling frequency, side by side, `(length, width)` (Vaswani et al. 2017)."""
+    angle = np.arange(length)[:, None] * 10000.0 ** (-2 * (np.arange(width) // 2) / width)
+    return np.where(np.arange(width) % 2, np.cos(angle), np.sin(angle)).astype(np.float32)

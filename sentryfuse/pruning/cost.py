@@ -26,16 +26,15 @@ def count(
     Returns:
         The cost; elementwise work (norms, activations, softmax) is not in MACs.
     """
-    lengths = layout.lengths(present)
+    spans = layout.spans(present)
     fixed = prunable = params = 0
     for step in layout.route(present):
-        entering, leaving = lengths[step.name]
-        fixed += step.macs_fixed + step.macs_per_token * leaving
+        span = spans[step.name]
+        fixed += step.macs_fixed + step.macs_per_token * span.leaving + step.macs_per_entering * span.entering
         params += step.params_fixed
         for block in step.blocks:
             units = None if kept is None else kept.get(block.name)
-            length = entering if block.kind == "heads" else leaving
-            prunable += block.macs(layout.d_model, layout.attention, length, units)
+            prunable += block.macs(layout.d_model, layout.attention, span, units)
             params += block.params(layout.d_model, units)
     return Cost(
         macs=fixed + prunable,

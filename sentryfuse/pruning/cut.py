@@ -44,7 +44,7 @@ def prune(model: SentryModel, plan: Plan) -> SentryModel:
     gate["gate.units.weight"] = gate["gate.units.weight"][units]
     gate["gate.units.bias"] = gate["gate.units.bias"][units]
     widths = {
-        name: len(kept) if layout.blocks[name].kind == "ffn" else kept_groups(layout.blocks[name], kept)
+        name: kept_groups(layout.blocks[name], kept) if layout.blocks[name].groups else len(kept)
         for name, kept in plan.kept.items()
     }
     config = replace(

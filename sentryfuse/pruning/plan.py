@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentryfuse.errors import BudgetError, ConfigError
-from sentryfuse.layout import KINDS, Block, Layout
+from sentryfuse.layout import KINDS, Block, Layout, Span
 from sentryfuse.pruning.cost import BYTES_PER_WEIGHT, count
 from sentryfuse.types import Budget, Cost, Plan, check_present
 
@@ -148,10 +148,7 @@ def largest_ratio(
         present: names of the sensors that are on; `None` means all.
         protocol: what the ratio refers to, "present" or "full".
     """
-    least = {
-        name: range(1 if block.kind == "heads" else min(STEP, block.units))
-        for name, block in layout.blocks.items()
-    }
+    least = {name: _core(block, np.zeros(block.units)).tolist() for name, block in layout.blocks.items()}
     of = count(layout, present if protocol == "present" else None).prunable_macs
     return _ratio(of, count(layout, present, kept=least).prunable_macs)
 
@@ -184,12 +181,8 @@ def _exact(value: float) -> Fraction:
 
 
 def _removals(layout: Layout, present: tuple[str, ...], scores: Scores) -> list[_Removal]:
-    lengths = layout.lengths(present)
-    live = [
-        (block, lengths[step.name][0 if block.kind == "heads" else 1])
-        for step in layout.route(present)
-        for block in step.blocks
-    ]
+    spans = layout.spans(present)
+    live = [(block, spans[step.name]) for step in layout.route(present) for block in step.blocks]
     exchange = {}
     for kind in KINDS:  # scores of the two kinds have no common scale: equal mean per MAC
         own = [(b, at) for b, at in live if b.kind == kind]
@@ -210,23 +203,44 @@ def _checked(scores: Scores, block: Block) -> NDArray[np.float64]:
     return values
 
 
-def _removal(layout: Layout, block: Block, length: int, values: NDArray[np.float64]) -> _Removal:
+def _removal(layout: Layout, block: Block, span: Span, values: NDArray[np.float64]) -> _Removal:
     order = np.argsort(values, kind="stable")
+    if block.active:
+        core = _core(block, values)
+        order = np.concatenate([order[~np.isin(order, core)], core])
     if block.kind == "ffn":
         first = block.units % STEP or STEP
         taken = np.arange(first, block.units - STEP + 1, STEP)
     else:
         taken = np.arange(1, block.units)
-    if block.kind == "ffn":  # linear in width: no need to look at the units
-        widths = block.units - np.concatenate([[0], taken])
-        macs, params = 2 * length * layout.d_model * widths, (2 * layout.d_model + 1) * widths
-    else:
-        left = [order[t:].tolist() for t in (0, *taken)]
-        macs = np.array([block.macs(layout.d_model, layout.attention, length, k) for k in left])
-        params = np.array([block.params(layout.d_model, k) for k in left])
+    gone = np.concatenate([[0], taken])
+    groups: NDArray[np.intp] = np.zeros(len(gone), np.intp)
+    if block.groups:  # a group lives until the last of its units is removed
+        last = np.zeros(max(block.groups) + 1, np.intp)
+        np.maximum.at(last, np.asarray(block.groups)[order], np.arange(block.units))
+        groups = (last >= gone[:, None]).sum(1)
+    units = block.units - gone
+    macs = block.macs_of(layout.d_model, layout.attention, span, units, groups)
+    params = block.params_of(layout.d_model, units, groups)
     lost = np.diff(np.concatenate([[0.0], np.cumsum(values[order])[taken - 1]]))
     saved = -np.diff(macs)
     return _Removal(block, order, taken, saved, -np.diff(params), _rising(lost, saved))
+
+
+def _core(block: Block, values: NDArray[np.float64]) -> NDArray[np.intp]:
+    """What no budget takes: the best head; the best channels, of as few experts as hold `STEP` of them."""
+    best = np.argsort(-values, kind="stable")
+    if not block.active:
+        return best[: 1 if block.kind == "heads" else STEP]
+    group_of = np.asarray(block.groups)[best]
+    sizes = np.bincount(group_of)
+    worth = np.zeros(len(sizes))
+    for group in range(len(sizes)):
+        worth[group] = values[best[group_of == group][:STEP]].sum()
+    # an expert that holds them alone, the worthiest of those; or else the widest ones
+    ranked = np.lexsort((-worth, -np.minimum(sizes, STEP)))
+    wanted = ranked[: int(np.searchsorted(np.cumsum(sizes[ranked]), STEP)) + 1]
+    return best[np.isin(group_of, wanted)][:STEP][::-1]
 
 
 def _rising(lost: NDArray[np.float64], saved: NDArray[np.int64]) -> NDArray[np.float64]:

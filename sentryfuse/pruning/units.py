@@ -19,6 +19,7 @@ def slice_block(block: Block, kept: Sequence[int], tensors: Mapping[str, Array])
     | --- | --- | --- | --- |
     | heads | q (heads), k, v (KV groups that still serve a head) | o | o.bias |
     | ffn | up | down.weight | down.bias |
+    | ffn of experts | up; router, bias (experts that still have a channel) | down.weight | |
 
     Args:
         block: the block as it is now.
@@ -30,16 +31,20 @@ def slice_block(block: Block, kept: Sequence[int], tensors: Mapping[str, Array])
     """
     at = block.name
     if block.kind == "ffn":
-        if len(kept) == block.units:
-            rows: slice | NDArray[np.intp] = slice(None)
-        else:
+        rows: slice | NDArray[np.intp] = slice(None)
+        if len(kept) < block.units:
             rows = np.asarray(kept, np.intp)
-        return {
+        cut = {
             f"{at}.up.weight": tensors[f"{at}.up.weight"][rows],
             f"{at}.up.bias": tensors[f"{at}.up.bias"][rows],
             f"{at}.down.weight": tensors[f"{at}.down.weight"][:, rows],
-            f"{at}.down.bias": tensors[f"{at}.down.bias"],
         }
+        if not block.groups:
+            return cut | {f"{at}.down.bias": tensors[f"{at}.down.bias"]}
+        experts = np.asarray(block.groups_of(kept), np.intp)
+        for leaf in ("router.weight", "router.bias", "bias"):
+            cut[f"{at}.{leaf}"] = tensors[f"{at}.{leaf}"][experts]
+        return cut
     within = np.arange(block.head_dim)
     heads = (np.asarray(kept, np.intp)[:, None] * block.head_dim + within).ravel()
     groups = (np.asarray(block.groups_of(kept), np.intp)[:, None] * block.head_dim + within).ravel()
@@ -51,9 +56,9 @@ def slice_block(block: Block, kept: Sequence[int], tensors: Mapping[str, Array])
 
 
 def kept_groups(block: Block, kept: Sequence[int]) -> tuple[int, ...]:
-    """KV group of every kept head, renumbered from 0 without holes."""
+    """Group of every kept unit, renumbered from 0 without holes."""
     left = block.groups_of(kept)
-    return tuple(left.index(block.groups[head]) for head in kept)
+    return tuple(left.index(block.groups[unit]) for unit in kept)
 
 
 def slice_weights(

@@ -12,6 +12,7 @@ from sentryfuse.bundle import Bundle
 from sentryfuse.layout import Step
 from sentryfuse.pruning.plan import check_plan
 from sentryfuse.pruning.units import kept_groups, slice_weights
+from sentryfuse.run.constants import bank_tokens, codes, part_shares
 from sentryfuse.types import Plan
 
 
@@ -34,23 +35,40 @@ def assemble(bundle: Bundle, plan: Plan, *, batch: int | None = None) -> ModelPr
     weights: dict[str, Any] = dict(slice_weights(layout, plan.kept, bundle.weights))
     for name, kept in plan.kept.items():
         block = layout.blocks[name]
-        if block.kind == "heads":
+        if block.groups:
             weights[f"{name}.group_of"] = np.array(kept_groups(block, kept), np.int64)
-    lengths = layout.lengths(plan.present)
+    spans = layout.spans(plan.present)
     graph = GraphProto(name="sentryfuse")
     template = None
     for step in layout.route(plan.present):
         if step.op == "concat":
             graph.node.append(helper.make_node("Concat", list(step.reads), [step.writes], axis=1))
-            continue
-        entering = lengths[step.name][0]
-        sparse = step.op == "layer" and layout.attention.is_sparse(entering)
-        template = bundle.graphs[bundle.step_graphs[step.name]["sparse" if sparse else "dense"]]
-        if sparse:
-            n_picked = layout.attention.n_picked(entering)
-            weights[f"{step.name}.pick.sampled"] = np.arange(n_picked) * entering // n_picked
-            weights[f"{step.name}.pick.kept"] = np.zeros(n_picked, np.float32)
-        _add_step(graph, template.graph, step, weights)
+        elif step.op == "mean":
+            graph.node.append(helper.make_node("Mean", list(step.reads), [step.writes]))
+        elif step.op == "bank":
+            window = f"window.{plan.present[0]}"
+            _add_bank(graph, step, window, bank_tokens(step, plan.present, weights))
+        elif step.op == "codes":
+            scale, shift = codes(step, layout.part_lengths(step, plan.present), weights)
+            _add_constant(graph, f"{step.name}/scale", scale)
+            _add_constant(graph, f"{step.name}/shift", shift)
+            scaled = f"{step.name}/scaled"
+            graph.node.append(helper.make_node("Mul", [step.reads[0], f"{step.name}/scale"], [scaled]))
+            graph.node.append(helper.make_node("Add", [scaled, f"{step.name}/shift"], [step.writes]))
+        else:
+            span = spans[step.name]
+            picks = layout.attention.picks(span.entering, span.source) if step.op == "layer" else None
+            if picks:
+                weights[f"{step.name}.pick.sampled"] = np.arange(picks[0]) * span.source // picks[0]
+                weights[f"{step.name}.pick.kept"] = np.zeros(picks[1], np.float32)
+            if step.parts:
+                weights[f"{step.name}.pick.shares"] = part_shares(layout.part_lengths(step, plan.present))
+            for block in step.blocks:
+                if block.active:
+                    left = len(block.groups_of(plan.kept[block.name]))
+                    weights[f"{step.name}.pick.slots"] = np.zeros(min(block.active, left), np.float32)
+            template = bundle.graphs[bundle.step_graphs[step.name]["sparse" if picks else "dense"]]
+            _add_step(graph, template.graph, step, weights)
     assert template is not None
     for m in layout.modalities:
         if m.name in plan.present:
@@ -61,15 +79,27 @@ def assemble(bundle: Bundle, plan: Plan, *, batch: int | None = None) -> ModelPr
     return ModelProto(ir_version=template.ir_version, opset_import=template.opset_import, graph=graph)
 
 
+def _add_constant(graph: GraphProto, name: str, value: Any) -> None:
+    graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+
+
+def _add_bank(graph: GraphProto, step: Step, window: str, tokens: Any) -> None:
+    """A constant, once per window: as many as there are windows of some sensor."""
+    name = f"{step.name}/"
+    _add_constant(graph, name + "tokens", tokens)
+    _add_constant(graph, name + "size", np.array(tokens.shape[1:], np.int64))
+    graph.node.append(helper.make_node("Shape", [window], [name + "batch"], start=0, end=1))
+    graph.node.append(helper.make_node("Concat", [name + "batch", name + "size"], [name + "shape"], axis=0))
+    graph.node.append(helper.make_node("Expand", [name + "tokens", name + "shape"], [step.writes]))
+
+
 def _add_step(graph: GraphProto, template: GraphProto, step: Step, weights: dict[str, Any]) -> None:
     """Copy one step's nodes, its inner names prefixed by the step's name."""
-    names = {"": "", "x": step.reads[0], "y": step.writes}
+    names = {"": "", "y": step.writes, **dict(zip(("x", "source"), step.reads, strict=False))}
     for value in template.input:
-        if value.name == "x":
-            continue
-        full = f"{step.name}.{value.name}"
-        names[value.name] = full
-        graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(weights[full]), full))
+        if value.name not in names:
+            names[value.name] = f"{step.name}.{value.name}"
+            _add_constant(graph, names[value.name], weights[names[value.name]])
     prefix = f"{step.name}/"
     for constant in template.initializer:
         names[constant.name] = prefix + constant.name

@@ -185,7 +185,8 @@ class _Run:
             factors = unit_factors(live, len(chosen))
         logits = model(batch, on, select=Selection(gates=factors))
         loss = F.cross_entropy(logits, target)
-        (loss * weight).backward()
+        routers = model.backbone.router_loss(on)
+        ((loss if routers is None else loss + routers) * weight).backward()
         gate_loss = 0.0
         if teach_gate:
             for xi in factors.values():

@@ -13,7 +13,7 @@ from sentryfuse.checkpoint import SentryModel, create_model
 from sentryfuse.export.templates import export_templates
 from sentryfuse.layout import AttentionRule
 from sentryfuse.types import Modality
-from tests.tiny import CLASSES, SIZES
+from tests.tiny import CLASSES, MAESTRO
 
 # Two of a kind, so that one graph embeds both; 40 tokens each, so that the dense core runs for one
 # sensor and the sparse one for both.
@@ -33,7 +33,7 @@ def two_sensor_model(
     """A model whose steps all have graphs in `templates`."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
-    options = {**SIZES, "tokens": 128, "fusion_layers": 2}
+    options = {**MAESTRO, "tokens": 128, "fusion_layers": 2}
     model = create_model("maestro", modalities=MODALITIES, classes=CLASSES, options=options, widths=widths)
     if rule:
         model = SentryModel(replace(model.config, attention=rule))

@@ -25,7 +25,7 @@ from tests.export.exported import MODALITIES, SENSOR_SETS, templates, two_sensor
 from tests.laws.hand_plans import any_plan
 from tests.run.counting import multiplied
 from tests.tiny import SENSOR_SETS as ALL_SETS
-from tests.tiny import UNEVEN, tiny_batch, tiny_model, tiny_windows
+from tests.tiny import tiny_batch, tiny_model, tiny_windows, uneven_widths
 
 ATTENTIONS = ("fusion.0.attn", "fusion.1.attn", "encoder.temp.0.attn", "encoder.gas.0.attn")
 SHAPES: dict[str, dict[str, Any]] = {
@@ -163,9 +163,9 @@ def test_no_graph_holds_a_weight():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["small", "experts"])
+@pytest.mark.parametrize("case", ["small", "experts", "flexmoe", "mult"])
 def test_a_whole_export_agrees_with_torch(case, tmp_path):
-    model = tiny_model(case, widths=UNEVEN)
+    model = tiny_model(case, widths=uneven_widths(case))
     export_bundle(model, tmp_path / "model.bundle")
     bundle = load_bundle(tmp_path / "model.bundle")
     agree(model, bundle, ALL_SETS, tiny_batch())

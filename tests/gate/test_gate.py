@@ -5,12 +5,12 @@ import torch
 
 from sentryfuse.gate.gate import SentryGate
 from sentryfuse.gate.predict import NumpyGate
-from tests.tiny import CASES, SENSOR_SETS, UNEVEN, tiny_model
+from tests.tiny import CASES, SENSOR_SETS, tiny_model, uneven_widths
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_gate_in_numpy_gives_the_numbers_of_torch(case):
-    model = tiny_model(case, widths=UNEVEN)
+    model = tiny_model(case, widths=uneven_widths(case))
     tensors = {name: t.numpy() for name, t in model.gate.state_dict().items()}
     device = NumpyGate(model.layout, tensors)
     for present in SENSOR_SETS:

@@ -15,12 +15,12 @@ from sentryfuse.evaluation import torch_answer
 from sentryfuse.export import export_bundle
 from sentryfuse.pruning.plan import largest_ratio
 from sentryfuse.types import Budget
-from tests.tiny import GOLDEN, SENSOR_SETS, UNEVEN, tiny_batch, tiny_model
+from tests.tiny import GOLDEN, SENSOR_SETS, tiny_batch, tiny_model, uneven_widths
 
 
 def main() -> None:
     """Write `tiny-v1.bundle` and `tiny-v1.npz`."""
-    model = tiny_model("sparse", widths=UNEVEN)
+    model = tiny_model("sparse", widths=uneven_widths("sparse"))
     print(export_bundle(model, GOLDEN / "tiny-v1.bundle"))
     bundle = load_bundle(GOLDEN / "tiny-v1.bundle")
     windows = tiny_batch(4, seed=11)

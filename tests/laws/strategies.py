@@ -94,10 +94,12 @@ def _layer(name: str, reads: str, needs: tuple[str, ...], rng: np.random.Generat
     raw = rng.integers(0, 4, rng.integers(1, 9)).tolist()
     groups = tuple(sorted(set(raw)).index(group) for group in raw)
     blocks = [Block(f"{name}.attn", "heads", len(groups), groups, int(rng.choice([4, 8])))]
-    experts = [f"{name}.ffn.experts.{e}" for e in range(2)] if rng.random() < 0.3 else []
-    for each in experts or [f"{name}.ffn"]:
-        # a width made by hand need not be a multiple of 8
-        blocks.append(Block(each, "ffn", int(rng.choice([8, 16, 24, 64, 12, 5]))))
+    n = int(rng.choice([8, 16, 24, 64, 12, 5]))  # a width made by hand need not be a multiple of 8
+    experts: tuple[int, ...] = ()
+    if rng.random() < 0.4:
+        drawn = rng.integers(0, 4, n).tolist()
+        experts = tuple(sorted(set(drawn)).index(expert) for expert in drawn)
+    blocks.append(Block(f"{name}.ffn", "ffn", n, experts, active=1 if experts else 0))
     return Step(
         name,
         "layer",

@@ -14,7 +14,7 @@ from sentryfuse.model import Selection
 from sentryfuse.pruning.cut import prune, selection
 from sentryfuse.types import Plan
 from tests.laws.hand_plans import any_plan, full_plan
-from tests.tiny import CASES, SENSOR_SETS, UNEVEN, tiny_batch, tiny_model
+from tests.tiny import CASES, SENSOR_SETS, tiny_batch, tiny_model, uneven_widths
 
 laws = settings(max_examples=8, deadline=None, derandomize=True)
 close = functools.partial(torch.testing.assert_close, rtol=1e-5, atol=1e-5)
@@ -22,10 +22,7 @@ close = functools.partial(torch.testing.assert_close, rtol=1e-5, atol=1e-5)
 
 @functools.cache
 def model_of(case: str, uneven: bool) -> SentryModel:
-    widths = UNEVEN if uneven else None
-    if uneven and case == "experts":
-        widths = {**UNEVEN, "fusion.0.ffn.experts.1": 40}
-    return tiny_model(case, widths=widths)
+    return tiny_model(case, widths=uneven_widths(case) if uneven else None)
 
 
 def answer(model: SentryModel, present: tuple[str, ...], select: Selection | None = None):
@@ -35,12 +32,17 @@ def answer(model: SentryModel, present: tuple[str, ...], select: Selection | Non
 
 
 def gates(model: SentryModel, plan: Plan) -> Selection:
-    """One for every kept unit, zero for every other."""
-    made = {}
+    """One for every kept unit, zero for every other; experts without a kept unit leave the mixture."""
+    made, among = {}, {}
     for name, kept in plan.kept.items():
-        made[name] = torch.zeros(model.layout.blocks[name].units)
-        made[name][list(kept)] = 1.0
-    return Selection(gates=made)
+        block = model.layout.blocks[name]
+        units = list(range(block.units))
+        if block.active:
+            left = block.groups_of(kept)
+            units = [unit for unit in units if block.groups[unit] in left]
+            among[name] = torch.tensor(units)
+        made[name] = torch.tensor([float(unit in kept) for unit in units])
+    return Selection(kept=among, gates=made)
 
 
 @pytest.mark.parametrize("uneven", [False, True], ids=["even", "uneven"])

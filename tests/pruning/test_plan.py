@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sentryfuse.errors import BudgetError, ConfigError, NoSensorsError
-from sentryfuse.layout import AttentionRule, Block, Layout, Step
+from sentryfuse.layout import AttentionRule, Block, Layout, Span, Step
 from sentryfuse.pruning.cost import count
 from sentryfuse.pruning.plan import largest_ratio, plan_layout
 from sentryfuse.types import Budget, Modality
@@ -115,7 +115,9 @@ def test_a_longer_window_makes_attention_dearer_than_ffn_channels():
     embed = dataclasses.replace(layout.steps[0], tokens=60)
     longer = dataclasses.replace(layout, steps=(embed, *layout.steps[1:]))
     share = [
-        block.macs(8, layout.attention, tokens) for tokens in (10, 60) for block in layout.blocks.values()
+        block.macs(8, layout.attention, Span(tokens, tokens, tokens))
+        for tokens in (10, 60)
+        for block in layout.blocks.values()
     ]
     assert share[2] / share[3] > share[0] / share[1]
     assert count(longer).prunable_macs == share[2] + share[3]

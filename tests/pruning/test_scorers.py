@@ -19,14 +19,14 @@ from sentryfuse.pruning.scorers import (
     taylor_scores,
 )
 from sentryfuse.types import Budget
-from tests.tiny import CASES, NAMES, SENSOR_SETS, UNEVEN, tiny_batch, tiny_model, tiny_windows
+from tests.tiny import CASES, NAMES, SENSOR_SETS, tiny_batch, tiny_model, tiny_windows, uneven_widths
 
 WINDOWS = tiny_windows()
 
 
 @pytest.mark.parametrize("name", SCORERS)
 def test_every_scorer_ranks_every_unit_with_finite_positive_numbers(name):
-    model = tiny_model(widths=UNEVEN)
+    model = tiny_model(widths=uneven_widths("small"))
     scorer = make_scorer(name, model, WINDOWS)
     assert scorer.name == name
     for present in SENSOR_SETS:

@@ -12,13 +12,19 @@ pytestmark = pytest.mark.device
 D = 6
 HEADS = Block("l.attn", "heads", 4, (0, 0, 1, 2), 2)
 FFN = Block("l.ffn", "ffn", 10)
+EXPERTS = Block("l.moe", "ffn", 5, (0, 0, 1, 2, 2), active=1)
 
 
 def weights(block: Block) -> dict[str, np.ndarray]:
     """Every weight is a different number, so a wrong slice cannot hide."""
     if block.kind == "ffn":
         shapes = {"up.weight": (block.units, D), "up.bias": (block.units,)}
-        shapes |= {"down.weight": (D, block.units), "down.bias": (D,)}
+        shapes |= {"down.weight": (D, block.units)}
+        if block.active:
+            n = max(block.groups) + 1
+            shapes |= {"router.weight": (n, D), "router.bias": (n,), "bias": (n, D)}
+        else:
+            shapes["down.bias"] = (D,)
     else:
         rows = {"q": block.units, "k": max(block.groups) + 1, "v": max(block.groups) + 1}
         shapes = {f"{leaf}.weight": (n * block.head_dim, D) for leaf, n in rows.items()}
@@ -55,7 +61,7 @@ def test_an_ffn_channel_takes_its_row_above_and_its_column_below():
     assert np.array_equal(cut["l.ffn.down.bias"], full["l.ffn.down.bias"])
 
 
-@pytest.mark.parametrize("block", [HEADS, FFN], ids=["heads", "ffn"])
+@pytest.mark.parametrize("block", [HEADS, FFN, EXPERTS], ids=["heads", "ffn", "experts"])
 def test_keeping_everything_changes_nothing(block):
     full = weights(block)
     cut = slice_block(block, range(block.units), full)
@@ -63,11 +69,22 @@ def test_keeping_everything_changes_nothing(block):
     assert all(np.array_equal(cut[name], full[name]) for name in full)
 
 
-@pytest.mark.parametrize("block", [HEADS, FFN], ids=["heads", "ffn"])
+def test_an_expert_goes_with_its_last_channel_and_its_column_of_the_router_with_it():
+    full = weights(EXPERTS)
+    cut = slice_block(EXPERTS, [1, 4], full)
+    assert np.array_equal(cut["l.moe.up.weight"], full["l.moe.up.weight"][[1, 4]])
+    assert np.array_equal(cut["l.moe.down.weight"], full["l.moe.down.weight"][:, [1, 4]])
+    for leaf in ("router.weight", "router.bias", "bias"):
+        assert np.array_equal(cut[f"l.moe.{leaf}"], full[f"l.moe.{leaf}"][[0, 2]])
+    assert kept_groups(EXPERTS, [1, 4]) == (0, 1)
+
+
+@pytest.mark.parametrize("block", [HEADS, FFN, EXPERTS], ids=["heads", "ffn", "experts"])
 @pytest.mark.parametrize("kept", [[0], [1, 3], [0, 1, 2]])
 def test_the_counter_and_the_slices_agree_on_the_number_of_weights(block, kept):
     cut = slice_block(block, kept, weights(block))
-    assert sum(t.size for t in cut.values()) == block.params(D, kept) + D  # the bias has no unit
+    shared = 0 if block.active else D  # the bias that leaves it has no unit, unless each expert has one
+    assert sum(t.size for t in cut.values()) == block.params(D, kept) + shared
 
 
 def test_weights_of_steps_that_do_not_run_stay_behind():

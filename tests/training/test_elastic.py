@@ -7,13 +7,13 @@ import torch
 from sentryfuse.errors import ConfigError
 from sentryfuse.pruning.plan import STEP, largest_ratio
 from sentryfuse.training.elastic import GateRule, StaticRule, draw_subnetwork, make_rule
-from tests.tiny import CASES, SENSOR_SETS, UNEVEN, tiny_model
+from tests.tiny import CASES, SENSOR_SETS, tiny_model, uneven_widths
 
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("ratio", [0.0, 0.3, 0.5])
 def test_a_drawn_subnetwork_has_units_in_every_live_block(case, ratio):
-    model = tiny_model(case, widths=UNEVEN)
+    model = tiny_model(case, widths=uneven_widths(case))
     rng = np.random.default_rng(0)
     for present in SENSOR_SETS:
         share = min(ratio, largest_ratio(model.layout, present))

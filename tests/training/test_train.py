@@ -13,7 +13,7 @@ from sentryfuse.checkpoint import SentryModel, create_model
 from sentryfuse.errors import CheckpointError, ConfigError
 from sentryfuse.evaluation import evaluate
 from sentryfuse.training import TrainSettings, loop, train
-from tests.tiny import CLASSES, MODALITIES, SIZES, tiny_windows
+from tests.tiny import CLASSES, MAESTRO, MODALITIES, tiny_windows
 
 WINDOWS = tiny_windows(144)
 SETTINGS = TrainSettings(epochs=3, batch_size=16, seed=3, warm_up=0.2, gate_until=0.8)
@@ -22,7 +22,7 @@ SETTINGS = TrainSettings(epochs=3, batch_size=16, seed=3, warm_up=0.2, gate_unti
 def fresh(**options) -> SentryModel:
     torch.set_num_threads(1)
     torch.manual_seed(5)
-    sizes = {**SIZES, "n_heads": 8, "head_dim": 2, "d_ff": 64, **options}
+    sizes = {**MAESTRO, "n_heads": 8, "head_dim": 2, "d_ff": 64, **options}
     return create_model("maestro", modalities=MODALITIES, classes=CLASSES, options=sizes)
 
 
@@ -166,7 +166,7 @@ def test_statistics_come_from_the_training_windows_alone():
 
 def test_a_model_standardised_by_subject_remembers_its_floors():
     model = create_model(
-        "maestro", modalities=MODALITIES, classes=CLASSES, options=SIZES, normalise="subject"
+        "maestro", modalities=MODALITIES, classes=CLASSES, options=MAESTRO, normalise="subject"
     )
     train(model, WINDOWS, settings=replace(SETTINGS, epochs=1, elastic="none"))
     assert set(model.config.subject_floor) == set(WINDOWS.names)
@@ -180,13 +180,13 @@ def test_a_model_standardised_by_subject_remembers_its_floors():
 )
 def test_even_a_model_too_small_for_the_ratios_can_be_trained(sizes):
     """The smallest sub-network of these is a third of them; ratios up to 0.9 are drawn."""
-    model = create_model("maestro", modalities=MODALITIES, classes=CLASSES, options={**SIZES, **sizes})
+    model = create_model("maestro", modalities=MODALITIES, classes=CLASSES, options={**MAESTRO, **sizes})
     history = train(model, WINDOWS, settings=replace(SETTINGS, epochs=2, warm_up=0.0))
     assert history[-1]["elastic_loss"] > 0
 
 
 def test_a_recording_of_something_else_is_refused():
-    model = create_model("maestro", modalities=MODALITIES[:1], classes=CLASSES, options=SIZES)
+    model = create_model("maestro", modalities=MODALITIES[:1], classes=CLASSES, options=MAESTRO)
     with pytest.raises(ConfigError, match="use its own data"):
         train(model, WINDOWS, settings=SETTINGS)
 

@@ -1,0 +1,118 @@
+"""Tokens -> logits. Notation: B batch · L tokens · M modalities · D d_model · C classes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from sentryfuse.layout import Step
+
+
+class MeanHead(nn.Module):
+    """Mean over tokens, norm, linear; `(B, L, D)` -> `(B, C)`.
+
+    Args:
+        name: prefix of the weights.
+        d_model: `D`.
+        n_classes: `C`.
+    """
+
+    def __init__(self, name: str, d_model: int, n_classes: int) -> None:
+        super().__init__()
+        self.name, self.d_model = name, d_model
+        self.norm, self.classify = nn.LayerNorm(d_model), nn.Linear(d_model, n_classes)
+
+    @property
+    def signature(self) -> str:
+        """Equal for heads that share one exported graph."""
+        return f"mean head D{self.d_model} classes{self.classify.out_features}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of every window."""
+        logits: Tensor = self.classify(self.norm(x.mean(1)))
+        return logits
+
+    def step(self, reads: str) -> Step:
+        """This head as a step of a layout."""
+        return _step(self, reads, macs=self.classify.weight.numel())
+
+
+class HiddenHead(nn.Module):
+    """Mean over tokens, one hidden layer as wide as a token, linear; `(B, L, D)` -> `(B, C)`.
+
+    Args:
+        name: prefix of the weights.
+        d_model: `D`.
+        n_classes: `C`.
+        dropout: on the hidden layer.
+
+    Source:
+        MAESTRO (arXiv 2509.25278).
+    """
+
+    def __init__(self, name: str, d_model: int, n_classes: int, *, dropout: float) -> None:
+        super().__init__()
+        self.name, self.d_model = name, d_model
+        self.hidden, self.classify = nn.Linear(d_model, d_model), nn.Linear(d_model, n_classes)
+        self.drop = nn.Dropout(dropout)
+
+    @property
+    def signature(self) -> str:
+        """Equal for heads that share one exported graph."""
+        return f"hidden head D{self.d_model} classes{self.classify.out_features}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of every window."""
+        logits: Tensor = self.classify(self.drop(torch.relu(self.hidden(x.mean(1)))))
+        return logits
+
+    def step(self, reads: str) -> Step:
+        """This head as a step of a layout."""
+        return _step(self, reads, macs=self.hidden.weight.numel() + self.classify.weight.numel())
+
+
+class ModalityHead(nn.Module):
+    """Mean over the tokens of each modality, norm, all side by side, linear; `(B, L, D)` -> `(B, C)`.
+
+    Args:
+        name: prefix of the weights.
+        d_model: `D`.
+        n_modalities: `M`.
+        n_classes: `C`.
+
+    Source:
+        Flex-MoE (NeurIPS 2024); the norm is our choice.
+    """
+
+    def __init__(self, name: str, d_model: int, n_modalities: int, n_classes: int) -> None:
+        super().__init__()
+        self.name, self.d_model, self.n_modalities = name, d_model, n_modalities
+        self.norm, self.classify = nn.LayerNorm(d_model), nn.Linear(n_modalities * d_model, n_classes)
+
+    @property
+    def signature(self) -> str:
+        """Equal for heads that share one exported graph."""
+        return f"modality head M{self.n_modalities} D{self.d_model} classes{self.classify.out_features}"
+
+    def forward(self, x: Tensor, shares: Tensor) -> Tensor:
+        """Logits of every window; `shares` averages the tokens of each modality, `(M, L)`."""
+        logits: Tensor = self.classify(self.norm(shares @ x).flatten(1))
+        return logits
+
+    def step(self, reads: str, parts: tuple[str, ...]) -> Step:
+        """This head as a step of a layout."""
+        step = _step(self, reads, macs=self.classify.weight.numel())
+        return replace(step, parts=parts, macs_per_entering=self.n_modalities * self.d_model)
+
+
+def _step(head: MeanHead | HiddenHead | ModalityHead, reads: str, *, macs: int) -> Step:
+    return Step(
+        head.name,
+        "head",
+        (reads,),
+        "logits",
+        macs_fixed=macs,
+        params_fixed=sum(p.numel() for p in head.parameters()),
+    )
