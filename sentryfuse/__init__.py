@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sentryfuse.bundle import Bundle, load_bundle
     from sentryfuse.checkpoint import SentryModel, create_model, from_pretrained
+    from sentryfuse.conversion import Conversion, convert_to_gqa
     from sentryfuse.data import Windows, load_windows, open_data
     from sentryfuse.evaluation import evaluate
     from sentryfuse.export import export_bundle
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Budget": "types",
     "Bundle": "bundle",
+    "Conversion": "conversion",
     "Cost": "types",
     "Modality": "types",
     "Plan": "types",
@@ -34,6 +36,7 @@ _HOMES = {
     "Session": "run",
     "TrainSettings": "training",
     "Windows": "data",
+    "convert_to_gqa": "conversion",
     "create_model": "checkpoint",
     "evaluate": "evaluation",
     "export_bundle": "export",
@@ -53,6 +56,7 @@ _ALIASES = {"plan": "make_plan"}
 __all__ = [
     "Budget",
     "Bundle",
+    "Conversion",
     "Cost",
     "Modality",
     "Plan",
@@ -60,6 +64,7 @@ __all__ = [
     "Session",
     "TrainSettings",
     "Windows",
+    "convert_to_gqa",
     "create_model",
     "evaluate",
     "export_bundle",

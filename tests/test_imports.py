@@ -25,7 +25,7 @@ ORDER = (
     {"checkpoint"},
     {"pruning"},
     {"evaluation"},
-    {"training"},
+    {"training", "conversion"},
     {"bundle", "run"},
     {"export"},  # after `run`, because an export checks its bundle by running it
     {"study"},

@@ -156,11 +156,25 @@ class SentryAttention(nn.Module):
         Returns:
             `(B * L, D)`.
         """
+        wo: Tensor = self.o.weight
+        kept = select.kept.get(self.block.name) if select else None
+        if kept is not None:
+            wo = wo[:, self._rows(kept)]
+        return F.linear(self.heads(x, shape, source, select, pick), wo, self.o.bias)
+
+    def heads(
+        self,
+        x: Tensor,
+        shape: tuple[int, int],
+        source: tuple[Tensor, int] | None = None,
+        select: Selection | None = None,
+        pick: Pick | None = None,
+    ) -> Tensor:
+        """What the heads say, side by side, before the output product: `(B * L, H * K)`; as `forward`."""
         group_of = self.group_of
         wq: Tensor = self.q.weight
         wk: Tensor = self.k.weight
         wv: Tensor = self.v.weight
-        wo: Tensor = self.o.weight
         bq: Tensor = self.q.bias
         bk: Tensor = self.k.bias
         bv: Tensor = self.v.bias
@@ -168,7 +182,7 @@ class SentryAttention(nn.Module):
         if kept is not None:
             groups, group_of = torch.unique(group_of[kept], return_inverse=True)
             rows, kv_rows = self._rows(kept), self._rows(groups)
-            wq, wk, wv, wo = wq[rows], wk[kv_rows], wv[kv_rows], wo[:, rows]
+            wq, wk, wv = wq[rows], wk[kv_rows], wv[kv_rows]
             bq, bk, bv = bq[rows], bk[kv_rows], bv[kv_rows]
         batch, length = shape
         n_heads, n_groups = wq.shape[0] // self.head_dim, wk.shape[0] // self.head_dim
@@ -189,8 +203,7 @@ class SentryAttention(nn.Module):
         xi = select.gates.get(self.block.name) if select else None
         if xi is not None:
             out = out * xi[..., None, None]  # (B, H, 1, 1), or (H, 1, 1)
-        out = out.transpose(1, 2).reshape(x.shape[0], wo.shape[1])  # (B * L, H * K)
-        return F.linear(out, wo, self.o.bias)
+        return out.transpose(1, 2).reshape(x.shape[0], wq.shape[0])
 
     def _split(self, flat: Tensor, batch: int, length: int) -> Tensor:
         """`(B * L, heads * K)` -> `(B, heads, L, K)`."""
