@@ -7,13 +7,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sentryfuse.checkpoint import SentryModel
 from sentryfuse.data import Curriculum, Windows, batches, subject_floor, training_statistics
@@ -43,7 +44,8 @@ def train(
 
     Every step answers a batch with a random set of sensors. The same backward pass gives the saliency that
     teaches the gate. Then two sub-networks, ranked by the elastic rule for the same sensors, are cut out by
-    slicing and learn from the labels and from the full network's answer: the smallest and one between.
+    slicing and learn the full network's answer: the smallest and one between. A running mean of the weights
+    is what is validated and kept.
 
     Args:
         model: changed in place; ends with the weights of the best epoch by validation score.
@@ -95,7 +97,7 @@ def train(
             since += 1
             if row["validation"] > best:
                 best, since = row["validation"], 0
-                best_tensors = {name: t.clone() for name, t in model.tensors().items()}
+                best_tensors = {name: t.clone() for name, t in run.averaged.tensors().items()}
             state.save(run.parts(), history, best_tensors)
             bar.update(
                 epoch + 1,
@@ -136,6 +138,13 @@ class _Run:
         self.steps_per_epoch = sum(1 for _ in batches(self.windows, indices, batch_size=settings.batch_size))
         self.epochs = settings.epochs_for(self.steps_per_epoch)
         self.step = 0
+        # a mean over the last steps answers new people better than the last step does
+        self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.average))
+
+    @property
+    def averaged(self) -> SentryModel:
+        """The model with the running mean of the weights."""
+        return cast(SentryModel, self.average.module)
 
     def parts(self) -> dict[str, Any]:
         """What a resumed training must get back."""
@@ -145,6 +154,7 @@ class _Run:
             "rng": self.rng,
             "run": self,
             "scale": self.scale,
+            "average": self.averaged,
         }
 
     def epoch(self, epoch: int) -> dict[str, Any]:
@@ -194,10 +204,11 @@ class _Run:
             gate_loss = self._teach_gate(on, batch_saliency(factors)) if progress > 0.02 else 0.0
         elastic_loss = 0.0
         if self.rule and progress >= settings.warm_up:
-            elastic_loss = self._elastic_step(on, batch, target, logits.detach(), weight)
+            elastic_loss = self._elastic_step(on, batch, logits.detach(), weight)
         torch.nn.utils.clip_grad_norm_(model.backbone.parameters(), CLIP_NORM)
         torch.nn.utils.clip_grad_norm_(model.gate.parameters(), CLIP_NORM)
         self.optimizer.step()
+        self.average.update_parameters(model)
         accuracy = float((logits.argmax(1) == target.argmax(1)).float().mean())
         return {
             "loss": float(loss.detach()),
@@ -216,7 +227,6 @@ class _Run:
         self,
         on: tuple[str, ...],
         batch: Mapping[str, Tensor],
-        target: Tensor,
         teacher: Tensor,
         weight: float,
     ) -> float:
@@ -228,9 +238,7 @@ class _Run:
             kept = draw_subnetwork(layout, scores, present=on, ratio=ratio, equal_widths=spread, rng=self.rng)
             select = Selection(kept={name: torch.tensor(units) for name, units in kept.items()})
             logits = self.model(batch, on, select=select)
-            loss = 0.5 * F.cross_entropy(logits, target) + 0.5 * F.kl_div(
-                logits.log_softmax(1), teacher.softmax(1), reduction="batchmean"
-            )
+            loss = F.kl_div(logits.log_softmax(1), teacher.softmax(1), reduction="batchmean")
             (0.5 * loss * weight).backward()
             total += 0.5 * float(loss.detach())
         return total
@@ -275,7 +283,7 @@ class _Run:
         found = []
         for rate, ratio in ((None, 0.0), (VALIDATION_MISSING, self.validation_ratio)):
             found += evaluate(
-                self.model,
+                self.averaged,
                 self.windows,
                 split="validation",
                 missing_rates=(rate,),

@@ -137,12 +137,19 @@ def test_the_gate_learns_and_then_stands_still():
     assert frozen.gate.units.bias.abs().max() == 0
 
 
+def test_the_last_weights_stay_where_no_mean_is_asked_for():
+    model, other = fresh(), fresh()
+    train(model, WINDOWS, settings=replace(SETTINGS, epochs=1, average=0.0))
+    train(other, WINDOWS, settings=replace(SETTINGS, epochs=1, average=0.9))
+    assert not all(torch.equal(t, other.tensors()[name]) for name, t in model.tensors().items())
+
+
 def test_the_best_epoch_is_what_stays(monkeypatch):
     scores = iter([0.2, 0.9, 0.1, 0.3])
     seen = []
 
     def validate(self):
-        seen.append({name: t.clone() for name, t in self.model.tensors().items()})
+        seen.append({name: t.clone() for name, t in self.averaged.tensors().items()})
         return next(scores)
 
     monkeypatch.setattr(loop._Run, "validate", validate)
@@ -202,7 +209,8 @@ def test_a_recording_of_something_else_is_refused():
         ({"seed": -1}, "seed"),
         ({"ratios": (0.5, 1.0)}, "ratio"),
         ({"ratios": (0.9, 0.3)}, "ratio"),
-        ({"sensor_dropout": 1.0}, "rate"),
+        ({"sensor_dropout": 1.0}, "sensor_dropout"),
+        ({"average": 1.0}, "average"),
         ({"all_present": 1.5}, "all_present"),
         ({"warm_up": -0.1}, "warm_up"),
     ],
