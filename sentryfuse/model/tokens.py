@@ -21,7 +21,7 @@ POWER_FLOOR = 1e-3  # keeps the logarithm of a silent frequency finite [training
 
 
 class Normalise(nn.Module):
-    """Subtract the training mean, divide by the training deviation, clip; `(B, T, C)` -> same.
+    """Subtract the training mean, divide by the training deviation, clip; `(B, T, C)` -> `(B, C, T)`.
 
     Values that were not measured (NaN) become 0, the mean, and are told apart by `observed`.
     """
@@ -36,7 +36,9 @@ class Normalise(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return normalised values and, where values may miss, a 0/1 mask of the same shape."""
-        z = ((x - self.mean) / self.std).clamp(-CLIP, CLIP)
+        # time last: the engines work along the last axis, and three channels are a poor one
+        x = x.transpose(1, 2)
+        z = ((x - self.mean[:, None]) / self.std[:, None]).clamp(-CLIP, CLIP)
         if not self.may_miss:
             return z, None
         observed = ~torch.isnan(x)
@@ -116,41 +118,42 @@ class PatchTokens(nn.Module):
         return y + self.position
 
     def _patches(self, z: Tensor) -> Tensor:
-        """`(B, T, C)` -> `(B, N, C, P)`."""
+        """`(B, C, T)` -> `(B, C, N, P)`."""
         if self.patch * self.n_patches != self.modality.length:
-            z = z.index_select(1, self.fill)
-        return z.unflatten(1, (self.n_patches, self.patch)).transpose(2, 3)
+            z = z.index_select(2, self.fill)
+        return z.unflatten(2, (self.n_patches, self.patch))
 
     def _describe(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        described = self._patches(z) @ self.basis  # (B, N, C, bins + 2 frequencies)
-        stats = [z.mean(1), z.amax(1), z.amin(1), z[:, -1]]  # (B, C) each
+        described = self._patches(z) @ self.basis  # (B, C, N, bins + 2 frequencies)
+        stats = [z.mean(2), z.amax(2), z.amin(2), z[:, :, -1]]  # (B, C) each
         if not self.frequencies:
-            return described, torch.cat(stats, 1)
-        values, waves = described.split([self.bins, 2 * self.frequencies], -1)
-        power = _power(waves, self.frequencies)
+            return described.transpose(1, 2), torch.cat(stats, 1)
+        values = described[..., : self.bins]
+        power = _power(described[..., self.bins :], self.frequencies)
         tokens = torch.cat([values, _log(power)], -1)
-        stats.append(_log(power.mean(1)).flatten(1))
+        spectrum = power.mean(2)  # (B, C, frequencies)
         if self.slow:
-            drift = values.mean(-1).transpose(1, 2) @ self.slow_basis  # (B, C, 2 slow)
-            stats.append(_log(_power(drift, self.slow)).flatten(1))
-        return tokens, torch.cat(stats, 1)
+            drift = values.mean(-1) @ self.slow_basis  # (B, C, 2 slow)
+            spectrum = torch.cat([spectrum, _power(drift, self.slow)], -1)
+        stats.append(_log(spectrum).flatten(1))
+        return tokens.transpose(1, 2), torch.cat(stats, 1)
 
     def _describe_partial(self, z: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
-        both = torch.cat([z, observed], 2)
+        both = torch.cat([z, observed], 1)
         values = self._patches(both) @ self.basis
-        count = observed.sum(1)  # (B, C)
+        count = observed.sum(2)  # (B, C)
         seen = (count > 0).to(z.dtype)
         some = count.clamp(min=1)
-        mean = z.sum(1) / some
+        mean = z.sum(2) / some
         hidden = 2 * CLIP * (1 - observed)
-        top, bottom = (z - hidden).amax(1) * seen, (z + hidden).amin(1) * seen
-        clock = torch.arange(1, z.shape[1] + 1, dtype=z.dtype)[:, None] * observed  # (B, T, C)
-        newest = clock.amax(1, keepdim=True)
-        last = (z * (clock == newest)).sum(1) * seen
-        spread = (((z - mean.unsqueeze(1)) * observed) ** 2).sum(1) / some
-        length = z.shape[1]
-        stats = [mean, top, bottom, last, spread.sqrt(), count / length, newest[:, 0] / length, seen]
-        return values, torch.cat(stats, 1)
+        top, bottom = (z - hidden).amax(2) * seen, (z + hidden).amin(2) * seen
+        length = z.shape[2]
+        clock = torch.arange(1, length + 1, dtype=z.dtype) * observed  # (B, C, T)
+        newest = clock.amax(2)
+        last = (z * (clock == newest.unsqueeze(2))).sum(2) * seen
+        spread = (((z - mean.unsqueeze(2)) * observed) ** 2).sum(2) / some
+        stats = [mean, top, bottom, last, spread.sqrt(), count / length, newest / length, seen]
+        return values.transpose(1, 2), torch.cat(stats, 1)
 
     def step(self) -> Step:
         """This embedding as a step of a layout."""
@@ -173,7 +176,8 @@ class PatchTokens(nn.Module):
 
 def _power(waves: Tensor, n: int) -> Tensor:
     """Cosine and sine parts -> power per frequency, `(..., 2 n)` -> `(..., n)`."""
-    return (waves * waves).unflatten(-1, (2, n)).sum(-2)
+    cosine, sine = waves[..., :n], waves[..., n:]
+    return cosine * cosine + sine * sine
 
 
 def _log(power: Tensor) -> Tensor:
