@@ -58,9 +58,9 @@ def filled(text: str) -> str:
     return text
 
 
-def results(data: str, elastic: str) -> list[Row]:
-    """All result files of one data set and way of training, by name."""
-    files = sorted((RESULTS / "accuracy").glob(f"{data}-{elastic}-*.json"))
+def results(data: str, elastic: str, *, model: str = "maestro") -> list[Row]:
+    """All result files of one model, data set and way of training, by name."""
+    files = sorted((RESULTS / "accuracy").glob(f"{model}-{data}-{elastic}-*.json"))
     return [json.loads(file.read_text()) for file in files]
 
 
