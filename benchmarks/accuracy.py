@@ -129,6 +129,7 @@ def measure(cell: Cell, data: Path, run: Path) -> dict[str, object]:
         "elastic": cell.elastic,
         "normalise": cell.normalise,
         "attention": cell.attention,
+        "fold": cell.fold,
         "train_seconds": round(metrics["seconds"]["train"], 1),
         "epochs": len(metrics["history"]),
         "wall_seconds": round(time.perf_counter() - started, 1),

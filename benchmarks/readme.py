@@ -21,6 +21,7 @@ from sentryfuse.report import markdown_table
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
 RATIOS = (0.0, 0.4, 0.6, 0.8)
+BACKBONES = ("maestro", "flexmoe", "mult")
 Row = dict[str, Any]
 
 # The simple baseline of every set: a random forest on statistics per channel (physionet2012: gradient
@@ -50,7 +51,14 @@ def main() -> int:
 
 def filled(text: str) -> str:
     """The README with every marked table made again."""
-    tables = {"pruning": pruning_table, "sets": sets_table, "speed": speed_table}
+    tables = {
+        "pruning": pruning_table,
+        "sets": sets_table,
+        "backbones": backbones_table,
+        "attention": attention_table,
+        "core": core_table,
+        "speed": speed_table,
+    }
     for name, make in tables.items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         made = make().replace("\\", "\\\\")
@@ -118,6 +126,65 @@ def sets_table() -> str:
         rows.append([data, metric, str(len(runs)), f"{100 * baseline:.1f}", *cells])
     heads = ["data", "score", "runs", "simple baseline", "r = 0", "r = 0.6", "r = 0.8"]
     return table(heads, rows)
+
+
+def backbones_table() -> str:
+    """Every backbone on every set, with both kinds of attention, and who ranks best on the same model."""
+    rows = []
+    for data, (metric, _) in BASELINES.items():
+        for backbone in BACKBONES:
+            for attention in ("sentry", "dense"):
+                model = backbone if attention == "sentry" else f"{backbone}-dense"
+                runs = results(data, "gate", model=model)
+                runs = [run for run in runs if run["seed"] == 0 and _first_fold(run)]
+                if not runs:
+                    continue
+                cells = []
+                for scorer, ratio in (("gate", 0.0), ("gate", 0.6), ("gate", 0.8)):
+                    full, missing = scores(runs, scorer=scorer, ratio=ratio, metric=metric)
+                    cells.append(f"{shown(full)} / {shown(missing)}")
+                for scorer in ("magnitude", "taylor"):
+                    full, missing = scores(runs, scorer=scorer, ratio=0.8, metric=metric)
+                    cells.append(f"{shown(full)} / {shown(missing)}")
+                rows.append([data, backbone, attention, *cells])
+    heads = ["data", "backbone", "attention", "r = 0", "gate, r = 0.6", "gate, r = 0.8"]
+    return table([*heads, "magnitude, r = 0.8", "Taylor, r = 0.8"], rows)
+
+
+def _first_fold(run: Row) -> bool:
+    return run.get("fold") in (None, "0/5")
+
+
+def attention_table() -> str:
+    """MACs of the presets `paper` under three kinds of attention."""
+    path = RESULTS / "attention.json"
+    if not path.is_file():
+        return ""
+    rows = []
+    for row in json.loads(path.read_text())["macs"]:
+        for key, label in (("active_macs", "as papers count"), ("macs", "as executed")):
+            dense, own, ours = (row[k][key] for k in ("dense multi-head", "sparse multi-head", "sentry"))
+            if key == "active_macs" or row["sentry"]["active_macs"] != row["sentry"]["macs"]:
+                cells = [f"{row['backbone']}, {row['sensors']} sensors", label]
+                cells += [f"{value / 1e6:.1f}" for value in (dense, own, ours)]
+                rows.append([*cells, f"{100 * (ours / dense - 1):.1f} %", f"{100 * (ours / own - 1):.1f} %"])
+    heads = ["preset paper", "MMAC", "dense multi-head", "sparse multi-head", "SentryAttend"]
+    return table([*heads, "against dense", "against sparse"], rows)
+
+
+def core_table() -> str:
+    """Latency of attention layers by number of tokens."""
+    path = RESULTS / "attention.json"
+    if not path.is_file():
+        return ""
+    rows: dict[str, list[str]] = {}
+    for row in json.loads(path.read_text())["latency"]:
+        cell = f"{row['latency_ms']['p50']:.2f} ms"
+        if row["core"] != "dense multi-head":
+            cell += f" ({row['speed_up']:.2f}x)"
+        rows.setdefault(row["core"], [row["core"]]).append(cell)
+    lengths = sorted({row["tokens"] for row in json.loads(path.read_text())["latency"]})
+    return table(["four attention layers", *(f"{n} tokens" for n in lengths)], list(rows.values()))
 
 
 def speed_table() -> str:

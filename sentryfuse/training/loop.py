@@ -139,7 +139,8 @@ class _Run:
         self.epochs = settings.epochs_for(self.steps_per_epoch)
         self.step = 0
         # a mean over the last steps answers new people better than the last step does
-        self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.average))
+        reach = max(1.0, settings.average * self.steps_per_epoch * self.epochs)
+        self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(1 - 1 / reach))
 
     @property
     def averaged(self) -> SentryModel:

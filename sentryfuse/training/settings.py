@@ -29,8 +29,8 @@ class TrainSettings:
         ratios: pruning ratios of elastic steps: one drawn uniformly, and the highest.
         gate_weight: weight of the saliency loss.
         patience: epochs without a better validation score before stopping early.
-        average: decay per step of the running mean of the weights that is validated and kept; 0 = the
-            weights of the last step.
+        average: share of the training that the running mean of the weights reaches back; the mean is
+            what is validated and kept. 0 = the weights of the last step.
         augment: deviation of the random gain, offset and noise on training windows [training deviations].
         mixup: `a` of Beta(a, a), from which the blend of two windows is drawn; 0 = none.
     """
@@ -48,7 +48,7 @@ class TrainSettings:
     ratios: tuple[float, float] = (0.3, 0.9)
     gate_weight: float = 1.0
     patience: int = 100
-    average: float = 0.98
+    average: float = 0.1
     augment: float = 0.15
     mixup: float = 0.0
 
@@ -63,10 +63,9 @@ class TrainSettings:
         low, high = self.ratios
         if not 0 <= low <= high < 1:
             raise ConfigError(f"ratios must rise within 0 <= ratio < 1, got {low} to {high}")
-        for name in ("sensor_dropout", "average"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be within 0 <= {name} < 1, got {getattr(self, name)}")
-        for name in ("all_present", "warm_up", "gate_until"):
+        if not 0 <= self.sensor_dropout < 1:
+            raise ConfigError(f"sensor_dropout is a rate within 0 <= rate < 1, got {self.sensor_dropout}")
+        for name in ("all_present", "warm_up", "gate_until", "average"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is a share within 0..1, got {getattr(self, name)}")
         if self.augment < 0 or self.mixup < 0 or self.patience < 1:

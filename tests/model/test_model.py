@@ -172,6 +172,10 @@ def test_an_unknown_backbone_is_refused_and_those_there_are_listed():
         register_model("maestro")(Maestro)
 
 
+def test_every_registered_backbone_is_under_the_laws():
+    assert {backbone for backbone, *_ in CASES.values()} == set(list_models())
+
+
 @pytest.mark.parametrize("name", list_models())
 @torch.no_grad()
 def test_every_registered_backbone_keeps_the_contract(name):
