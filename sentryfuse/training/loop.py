@@ -260,13 +260,13 @@ class _Run:
         return mixed, share * target + (1 - share) * target[other]
 
     def _augment(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Random gain and offset per window and channel, and noise, in training deviations."""
+        """Random gain per window and channel, and noise, in training deviations."""
         size = self.settings.augment
         made = {}
         for name, x in batch.items():
             std = torch.from_numpy(self.model.statistics(name)[1])
-            gain, offset = size * torch.randn(2, x.shape[0], 1, x.shape[2])
-            made[name] = x * (1 + gain) + std * (offset + size * torch.randn_like(x))
+            gain = 1 + size * torch.randn(x.shape[0], 1, x.shape[2])
+            made[name] = x * gain + size * std * torch.randn_like(x)
         return made
 
     def _set_learning_rate(self) -> None:

@@ -31,7 +31,7 @@ class TrainSettings:
         patience: epochs without a better validation score before stopping early.
         average: share of the training that the running mean of the weights reaches back; the mean is
             what is validated and kept. 0 = the weights of the last step.
-        augment: deviation of the random gain, offset and noise on training windows [training deviations].
+        augment: deviation of the random gain and noise on training windows [training deviations].
         mixup: `a` of Beta(a, a), from which the blend of two windows is drawn; 0 = none.
     """
 
