@@ -136,7 +136,7 @@ def backbones_table() -> str:
             for attention in ("sentry", "dense"):
                 model = backbone if attention == "sentry" else f"{backbone}-dense"
                 runs = results(data, "gate", model=model)
-                runs = [run for run in runs if run["seed"] == 0 and _first_fold(run)]
+                runs = [run for run in runs if run["seed"] == 0 and run["fold"] in (None, "0/5")]
                 if not runs:
                     continue
                 cells = []
@@ -149,10 +149,6 @@ def backbones_table() -> str:
                 rows.append([data, backbone, attention, *cells])
     heads = ["data", "backbone", "attention", "r = 0", "gate, r = 0.6", "gate, r = 0.8"]
     return table([*heads, "magnitude, r = 0.8", "Taylor, r = 0.8"], rows)
-
-
-def _first_fold(run: Row) -> bool:
-    return run.get("fold") in (None, "0/5")
 
 
 def attention_table() -> str:

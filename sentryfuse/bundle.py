@@ -31,6 +31,7 @@ from sentryfuse.errors import BundleError
 from sentryfuse.files import write_atomically
 from sentryfuse.gate.predict import NumpyGate, levelled
 from sentryfuse.layout import Layout
+from sentryfuse.profile import DeviceProfile
 from sentryfuse.pruning.plan import plan_layout
 from sentryfuse.types import Budget, Plan, check_present
 
@@ -81,7 +82,12 @@ class Bundle:
         """Modality names, in order."""
         return self.layout.names
 
-    def plan(self, present: Iterable[str] | None = None, budget: Budget | None = None) -> Plan:
+    def plan(
+        self,
+        present: Iterable[str] | None = None,
+        budget: Budget | None = None,
+        profile: DeviceProfile | None = None,
+    ) -> Plan:
         """Decide which units stay for these sensors and this budget; see `plan_layout`."""
         names = check_present(present, self.names)
         return plan_layout(
@@ -90,6 +96,7 @@ class Bundle:
             present=names,
             budget=budget or Budget(ratio=0.0),
             scorer="gate",
+            profile=profile,
         )
 
 

@@ -17,7 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # From left to right; a room imports its own files and rooms to its left. Rooms in one row may know
 # each other.
 ORDER = (
-    {"layout", "types", "errors", "files", "progress", "metrics"},
+    {"layout", "types", "errors", "files", "profile", "progress", "metrics"},
     {"data"},
     {"scoring"},
     {"model"},

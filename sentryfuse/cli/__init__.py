@@ -44,6 +44,7 @@ app.command()(device.plan)
 app.command()(model.prune)
 app.command()(model.export)
 app.command()(device.predict)
+app.command()(device.profile)
 app.command()(device.bench)
 app.command()(results.report)
 

@@ -1,4 +1,4 @@
-"""Commands that a device can run: plan, predict, bench. On a bundle they never load torch."""
+"""Commands that a device can run: plan, predict, profile, bench. On a bundle they never load torch."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from sentryfuse.cli.options import (
     MissingRates,
     Present,
     Presents,
+    ProfileFile,
     Protocol,
     Quiet,
     Ratio,
@@ -26,6 +27,7 @@ from sentryfuse.cli.options import (
     Threads,
     budgets_of,
     open_windows,
+    profile_of,
     sensor_set,
     sensor_sets,
 )
@@ -46,6 +48,7 @@ def plan(
     latency_ms: LatencyMs = None,
     memory_mb: MemoryMb = None,
     energy_mj: EnergyMj = None,
+    profile: ProfileFile = None,
     protocol: Protocol = "present",
     json_to: JsonFile = None,
     quiet: Quiet = False,
@@ -65,20 +68,20 @@ def plan(
         energy_mj=energy_mj,
         protocol=protocol,
     )[0]
-    names = sensor_set(present)
+    names, device = sensor_set(present), profile_of(profile)
     if source.is_file():
         from sentryfuse.bundle import load_bundle
 
         bundle = load_bundle(source)
-        layout, made = bundle.layout, bundle.plan(names, budget)
+        layout, made = bundle.layout, bundle.plan(names, budget, device)
     else:
         from sentryfuse.cli.run_folder import open_run
 
         model = open_run(source)
         from sentryfuse.pruning import make_plan
 
-        layout, made = model.layout, make_plan(model, names, budget)
-    facts = plan_json(made, layout)
+        layout, made = model.layout, make_plan(model, names, budget, profile=device)
+    facts = plan_json(made, layout, device)
     show_plan(output, facts, layout)
     output.json(facts)
 
@@ -94,6 +97,7 @@ def predict(
     latency_ms: LatencyMs = None,
     memory_mb: MemoryMb = None,
     energy_mj: EnergyMj = None,
+    profile: ProfileFile = None,
     protocol: Protocol = "present",
     fold: Fold = None,
     threads: Threads = 2,
@@ -127,6 +131,7 @@ def predict(
         missing_rates=missing_rate or (None,),
         budgets=budgets,
         threads=threads,
+        profile=profile_of(profile),
     )
     score_table(output, f"{windows.name}, {split}", rows, loaded.names)
     output.json(
@@ -139,6 +144,33 @@ def predict(
             "rows": rows,
         }
     )
+
+
+def profile(
+    bundle: BundleFile,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the profile.")],
+    threads: Threads = 1,
+    seconds: Annotated[float, typer.Option(metavar="S", help="Time spent on timing [s].")] = 50.0,
+    json_to: JsonFile = None,
+    quiet: Quiet = False,
+) -> None:
+    """Measure this device, so that plans can hold a budget in milliseconds.
+
+    Times sub-networks of the bundle side by side; takes about a minute. Run it when nothing else runs.
+    """
+    output = Output(json_to, quiet=quiet, files=[out])
+    from sentryfuse.bundle import load_bundle
+    from sentryfuse.run.profiling import profile as measure
+
+    loaded = load_bundle(bundle)
+    made = measure(loaded, threads=threads, seconds=seconds, path=bundle)
+    made.save(out)
+    dense = made.median_ms(loaded.layout, None)
+    output.line(
+        f"{out}: dense {dense:.2f} ms, error of the fit {100 * made.about['error']['p50']:.1f} % (median), "
+        f"p95 {made.p95_factor:.2f} times the median, cold switch {made.cold_switch_ms:.1f} ms"
+    )
+    output.json(made.to_json())
 
 
 def bench(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,6 +11,7 @@ from sentryfuse.errors import ConfigError
 
 if TYPE_CHECKING:
     from sentryfuse.data import Windows
+    from sentryfuse.profile import DeviceProfile
     from sentryfuse.types import Budget
 
 JsonFile = Annotated[
@@ -65,6 +67,10 @@ EnergyMj = Annotated[
     float | None,
     typer.Option(metavar="X", help="Most energy of one window [mJ]; needs a device profile."),
 ]
+ProfileFile = Annotated[
+    Path | None,
+    typer.Option("--profile", metavar="FILE", help="Times of this device, of `sentryfuse profile`."),
+]
 Protocol = Annotated[
     str,
     typer.Option(
@@ -102,6 +108,17 @@ def open_windows(data: str, fold: str | None = None, *, split: str | None = None
     if split is not None and not len(windows.indices(split)):
         raise ConfigError(f"{windows.name} has no window in split {split}; choose another --split")
     return windows
+
+
+def profile_of(path: Path | None) -> DeviceProfile | None:
+    """The profile behind `--profile`, if one was named.
+
+    Raises:
+        ConfigError: a file that is not a profile.
+    """
+    from sentryfuse.profile import DeviceProfile
+
+    return None if path is None else DeviceProfile.load(path)
 
 
 def fold_of(text: str) -> tuple[int, int]:

@@ -7,16 +7,18 @@ from typing import Any
 
 from sentryfuse.cli.output import Output, sensor_label
 from sentryfuse.layout import Layout
+from sentryfuse.profile import DeviceProfile
 from sentryfuse.pruning.cost import count
 from sentryfuse.types import Plan
 
 
-def plan_json(plan: Plan, layout: Layout) -> dict[str, Any]:
+def plan_json(plan: Plan, layout: Layout, profile: DeviceProfile | None = None) -> dict[str, Any]:
     """`Plan.to_json` and, limit by limit, what was `asked`, what it `got` and the `slack` between.
 
     Args:
         plan: the decision.
         layout: of the model it was made for.
+        profile: of the device; adds what a window is expected to take there.
     """
     asked = {
         name: limit for name, limit in asdict(plan.budget).items() if name != "protocol" and limit is not None
@@ -27,11 +29,16 @@ def plan_json(plan: Plan, layout: Layout) -> dict[str, Any]:
         "macs": plan.cost.macs,
         "memory_mb": plan.cost.weights_mb,
     }
+    expected = {}
+    if profile is not None:
+        p95 = profile.p95_ms(layout, plan.present, plan.kept)
+        values["latency_ms"] = p95
+        expected = {"latency_ms": {"p95": p95, "label": "modelled from times of this device"}}
     got = {name: values[name] for name in asked}
     slack = {
         name: got[name] - limit if name == "ratio" else limit - got[name] for name, limit in asked.items()
     }
-    return {**plan.to_json(), "asked": asked, "got": got, "slack": slack}
+    return {**plan.to_json(), "asked": asked, "got": got, "slack": slack, "expected": expected}
 
 
 def show_plan(output: Output, facts: dict[str, Any], layout: Layout) -> None:

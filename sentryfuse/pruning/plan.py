@@ -10,12 +10,14 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sentryfuse.errors import BudgetError, ConfigError
 from sentryfuse.layout import KINDS, Block, Layout, Span
+from sentryfuse.profile import DeviceProfile
 from sentryfuse.pruning.cost import BYTES_PER_WEIGHT, count
 from sentryfuse.types import Budget, Cost, Plan, check_present
 
@@ -33,6 +35,7 @@ class _Removal:
     macs: NDArray[np.int64]  # MACs saved by each removal
     params: NDArray[np.int64]
     price: NDArray[np.float64]  # importance lost per MAC saved, rising
+    ms_per_mac: float  # time a removed MAC saves, 0 without a profile
 
 
 def plan_layout(
@@ -42,6 +45,7 @@ def plan_layout(
     present: Iterable[str] | None = None,
     budget: Budget,
     scorer: str,
+    profile: DeviceProfile | None = None,
 ) -> Plan:
     """Choose which units stay.
 
@@ -52,6 +56,7 @@ def plan_layout(
         present: names of the sensors that are on; `None` means all.
         budget: ratio, MACs and megabytes of weights; several at once all hold.
         scorer: name of who made the scores; written into the plan.
+        profile: times measured on the device; needed for a budget in milliseconds.
 
     Returns:
         The plan; its cost never exceeds the budget.
@@ -64,13 +69,18 @@ def plan_layout(
         Greedy by importance per MAC on each block's convex hull; our choice.
     """
     names = check_present(present, layout.names)
-    if budget.latency_ms is not None or budget.energy_mj is not None:
+    if budget.latency_ms is not None and profile is None:
         raise BudgetError(
-            "a budget in ms or mJ needs times measured on the device, and none were given; "
-            "use a ratio, MACs or memory instead"
+            "a budget in ms needs times measured on the device, and none were given; make a profile there "
+            "with `sentryfuse profile`, or use a ratio, MACs or memory instead"
+        )
+    if budget.energy_mj is not None:
+        raise BudgetError(
+            "a budget in mJ needs energy measured on the device, which no profile of this version holds; "
+            "use a ratio, MACs, memory or milliseconds instead"
         )
     dense = count(layout, names)
-    removals = _removals(layout, names, scores)
+    removals = _removals(layout, names, scores, profile)
     prices = np.concatenate([r.price for r in removals]) if removals else np.empty(0)
     sequence = np.argsort(prices, kind="stable")
     owner = np.repeat(np.arange(len(removals)), [len(r.price) for r in removals])[sequence]
@@ -78,7 +88,13 @@ def plan_layout(
     saved_params = np.cumsum(np.concatenate([r.params for r in removals])[sequence])
 
     needed = {"none": 0}
-    for limit, over, saved in _limits(layout, dense, budget, saved_macs, saved_params):
+    limits: list[tuple[str, float, NDArray[Any]]] = [
+        *_limits(layout, dense, budget, saved_macs, saved_params)
+    ]
+    if budget.latency_ms is not None and profile is not None:
+        saved_ms = np.cumsum(np.concatenate([r.macs * r.ms_per_mac for r in removals])[sequence])
+        limits.append(_latency_limit(layout, names, budget.latency_ms, profile, saved_ms))
+    for limit, over, saved in limits:
         n = int(np.searchsorted(saved, over)) + 1 if over > 0 else 0
         needed[limit] = n
     binding = max(needed, key=lambda k: needed[k])
@@ -138,6 +154,24 @@ def _limits(
     return found
 
 
+def _latency_limit(
+    layout: Layout,
+    names: tuple[str, ...],
+    limit_ms: float,
+    profile: DeviceProfile,
+    saved_ms: NDArray[np.float64],
+) -> tuple[str, float, NDArray[np.float64]]:
+    """As `_limits`, in milliseconds that are exceeded by one plan in twenty."""
+    dense_ms = profile.safe_factor * profile.median_ms(layout, names)
+    most = float(saved_ms[-1]) if len(saved_ms) else 0.0
+    if dense_ms - most > limit_ms:
+        least = math.ceil(1000 * (dense_ms - most)) / 1000
+        raise BudgetError(
+            f"no sub-network answers in {limit_ms:g} ms on this device; the fastest needs {least:g} ms"
+        )
+    return "latency_ms", dense_ms - limit_ms, saved_ms
+
+
 def largest_ratio(
     layout: Layout, present: Iterable[str] | None = None, *, protocol: str = "present"
 ) -> float:
@@ -180,17 +214,28 @@ def _exact(value: float) -> Fraction:
     return Fraction(str(float(value)))
 
 
-def _removals(layout: Layout, present: tuple[str, ...], scores: Scores) -> list[_Removal]:
+def _removals(
+    layout: Layout, present: tuple[str, ...], scores: Scores, profile: DeviceProfile | None
+) -> list[_Removal]:
     spans = layout.spans(present)
-    live = [(block, spans[step.name]) for step in layout.route(present) for block in step.blocks]
+    live = [(block, spans[step.name], step) for step in layout.route(present) for block in step.blocks]
     exchange = {}
     for kind in KINDS:  # scores of the two kinds have no common scale: equal mean per MAC
-        own = [(b, at) for b, at in live if b.kind == kind]
+        own = [(b, at) for b, at, _ in live if b.kind == kind]
         if own:
             values = np.concatenate([_checked(scores, b) for b, _ in own])
             macs = sum(b.macs(layout.d_model, layout.attention, at) for b, at in own)
             exchange[kind] = macs / max(float(values.sum()), 1e-30)
-    return [_removal(layout, b, at, _checked(scores, b) * exchange[b.kind]) for b, at in live]
+    return [
+        _removal(
+            layout,
+            block,
+            span,
+            _checked(scores, block) * exchange[block.kind],
+            profile.ms_per_mac(layout, step, span, block.kind) if profile else 0.0,
+        )
+        for block, span, step in live
+    ]
 
 
 def _checked(scores: Scores, block: Block) -> NDArray[np.float64]:
@@ -203,7 +248,9 @@ def _checked(scores: Scores, block: Block) -> NDArray[np.float64]:
     return values
 
 
-def _removal(layout: Layout, block: Block, span: Span, values: NDArray[np.float64]) -> _Removal:
+def _removal(
+    layout: Layout, block: Block, span: Span, values: NDArray[np.float64], ms_per_mac: float
+) -> _Removal:
     order = np.argsort(values, kind="stable")
     if block.active:
         core = _core(block, values)
@@ -224,7 +271,7 @@ def _removal(layout: Layout, block: Block, span: Span, values: NDArray[np.float6
     params = block.params_of(layout.d_model, units, groups)
     lost = np.diff(np.concatenate([[0.0], np.cumsum(values[order])[taken - 1]]))
     saved = -np.diff(macs)
-    return _Removal(block, order, taken, saved, -np.diff(params), _rising(lost, saved))
+    return _Removal(block, order, taken, saved, -np.diff(params), _rising(lost, saved), ms_per_mac)
 
 
 def _core(block: Block, values: NDArray[np.float64]) -> NDArray[np.intp]:

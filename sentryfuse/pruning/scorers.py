@@ -16,6 +16,7 @@ from sentryfuse.errors import ConfigError
 from sentryfuse.gate.predict import levelled
 from sentryfuse.gate.saliency import batch_saliency, unit_factors
 from sentryfuse.model import Selection
+from sentryfuse.profile import DeviceProfile
 from sentryfuse.pruning.plan import plan_layout
 from sentryfuse.types import Budget, Plan, check_present
 
@@ -149,6 +150,7 @@ def make_plan(
     budget: Budget | None = None,
     *,
     scorer: Scorer | None = None,
+    profile: DeviceProfile | None = None,
 ) -> Plan:
     """Decide which units of a model stay; a dry run that changes nothing.
 
@@ -157,6 +159,7 @@ def make_plan(
         present: names of the sensors that are on; `None` means all.
         budget: what one window may cost; `None` means everything.
         scorer: who ranks the units; `None` means the model's gate.
+        profile: times measured on the device; needed for a budget in milliseconds.
 
     Returns:
         The plan; `prune` executes it.
@@ -173,4 +176,5 @@ def make_plan(
         present=names,
         budget=budget or Budget(ratio=0.0),
         scorer=scorer.name,
+        profile=profile,
     )

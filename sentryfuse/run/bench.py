@@ -77,7 +77,7 @@ def bench(
     asked = [(names, budget) for names in sets for budget in budgets]
     plans = [bundle.plan(names, budget) for names, budget in asked]
     sessions = [Session(bundle, plan, threads=threads, batch=1) for plan in plans]
-    windows = _random_windows(bundle)
+    windows = random_windows(bundle)
     for session in sessions:
         for window in windows[:WARM_UP]:
             session.run(window)
@@ -97,7 +97,7 @@ def bench(
 
     rows = []
     for (names, budget), plan, times, switches in zip(asked, plans, latency, cold, strict=True):
-        rss, reason = _peak_rss_mb(path, plan, threads=threads)
+        rss, reason = peak_rss_mb(path, plan, threads=threads)
         rows.append(
             {
                 "name": f"r{budget.ratio:g}" if budget.ratio else "dense",
@@ -147,12 +147,12 @@ def tell_memory() -> None:
     asked = json.loads(sys.stdin.read())
     bundle = load_bundle(asked["path"])
     session = Session(bundle, Plan.from_json(asked["plan"]), threads=asked["threads"], batch=1)
-    for window in _random_windows(bundle)[:WARM_UP]:
+    for window in random_windows(bundle)[:WARM_UP]:
         session.run(window)
     print(_own_peak_bytes())
 
 
-def _random_windows(bundle: Bundle) -> list[dict[str, NDArray[np.float32]]]:
+def random_windows(bundle: Bundle) -> list[dict[str, NDArray[np.float32]]]:
     """The same random windows everywhere; values do not change the work done."""
     rng = np.random.default_rng(0)
     return [
@@ -194,7 +194,7 @@ def _quantiles(times: Sequence[float], *percents: int) -> dict[str, float]:
     return {f"p{p}": float(np.percentile(times, p)) for p in percents}
 
 
-def _peak_rss_mb(path: Path | None, plan: Plan, *, threads: int) -> tuple[float | None, str | None]:
+def peak_rss_mb(path: Path | None, plan: Plan, *, threads: int) -> tuple[float | None, str | None]:
     """Peak resident memory of a fresh process that reads the bundle and answers with this plan."""
     if path is None:
         return None, "not measured"

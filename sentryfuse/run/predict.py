@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sentryfuse.bundle import Bundle
 from sentryfuse.data import Windows
+from sentryfuse.profile import DeviceProfile
 from sentryfuse.run.session import Session
 from sentryfuse.scoring import Way, check_recording, prepared, score_all
 from sentryfuse.types import Budget, Plan
@@ -46,6 +47,7 @@ def predict(
     budgets: Sequence[Budget] = (Budget(ratio=0.0),),
     seed: int = 0,
     threads: int = 2,
+    profile: DeviceProfile | None = None,
 ) -> list[dict[str, Any]]:
     """Score a bundle on a recording, one row per combination; the rows of `evaluate`.
 
@@ -58,6 +60,7 @@ def predict(
         budgets: limits, each holding for every window.
         seed: of the masks.
         threads: of the engine.
+        profile: times measured on the device; needed for budgets in milliseconds.
 
     Returns:
         One dictionary per combination.
@@ -68,7 +71,7 @@ def predict(
     """
     check_recording(bundle.layout.modalities, bundle.classes, windows)
     windows = prepared(windows, normalise=bundle.normalise, floor=bundle.subject_floor)
-    ways = [Way(b, "gate", partial(bundle.plan, budget=b)) for b in budgets]
+    ways = [Way(b, "gate", partial(bundle.plan, budget=b, profile=profile)) for b in budgets]
     return score_all(
         windows,
         split=split,

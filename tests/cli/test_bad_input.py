@@ -74,6 +74,8 @@ BAD = {
     "a ratio nobody reaches": ("plan BUNDLE --ratio 0.9999", "nearest"),
     "negative memory": ("plan BUNDLE --memory-mb -1", "memory_mb"),
     "a budget without a profile": ("plan BUNDLE --latency-ms 5", "measured on the device"),
+    "a profile that is a text": ("plan BUNDLE --latency-ms 5 --profile FILE", "file.txt"),
+    "a profile for no time": ("profile BUNDLE --out W/p.json --seconds 0", "seconds"),
     "a plan of a recording": ("plan DATA", "bundle"),
     "an unknown sensor in a plan": ("plan BUNDLE --present ecg", "ecg"),
     "pruning into a full folder": ("prune RUN --ratio 0.5 --out W", "not empty"),

@@ -153,6 +153,26 @@ def test_bench_times_the_dense_model_beside_every_ratio(command, bundle):
         assert 10 < row["peak_rss_mb"] < 2000
 
 
+def test_a_profile_of_this_device_lets_plans_hold_milliseconds(command, recording, bundle, tmp_path):
+    path = tmp_path / "profile.json"
+    done = command("profile", bundle, "--out", path, "--seconds", 1)
+    assert done.code == 0
+    assert "cold switch" in done.out
+    dense = command("plan", bundle, "--profile", path, "--json", "-").json["expected"]["latency_ms"]["p95"]
+    device = json.loads(path.read_text())
+    asked = 0.97 * dense * device["safe_factor"] / device["p95_factor"]
+    made = command("plan", bundle, "--profile", path, "--latency-ms", asked, "--json", "-").json
+    assert made["binding"] == "latency_ms"
+    assert made["got"]["latency_ms"] < dense
+    rows = command(
+        "predict", bundle, "--data", recording, "--profile", path, "--latency-ms", asked, "--json", "-"
+    ).json["rows"]
+    assert rows[0]["macs"] == made["cost"]["macs"]
+    refused = command("plan", bundle, "--profile", path, "--latency-ms", 1e-6)
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "the fastest needs" in refused.err
+
+
 def test_report_makes_a_page_and_markdown_of_evaluations(command, recording, bundle, tmp_path):
     scores, times = tmp_path / "scores.json", tmp_path / "times.json"
     command("predict", bundle, "--data", recording, "--ratio", 0, "--ratio", 0.6, "--json", scores)
