@@ -61,6 +61,8 @@ def dense_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     Returns:
         `(B, H, L, K)`.
     """
+    if torch.compiler.is_exporting():  # the exporter spells the fused one with many more nodes
+        return (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).softmax(-1) @ v
     return F.scaled_dot_product_attention(q, k, v)
 
 
@@ -89,7 +91,7 @@ def sparse_attention(q: Tensor, k: Tensor, v: Tensor, sampled: Tensor, n_kept: i
         peaked = logits.amax(-1) - logits.mean(-1)
         rows = peaked.topk(n_kept, -1).indices  # (B, H, U)
     rows = rows.unsqueeze(-1).expand(-1, -1, -1, q.shape[-1])
-    exact = F.scaled_dot_product_attention(torch.gather(q, 2, rows), k, v)
+    exact = dense_attention(torch.gather(q, 2, rows), k, v)
     return torch.scatter(v.mean(2, keepdim=True).expand_as(q), 2, rows, exact)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from sentryfuse.layout import Step
 from sentryfuse.pruning.plan import check_plan
 from sentryfuse.pruning.units import kept_groups, slice_weights
 from sentryfuse.run.constants import bank_tokens, codes, part_shares
+from sentryfuse.run.fold import fold
 from sentryfuse.types import Plan
 
 
@@ -68,7 +69,11 @@ def assemble(bundle: Bundle, plan: Plan, *, batch: int | None = None) -> ModelPr
                     left = len(block.groups_of(plan.kept[block.name]))
                     weights[f"{step.name}.pick.slots"] = np.zeros(min(block.active, left), np.float32)
             template = bundle.graphs[bundle.step_graphs[step.name]["sparse" if picks else "dense"]]
-            _add_step(graph, template.graph, step, weights)
+            shapes: dict[str, tuple[int | None, ...]] = {}
+            if step.op != "embed":  # a window's size is in its graph
+                shapes["x"] = (batch, span.entering, layout.d_model)
+                shapes["source"] = (batch, span.source, layout.d_model)
+            _add_step(graph, template.graph, step, weights, shapes)
     assert template is not None
     for m in layout.modalities:
         if m.name in plan.present:
@@ -80,7 +85,7 @@ def assemble(bundle: Bundle, plan: Plan, *, batch: int | None = None) -> ModelPr
 
 
 def _add_constant(graph: GraphProto, name: str, value: Any) -> None:
-    graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+    graph.initializer.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
 
 
 def _add_bank(graph: GraphProto, step: Step, window: str, tokens: Any) -> None:
@@ -93,20 +98,28 @@ def _add_bank(graph: GraphProto, step: Step, window: str, tokens: Any) -> None:
     graph.node.append(helper.make_node("Expand", [name + "tokens", name + "shape"], [step.writes]))
 
 
-def _add_step(graph: GraphProto, template: GraphProto, step: Step, weights: dict[str, Any]) -> None:
-    """Copy one step's nodes, its inner names prefixed by the step's name."""
-    names = {"": "", "y": step.writes, **dict(zip(("x", "source"), step.reads, strict=False))}
+def _add_step(
+    graph: GraphProto,
+    template: GraphProto,
+    step: Step,
+    weights: Mapping[str, Any],
+    shapes: Mapping[str, tuple[int | None, ...]],
+) -> None:
+    """Copy one step's nodes that are not known beforehand, inner names prefixed by the step's name."""
+    reads = dict(zip(("x", "source"), step.reads, strict=False))
+    known = {c.name: numpy_helper.to_array(c) for c in template.initializer}
     for value in template.input:
-        if value.name not in names:
-            names[value.name] = f"{step.name}.{value.name}"
-            _add_constant(graph, names[value.name], weights[names[value.name]])
+        if value.name not in reads:
+            known[value.name] = weights[f"{step.name}.{value.name}"]
+    nodes, known = fold(list(template.node), known, shapes)
     prefix = f"{step.name}/"
-    for constant in template.initializer:
-        names[constant.name] = prefix + constant.name
-        copy = graph.initializer.add()
-        copy.CopyFrom(constant)
-        copy.name = prefix + constant.name
-    for node in template.node:
+    names = {"": "", "y": step.writes, **reads}
+    for node in nodes:
+        for name in node.input:
+            if name in known and name not in names:
+                full = f"{step.name}.{name}"
+                names[name] = full if full in weights else prefix + name
+                _add_constant(graph, names[name], known[name])
         made: NodeProto = graph.node.add()
         made.CopyFrom(node)
         made.name = prefix + node.name
