@@ -41,10 +41,10 @@ class NumpyGate:
 
 
 def levelled(importance: Mapping[str, Array]) -> dict[str, Array]:
-    """Divide every block's importance by the root of its mean, for planning.
+    """Divide every block's importance by its mean, for planning.
 
-    Elastic steps train both extremes: blocks of very different widths, as the raw importance has it, and
-    equal widths. A plan between the two is near to what was trained, and no block is starved.
+    Levels between blocks say how deep a block lies rather than how many of its units can go, and a plan that
+    follows them starves whole blocks. What the gate knows of the units within a block is what counts.
 
     Args:
         importance: block name -> `(units,)`, positive.
@@ -54,9 +54,9 @@ def levelled(importance: Mapping[str, Array]) -> dict[str, Array]:
 
     Source:
         Our choice, made on validation people of dsads: two seeds, mean over r = 0.6, 0.8 and 0.9 and over all
-        sensors and one missing, 95.7 % against 95.1 % without.
+        sensors and one missing, 95.7 % against 95.5 % with the root of the mean and 95.0 % for magnitude.
     """
     return {
-        name: (values / np.sqrt(np.maximum(values.mean(), 1e-30))).astype(np.float32)
+        name: (values / np.maximum(values.mean(), 1e-30)).astype(np.float32)
         for name, values in importance.items()
     }
