@@ -28,7 +28,7 @@ from sentryfuse import Modality, SentryModel, create_model
 from sentryfuse.files import write_json
 from sentryfuse.layout import AttentionRule
 from sentryfuse.model.attention import SentryAttention
-from sentryfuse.pruning.cost import count
+from sentryfuse.pruning.cost import count, published_macs
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS, D_MODEL, HEADS, GROUPS = 4, 128, 8, 2
@@ -96,22 +96,8 @@ def count_backbone(name: str) -> dict[str, Any]:
     }
     row: dict[str, Any] = {"backbone": name, "sensors": sensors}
     for key, model in models.items():
-        row[key] = {"macs": count(model.layout).macs, "active_macs": active_macs(model)}
+        row[key] = {"macs": count(model.layout).macs, "active_macs": published_macs(model.layout)}
     return row
-
-
-def active_macs(model: SentryModel) -> int:
-    """As papers count: only the experts that answer a token. We execute, and count, all of them."""
-    layout, spans = model.layout, model.layout.spans(None)
-    macs = count(layout).macs
-    for step in layout.steps:
-        for block in step.blocks:
-            if block.active:
-                n_experts = max(block.groups) + 1
-                width, length = block.units // n_experts, spans[step.name].leaving
-                macs -= 2 * length * layout.d_model * width * (n_experts - block.active)
-                macs -= length * layout.d_model * n_experts  # the biases of all experts, as a product
-    return macs
 
 
 class Stack(nn.Module):

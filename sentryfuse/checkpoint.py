@@ -22,7 +22,7 @@ from sentryfuse.layout import AttentionRule, Layout
 from sentryfuse.model import Selection, backbone_type
 from sentryfuse.types import Modality
 
-FORMAT = 1
+FORMAT = 2  # 1 had the summary of a sensor in another order
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +91,8 @@ class ModelConfig:
                 "use the version of sentryfuse that wrote it"
             )
         try:
-            body = {key: data[key] for key in cls.__dataclass_fields__ if key != "slots"}
-            body["slots"] = tuple(data.get("slots", ()))  # older files have none
+            body = {key: data[key] for key in cls.__dataclass_fields__}
+            body["slots"] = tuple(data["slots"])
             body["modalities"] = tuple(Modality.from_json(m) for m in data["modalities"])
             body["classes"] = tuple(data["classes"])
             body["attention"] = AttentionRule(**data["attention"])

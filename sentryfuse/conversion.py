@@ -62,7 +62,8 @@ def convert_to_gqa(
 
     "mean" averages the key and value weights of neighbouring heads. "aligned" first finds which heads are
     alike, turns their keys and values on top of each other, then fits queries and the output to what the
-    model computed before, on training windows without their labels.
+    model computed before, on training windows without their labels; attentions that none of those windows
+    reaches, because their sensor is never there, are averaged as by "mean".
 
     Args:
         model: a trained model with more than `n_kv_heads` key/value heads; not changed.
@@ -162,7 +163,8 @@ def _merge_aligned(attention: SentryAttention, n_kv_heads: int, inputs: Sequence
         head_dim=size,
         rule=attention.rule,
     )
-    merged.load_state_dict({n: t for n, t in made.items() if n != "groups"} | _output(attention))
+    weights = {leaf: t for leaf, t in made.items() if leaf != "groups"}
+    merged.load_state_dict(weights | {"o.weight": attention.o.weight, "o.bias": attention.o.bias})
     gram, cross = torch.zeros(()), torch.zeros(())
     for part in inputs:
         asked = None if part.source is None else (part.source, part.source_length)
@@ -178,10 +180,6 @@ def _merge_aligned(attention: SentryAttention, n_kv_heads: int, inputs: Sequence
     strength = RIDGE * gram.diagonal().mean()
     fit = first + torch.linalg.solve(gram + strength * torch.eye(len(gram)), cross - gram @ first)
     return made | {"o.weight": fit[:-1].T.contiguous(), "o.bias": fit[-1].clone()}
-
-
-def _output(attention: SentryAttention) -> dict[str, Tensor]:
-    return {"o.weight": attention.o.weight, "o.bias": attention.o.bias}
 
 
 def _per_head(linear: torch.nn.Linear, size: int) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sentryfuse.errors import ConfigError
-from sentryfuse.layout import Layout, Step
+from sentryfuse.layout import Layout
 from sentryfuse.model.attention import Selection
 from sentryfuse.types import check_present
 
@@ -68,13 +68,14 @@ class Backbone(nn.Module):
             elif step.op == "layer":
                 values[step.writes] = module(*reads, select=select)
             elif step.op == "bank":
-                present_mask = parts_there(step, values)
-                values[step.writes] = module(present_mask).expand(n_windows, -1, -1)
+                there = torch.tensor([float(part in values) for part in step.parts])
+                values[step.writes] = module(there).expand(n_windows, -1, -1)
             elif step.op == "codes":
                 lengths = [values[part].shape[1] if part in values else 0 for part in step.parts]
                 values[step.writes] = module(*reads, lengths)
             elif step.parts:
-                shares = part_shares([values[part].shape[1] for part in step.parts])
+                lengths = [values[part].shape[1] for part in step.parts]
+                shares = torch.block_diag(*(torch.full((1, n), 1 / n) for n in lengths))  # (M, L)
                 values[step.writes] = module(*reads, shares)
             else:
                 values[step.writes] = module(*reads)
@@ -87,18 +88,3 @@ class Backbone(nn.Module):
             present: the sensors that were on.
         """
         return None
-
-
-def parts_there(step: Step, values: Mapping[str, Tensor]) -> Tensor:
-    """Which of a step's parts exist, `(M,)` 0/1."""
-    return torch.tensor([float(part in values) for part in step.parts])
-
-
-def part_shares(lengths: Sequence[int]) -> Tensor:
-    """The matrix that averages the tokens of each part, `(M, L)`."""
-    shares = torch.zeros(len(lengths), sum(lengths))
-    at = 0
-    for i, n in enumerate(lengths):
-        shares[i, at : at + n] = 1 / n
-        at += n
-    return shares

@@ -52,7 +52,7 @@ RULES: dict[str, Callable[[list[Array], Attributes], Array]] = {
     "Reshape": lambda i, a: _reshape(i[0], i[1], a),
     "Slice": lambda i, _: _slice(*i),
     "Squeeze": lambda i, _: np.squeeze(i[0], _axes(i, 1)),
-    "Unsqueeze": lambda i, _: np.expand_dims(i[0], _axes(i, 1) or 0),
+    "Unsqueeze": lambda i, _: np.expand_dims(i[0], _axes(i, 1) or ()),
 }
 
 

@@ -161,7 +161,7 @@ def test_a_configuration_that_lacks_a_key_is_refused(saved, key):
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": 2},
+        {"format": 1},
         {"shape": {"d_model": 16, "unheard_of": 1}},
         {"shape": {"d_model": 15.5}},
         {"modalities": [{"name": "acc"}]},
