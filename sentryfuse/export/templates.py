@@ -24,7 +24,7 @@ from sentryfuse.bundle import GRAPH_OPS
 from sentryfuse.layout import Step
 from sentryfuse.model import Backbone
 from sentryfuse.model.attention import Pick, SentryAttention
-from sentryfuse.model.block import Experts
+from sentryfuse.model.feedforward import Experts
 
 BATCH, LENGTH, SOURCE = 3, 70, 60  # of the example; all of these are dynamic in the graph
 HEADS, GROUPS, CHANNELS = 6, 3, 24

@@ -21,9 +21,10 @@ from torch.nn import functional as F
 from sentryfuse.errors import ConfigError
 from sentryfuse.layout import AttentionRule, Layout, Step
 from sentryfuse.model.backbone import Backbone
-from sentryfuse.model.block import Experts, Layer, Routing
 from sentryfuse.model.constants import Bank
+from sentryfuse.model.feedforward import Experts, Routing
 from sentryfuse.model.heads import ModalityHead
+from sentryfuse.model.layer import Layer
 from sentryfuse.model.registry import register_model
 from sentryfuse.model.shape import LayerMaker, Sizes, Widths, module_keys
 from sentryfuse.model.tokens import PatchTokens

@@ -19,9 +19,9 @@ from torch import nn
 from sentryfuse.errors import ConfigError
 from sentryfuse.layout import AttentionRule, Layout, Step
 from sentryfuse.model.backbone import Backbone
-from sentryfuse.model.block import Layer
 from sentryfuse.model.constants import Codes
 from sentryfuse.model.heads import HiddenHead, MeanHead
+from sentryfuse.model.layer import Layer
 from sentryfuse.model.registry import register_model
 from sentryfuse.model.sax import SaxTokens
 from sentryfuse.model.shape import LayerMaker, Sizes, Widths, module_keys

@@ -20,9 +20,9 @@ from torch import nn
 
 from sentryfuse.layout import AttentionRule, Layout, Step
 from sentryfuse.model.backbone import Backbone
-from sentryfuse.model.block import Layer
 from sentryfuse.model.constants import Bank
 from sentryfuse.model.heads import ModalityHead
+from sentryfuse.model.layer import Layer
 from sentryfuse.model.registry import register_model
 from sentryfuse.model.shape import LayerMaker, Sizes, Widths, module_keys
 from sentryfuse.model.tokens import PatchTokens

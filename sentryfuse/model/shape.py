@@ -9,7 +9,8 @@ from torch import nn
 
 from sentryfuse.errors import ConfigError
 from sentryfuse.layout import AttentionRule
-from sentryfuse.model.block import Layer, LayerShape, Routing
+from sentryfuse.model.feedforward import Routing
+from sentryfuse.model.layer import Layer, LayerShape
 
 Widths = Mapping[str, int | Sequence[int]]
 

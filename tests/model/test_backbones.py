@@ -11,7 +11,7 @@ import torch
 from sentryfuse.checkpoint import SentryModel, create_model
 from sentryfuse.errors import ConfigError
 from sentryfuse.layout import Span
-from sentryfuse.model.block import Experts, Routing
+from sentryfuse.model.feedforward import Experts, Routing
 from sentryfuse.model.flexmoe import ROUTER_WEIGHT, expert_of
 from sentryfuse.pruning.cost import published_macs
 from sentryfuse.pruning.cut import prune, selection
