@@ -45,7 +45,8 @@ CONSTANT_WEIGHTS = {
     "bank": ("base", "given"),
     "codes": ("hidden.weight", "hidden.bias", "budget.weight", "budget.bias", "temporal", "modality"),
 }
-MADE_ON_DEVICE = (".x", ".source", ".group_of", ".pick.sampled", ".pick.kept", ".pick.slots", ".pick.shares")
+MADE_ON_DEVICE = (".x", ".source", ".group_of", ".seats", ".pick.sampled", ".pick.kept", ".pick.slots")
+MADE_ON_DEVICE += (".pick.places", ".pick.shares")
 Array = NDArray[Any]
 
 

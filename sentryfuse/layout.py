@@ -98,6 +98,7 @@ class Block:
             expert; empty for a plain feed-forward.
         head_dim: `K`; 0 for "ffn".
         active: experts that answer each token; 0 without experts.
+        capacity: tokens an expert takes, as a multiple of its fair share; 0 = it computes all of them.
     """
 
     name: str
@@ -106,10 +107,28 @@ class Block:
     groups: tuple[int, ...] = ()
     head_dim: int = 0
     active: int = 0
+    capacity: float = 0.0
 
     def groups_of(self, kept: Sequence[int]) -> list[int]:
         """Groups that still have a kept unit, ascending."""
         return sorted({self.groups[unit] for unit in kept}) if self.groups else []
+
+    def seats(self, kept: Sequence[int] | None = None) -> list[list[int]]:
+        """Channels of each expert that still has one, padded with -1 to the widest, `(E, W)`.
+
+        Numbers count the kept channels, not those of the whole block.
+        """
+        kept = range(self.units) if kept is None else kept
+        own: dict[int, list[int]] = {group: [] for group in self.groups_of(kept)}
+        for place, unit in enumerate(kept):
+            own[self.groups[unit]].append(place)
+        widest = max(map(len, own.values()))
+        return [seats + [-1] * (widest - len(seats)) for seats in own.values()]
+
+    def places(self, length: int, experts: int) -> int:
+        """Tokens that each of so many experts takes of a window of `length` tokens."""
+        fair = self.capacity * length * min(self.active, experts) / experts
+        return min(length, max(1, int(fair)))
 
     def params(self, d_model: int, kept: Sequence[int] | None = None) -> int:
         """Weights owned by the kept units (all without `kept`)."""
@@ -117,7 +136,10 @@ class Block:
 
     def macs(self, d_model: int, rule: AttentionRule, span: Span, kept: Sequence[int] | None = None) -> int:
         """Multiply-accumulates of the kept units (all without `kept`) on `span` tokens [MAC]."""
-        return int(self.macs_of(d_model, rule, span, *self._sizes(kept)))
+        units, groups = self._sizes(kept)
+        if self.capacity and units:  # all experts are computed at the width of the widest
+            units = groups * len(self.seats(kept)[0])
+        return int(self.macs_of(d_model, rule, span, units, groups))
 
     def params_of(self, d_model: int, units: Any, groups: Any) -> Any:
         """Weights of so many units in so many groups; numbers or arrays of them."""
@@ -126,9 +148,15 @@ class Block:
         return self.head_dim * (units * (2 * d_model + 1) + groups * 2 * (d_model + 1))
 
     def macs_of(self, d_model: int, rule: AttentionRule, span: Span, units: Any, groups: Any) -> Any:
-        """Multiply-accumulates of so many units in so many groups; numbers or arrays of them [MAC]."""
+        """Multiply-accumulates of so many units in so many groups; numbers or arrays of them [MAC].
+
+        Experts with a capacity are equally wide here, and `groups` is a number.
+        """
         if self.kind == "ffn":
-            return 2 * span.leaving * d_model * (units + groups)
+            length = span.leaving
+            if self.capacity and groups:  # the products of the tokens taken, and the router
+                return 2 * self.places(length, groups) * d_model * units + length * d_model * groups
+            return 2 * length * d_model * (units + groups)
         length, source = span.entering, span.source
         projections = 2 * d_model * self.head_dim * (length * units + source * groups)
         picks = rule.picks(length, source)

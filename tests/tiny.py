@@ -48,7 +48,8 @@ SIZES: Mapping[str, Any] = {
 # small: dense attention everywhere. long: 79 joint tokens, so the sparse core runs as it does by
 # default. sparse: a sparse core from 6 tokens on, in every layer that has them, two joint layers.
 # experts: the paper's layers (SAX, post-norm, halving, experts) with a sparse core before halving.
-# flexmoe, mult: as they are, but a short break-even, so that both cores run.
+# flexmoe, mult: as they are, but a short break-even, so that both cores run. taken: experts that take
+# fewer tokens than choose them.
 MAESTRO: Mapping[str, Any] = {**SIZES, "encoder_layers": 1, "fusion_layers": 1}
 CASES: Mapping[str, tuple[str, str, Mapping[str, Any], AttentionRule]] = {
     "small": ("maestro", "small", MAESTRO, AttentionRule()),
@@ -71,6 +72,12 @@ CASES: Mapping[str, tuple[str, str, Mapping[str, Any], AttentionRule]] = {
         {**SIZES, "tokens": 8, "d_expert": 8, "layers": 2, "bank_tokens": 2},
         AttentionRule(factor=1, sparse_from=6),
     ),
+    "taken": (
+        "flexmoe",
+        "small",
+        {**SIZES, "tokens": 8, "d_expert": 16, "layers": 2, "capacity": 0.75},
+        AttentionRule(factor=1, sparse_from=6),
+    ),
     "mult": (
         "mult",
         "small",
@@ -83,7 +90,7 @@ BACKBONES = ("small", "flexmoe", "mult")  # one case of each
 
 def uneven_widths(case: str) -> Mapping[str, int | Sequence[int]]:
     """One head alone in its group, one group with three heads, other widths; experts of 1, 8 and 31."""
-    if case == "flexmoe":
+    if case in ("flexmoe", "taken"):
         return {
             "layers.0.attn": (0, 1, 1, 1),
             "layers.0.ffn": (2, *[0] * 8, *[1] * 31),

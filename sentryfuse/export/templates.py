@@ -29,7 +29,7 @@ from sentryfuse.model.feedforward import Experts
 BATCH, LENGTH, SOURCE = 3, 70, 60  # of the example; all of these are dynamic in the graph
 HEADS, GROUPS, CHANNELS = 6, 3, 24
 EXPERTS = 3
-SIZES = ("pick.sampled", "pick.kept", "pick.slots")  # inputs of sparse parts, as in `Pick`
+SIZES = ("pick.sampled", "pick.kept", "pick.slots", "pick.places")  # inputs of sparse parts, as in `Pick`
 
 
 def export_templates(backbone: Backbone) -> tuple[dict[str, ModelProto], dict[str, dict[str, str]]]:
@@ -112,6 +112,9 @@ def _export(module: nn.Module, step: Step, *, sparse: bool) -> ModelProto:
     if any(block.active for block in step.blocks):
         sizes["pick.slots"] = torch.zeros(2)
         size_shapes["pick.slots"] = {0: Dim("A", min=1, max=1 << 10)}
+    if any(block.capacity for block in step.blocks):
+        sizes["pick.places"] = torch.zeros(7)
+        size_shapes["pick.places"] = {0: Dim("P", min=1, max=LENGTH)}
     with _silence():
         program = torch.onnx.export(
             _Functional(module, step).eval(),
@@ -128,7 +131,9 @@ def step_weights(module: nn.Module) -> dict[str, Tensor]:
     """What a step's graph takes as inputs: its saved tensors, and the group map of its attention."""
     weights = {name: t.detach() for name, t in module.state_dict().items()}
     for name, child in module.named_modules():
-        if isinstance(child, SentryAttention | Experts):
+        if isinstance(child, Experts) and child.routing.capacity:
+            weights[f"{name}.seats"] = child.seats
+        elif isinstance(child, SentryAttention | Experts):
             weights[f"{name}.group_of"] = child.group_of
     return weights
 
@@ -153,7 +158,10 @@ def _example_weights(module: nn.Module) -> dict[str, Tensor]:
             if block.active:
                 sizes |= {"router.weight": (EXPERTS, d_model), "router.bias": (EXPERTS,)}
                 sizes["bias"] = (EXPERTS, d_model)
-                weights[f"{name}.group_of"] = torch.arange(CHANNELS) % EXPERTS
+                if block.capacity:
+                    weights[f"{name}.seats"] = torch.arange(CHANNELS).reshape(EXPERTS, -1)
+                else:
+                    weights[f"{name}.group_of"] = torch.arange(CHANNELS) % EXPERTS
         else:
             wide = {"q": HEADS * block.head_dim} | dict.fromkeys("kv", GROUPS * block.head_dim)
             sizes = {f"{leaf}.weight": (rows, d_model) for leaf, rows in wide.items()}
@@ -178,7 +186,8 @@ def _weight_shapes(module: nn.Module, weights: Mapping[str, Tensor]) -> dict[str
             if block.active:
                 experts = Dim(f"e{count}", min=1, max=1 << 14)
                 wide |= {leaf: {0: experts} for leaf in ("router.weight", "router.bias", "bias")}
-                wide["group_of"] = {0: units}
+                widest = {0: experts, 1: Dim(f"w{count}", min=1, max=1 << 14)}
+                wide |= {"seats": widest} if block.capacity else {"group_of": {0: units}}
         else:
             groups, k = Dim(f"g{count}", min=1, max=1 << 14), block.head_dim
             wide = {"q.weight": {0: k * units}, "q.bias": {0: k * units}, "o.weight": {1: k * units}}

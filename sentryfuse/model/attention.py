@@ -43,11 +43,13 @@ class Pick:
         sampled: positions of the sampled keys, `(S,)`; `None` = dense core.
         kept: any vector whose length is the number of kept queries, `(U,)`; with `sampled`.
         slots: any vector whose length is the number of experts per token; where there are experts.
+        places: any vector whose length is the number of tokens per expert; where they have a capacity.
     """
 
     sampled: Tensor | None = None
     kept: Tensor | None = None
     slots: Tensor | None = None
+    places: Tensor | None = None
 
 
 def dense_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -53,20 +53,30 @@ class Routing:
         active: experts per token.
         weighting: "raw" (an answer is scaled by its router logit) or "softmax" (over the active ones).
         activation: inside the experts, "gelu" or "relu".
+        capacity: tokens of a window that an expert takes at most, as a multiple of its fair share
+            `L * active / E`. 0: every expert computes every token, which is faster for few narrow experts.
     """
 
     active: int = 1
     weighting: str = "raw"
     activation: str = "relu"
+    capacity: float = 0.0
+
+
+TOP_ONE = Routing()
 
 
 class Experts(nn.Module):
     """Sparse mixture of experts, `(B * L, D)` -> `(B * L, D)`.
 
-    The channels of all experts lie side by side in two matrices, so that any mixture is two products,
-    whatever the width of each expert; a channel's activation is scaled by what its expert is worth for the
-    token, 0 if it is not active. All channels are computed, in torch and in the exported graph alike, and
-    counted so. An expert goes with its last channel, and its column of the router with it.
+    The channels of all experts lie side by side in two matrices. Without a capacity any mixture is two
+    products, whatever the width of each expert; a channel's activation is scaled by what its expert is worth
+    for the token, 0 if it is not active. All channels are computed, in torch and in the exported graph alike,
+    and counted so.
+
+    With a capacity each expert takes, window by window, the tokens that chose it and want it most, and
+    computes those alone; a token that finds its expert full does without it. An expert goes with its last
+    channel, and its column of the router with it.
 
     Args:
         name: block name; prefix of the weights.
@@ -79,16 +89,19 @@ class Experts(nn.Module):
 
     Source:
         MAESTRO (arXiv 2509.25278): loss-free top-1, raw logits. Flex-MoE (arXiv 2410.08245): top-k, softmax.
+        Capacity as in Switch Transformer (arXiv 2101.03961), per window, so that windows answered together
+        and alone get the same answer.
     """
 
     group_of: Tensor
+    seats: Tensor
 
     def __init__(self, name: str, d_model: int, *, groups: Sequence[int], routing: Routing) -> None:
         super().__init__()
         if not groups or sorted(set(groups)) != list(range(max(groups) + 1)):
             raise ConfigError(f"{name}: experts must be numbered 0, 1, ... without holes, one per channel")
         n_experts = max(groups) + 1
-        self.block = Block(name, "ffn", len(groups), tuple(groups), active=routing.active)
+        self.block = Block(name, "ffn", len(groups), tuple(groups), 0, routing.active, routing.capacity)
         self.routing = routing
         self.router = nn.Linear(d_model, n_experts)
         self.up = nn.Linear(d_model, len(groups))
@@ -98,11 +111,24 @@ class Experts(nn.Module):
         bound = (n_experts / len(groups)) ** 0.5
         self.bias = nn.Parameter(torch.empty(n_experts, d_model).uniform_(-bound, bound))
         self.register_buffer("group_of", torch.tensor(groups), persistent=False)
+        self.register_buffer("seats", torch.tensor(self.block.seats()), persistent=False)  # (E, W)
         self.logits: Tensor | None = None  # of the last training pass, for losses on the router
 
-    def forward(self, x: Tensor, select: Selection | None = None, pick: Pick | None = None) -> Tensor:
-        """Route every token; `select` narrows the channels, and the experts with them."""
-        group_of = self.group_of
+    def forward(
+        self, x: Tensor, n_windows: int = 1, select: Selection | None = None, pick: Pick | None = None
+    ) -> Tensor:
+        """Route every token.
+
+        Args:
+            x: tokens of all windows, `(B * L, D)`.
+            n_windows: `B`.
+            select: narrows the channels, and the experts with them.
+            pick: fixes the numbers of experts per token and of tokens per expert (export only).
+
+        Returns:
+            `(B * L, D)`.
+        """
+        group_of, seats = self.group_of, self.seats
         w_route: Tensor = self.router.weight
         b_route: Tensor = self.router.bias
         w_up: Tensor = self.up.weight
@@ -114,6 +140,7 @@ class Experts(nn.Module):
             left, group_of = torch.unique(group_of[kept], return_inverse=True)
             w_route, b_route, bias = w_route[left], b_route[left], bias[left]
             w_up, b_up, w_down = w_up[kept], b_up[kept], w_down[:, kept]
+            seats = torch.tensor(self.block.seats(kept.tolist()))
         logits = F.linear(x, w_route, b_route)  # (B * L, E)
         if self.training and kept is None:
             self.logits = logits
@@ -125,10 +152,39 @@ class Experts(nn.Module):
             worth = torch.where(active, logits, 0.0)
         else:
             worth = torch.where(active, logits, -LOWEST).softmax(-1)
-        hidden = activation(self.routing.activation)(F.linear(x, w_up, b_up))
-        hidden = hidden * worth.index_select(1, group_of)
         xi = select.gates.get(self.block.name) if select else None
-        return F.linear(_gated(hidden, xi), w_down) + worth @ bias
+        act = activation(self.routing.activation)
+        if not self.routing.capacity:
+            hidden = act(F.linear(x, w_up, b_up)) * worth.index_select(1, group_of)
+            return F.linear(_gated(hidden, xi), w_down) + worth @ bias
+
+        rows = self._tokens_taken(torch.where(active, logits, -LOWEST), n_windows, pick)  # (E, N)
+        places = seats.flatten()  # an empty seat reads some channel, and is silenced by `there`
+        there = (places >= 0).to(x.dtype).unsqueeze(1)
+        places = places * (places >= 0)
+        w_up, b_up, w_down = (  # as (E, ...): on the device these are folded into constants
+            each.index_select(0, places).unflatten(0, seats.shape) for each in (w_up, b_up, w_down.T)
+        )
+        asking = x.index_select(0, rows.flatten()).unflatten(0, rows.shape)  # (E, N, D)
+        hidden = act(asking @ w_up.transpose(1, 2) + b_up.unsqueeze(1))  # (E, N, W)
+        if xi is not None:
+            factor = xi.expand(n_windows, -1).index_select(1, places).unflatten(1, seats.shape)  # (B, E, W)
+            hidden = (hidden.unflatten(1, (n_windows, -1)) * factor.transpose(0, 1).unsqueeze(2)).flatten(
+                1, 2
+            )
+        said = hidden @ (w_down * there.unflatten(0, seats.shape)) + bias.unsqueeze(1)  # (E, N, D)
+        said = said * worth.T.gather(1, rows).unsqueeze(2)  # 0 where a token did not choose the expert
+        return torch.zeros_like(x).index_add(0, rows.flatten(), said.flatten(0, 1))
+
+    def _tokens_taken(self, wish: Tensor, n_windows: int, pick: Pick | None) -> Tensor:
+        """Rows of the tokens that each expert computes, window by window, `(E, B * places)`."""
+        wish = wish.unflatten(0, (n_windows, -1)).permute(2, 0, 1)  # (E, B, L)
+        length = wish.shape[2]
+        n_places = self.block.places(length, wish.shape[0])
+        if pick is not None and pick.places is not None:
+            n_places = pick.places.shape[0]
+        first = length * torch.arange(n_windows).unsqueeze(1)
+        return (wish.topk(n_places, -1).indices + first).flatten(1)
 
 
 def activation(name: str) -> Callable[[Tensor], Tensor]:

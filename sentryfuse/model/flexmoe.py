@@ -42,11 +42,13 @@ class FlexMoEShape(Sizes):
         experts: experts per mixture.
         active: experts that answer each token.
         bank_tokens: tokens that stand for an absent modality.
+        capacity: tokens an expert takes, as a multiple of its fair share; see `Routing`.
     """
 
     layers: int = 4
     experts: int = 4
     active: int = 2
+    capacity: float = 0.0
     bank_tokens: int = 1
 
     def __post_init__(self) -> None:
@@ -55,6 +57,10 @@ class FlexMoEShape(Sizes):
         self.at_least_one("layers", "experts", "active", "bank_tokens")
         if self.active > self.experts:
             raise ConfigError(f"{self.active} of {self.experts} experts cannot be active; choose fewer")
+        if not 0 <= self.capacity < float("inf"):
+            raise ConfigError(
+                f"capacity must be 0 or a positive number, got {self.capacity}; 1 is a fair share"
+            )
 
 
 @register_model("flexmoe")
@@ -73,6 +79,7 @@ class FlexMoE(Backbone):
             layers=1,
             experts=16,
             active=4,
+            capacity=1.0,
             bank_tokens=16,
             dropout=0.5,
         ),
@@ -104,7 +111,7 @@ class FlexMoE(Backbone):
             }
         )
         make = LayerMaker(shape, rule, widths)
-        routing = Routing(shape.active, "softmax", "gelu")
+        routing = Routing(shape.active, "softmax", "gelu", shape.capacity)
         self.layers = nn.ModuleList(
             make.layer(f"layers.{i}", experts=0 if i % 2 else shape.experts, routing=routing)
             for i in range(shape.layers)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from sentryfuse.layout import AttentionRule, Step
 from sentryfuse.model.attention import Pick, Selection, SentryAttention
-from sentryfuse.model.feedforward import Experts, FeedForward, Routing
+from sentryfuse.model.feedforward import TOP_ONE, Experts, FeedForward, Routing
 
 LOWEST = 1e9  # pads the maximum over neighbours
 
@@ -38,7 +38,7 @@ class LayerShape:
     norm: str = "pre"
     halves: bool = False
     dropout: float = 0.1
-    routing: Routing = Routing()
+    routing: Routing = TOP_ONE
 
 
 class Layer(nn.Module):
@@ -92,7 +92,10 @@ class Layer(nn.Module):
         x = x + self.drop(y)
         x, length = self._halve(x if pre else self.norm_attn(x), batch, length)
         into = self.norm_ffn(x) if pre else x
-        y = self.ffn(into, select, pick) if isinstance(self.ffn, Experts) else self.ffn(into, select)
+        if isinstance(self.ffn, Experts):
+            y = self.ffn(into, batch, select, pick)
+        else:
+            y = self.ffn(into, select)
         x = x + self.drop(y)
         return (x if pre else self.norm_ffn(x)).reshape(batch, length, self.d_model)
 
@@ -101,7 +104,8 @@ class Layer(nn.Module):
         """Equal for layers that share one exported graph."""
         kind = "ffn"
         if isinstance(self.ffn, Experts):
-            kind = f"experts {self.ffn.routing.weighting} {self.ffn.routing.activation}"
+            routing = self.ffn.routing
+            kind = f"experts {routing.weighting} {routing.activation}{' taken' if routing.capacity else ''}"
         halves = " halves" if self.shape.halves else ""
         return f"layer {self.shape.norm} {kind}{halves} D{self.d_model} K{self.shape.head_dim}"
 

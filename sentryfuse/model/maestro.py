@@ -67,6 +67,7 @@ class Maestro(Backbone):
     presets: ClassVar[Mapping[str, Any]] = {
         "small": MaestroShape(),
         "paper": MaestroShape(
+            n_kv_heads=1,
             experts=4,
             tokens=128,
             tokeniser="sax",

@@ -13,7 +13,8 @@ BYTES_PER_WEIGHT = 4  # float32
 def published_macs(layout: Layout) -> int:
     """MACs of one window with all sensors as papers count mixtures: only the experts that answer a token.
 
-    We execute, and `count`, all experts; this is for comparing with published numbers of unpruned models.
+    Experts without a capacity are all executed, and counted by `count`; this is for comparing with published
+    numbers of unpruned models.
 
     Args:
         layout: of a model whose experts are equally wide.
@@ -21,7 +22,7 @@ def published_macs(layout: Layout) -> int:
     spans, macs = layout.spans(None), count(layout).macs
     for step in layout.steps:
         for block in step.blocks:
-            if block.active:
+            if block.active and not block.capacity:
                 n_experts, length = max(block.groups) + 1, spans[step.name].leaving
                 width = block.units // n_experts
                 macs -= 2 * length * layout.d_model * width * (n_experts - block.active)

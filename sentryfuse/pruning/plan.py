@@ -252,26 +252,56 @@ def _removal(
     layout: Layout, block: Block, span: Span, values: NDArray[np.float64], ms_per_mac: float
 ) -> _Removal:
     order = np.argsort(values, kind="stable")
-    if block.active:
-        core = _core(block, values)
-        order = np.concatenate([order[~np.isin(order, core)], core])
-    if block.kind == "ffn":
-        first = block.units % STEP or STEP
-        taken = np.arange(first, block.units - STEP + 1, STEP)
+    groups: Any
+    if block.capacity:
+        order, taken, widths = _evenly(block, values)
+        units, groups = block.units - np.concatenate([[0], taken]), max(block.groups) + 1
+        macs = block.macs_of(layout.d_model, layout.attention, span, groups * widths, groups)
     else:
-        taken = np.arange(1, block.units)
-    gone = np.concatenate([[0], taken])
-    groups: NDArray[np.intp] = np.zeros(len(gone), np.intp)
-    if block.groups:  # a group lives until the last of its units is removed
-        last = np.zeros(max(block.groups) + 1, np.intp)
-        np.maximum.at(last, np.asarray(block.groups)[order], np.arange(block.units))
-        groups = (last >= gone[:, None]).sum(1)
-    units = block.units - gone
-    macs = block.macs_of(layout.d_model, layout.attention, span, units, groups)
+        if block.active:
+            core = _core(block, values)
+            order = np.concatenate([order[~np.isin(order, core)], core])
+        if block.kind == "ffn":
+            first = block.units % STEP or STEP
+            taken = np.arange(first, block.units - STEP + 1, STEP)
+        else:
+            taken = np.arange(1, block.units)
+        gone = np.concatenate([[0], taken])
+        groups = np.zeros(len(gone), np.intp)
+        if block.groups:  # a group lives until the last of its units is removed
+            last = np.zeros(max(block.groups) + 1, np.intp)
+            np.maximum.at(last, np.asarray(block.groups)[order], np.arange(block.units))
+            groups = (last >= gone[:, None]).sum(1)
+        units = block.units - gone
+        macs = block.macs_of(layout.d_model, layout.attention, span, units, groups)
     params = block.params_of(layout.d_model, units, groups)
     lost = np.diff(np.concatenate([[0.0], np.cumsum(values[order])[taken - 1]]))
     saved = -np.diff(macs)
     return _Removal(block, order, taken, saved, -np.diff(params), _rising(lost, saved), ms_per_mac)
+
+
+def _evenly(
+    block: Block, values: NDArray[np.float64]
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """Order of removal where experts are computed side by side: all become narrower together.
+
+    Their products are as wide as the widest of them, and to drop one saves nothing, since its tokens go to
+    the others.
+
+    Returns:
+        Order of removal, units gone after each removal, and width before the first and after each removal.
+    """
+    group_of = np.asarray(block.groups)
+    best = np.argsort(-values, kind="stable")
+    rank = np.empty(block.units, np.intp)  # of a channel within its expert, 0 is the best
+    for group in range(group_of.max() + 1):
+        own = best[group_of[best] == group]
+        rank[own] = np.arange(len(own))
+    widest = int(rank.max()) + 1
+    widths = np.concatenate([[widest], np.arange((widest - 1) // STEP * STEP, 0, -STEP)])
+    order = np.lexsort((values, -rank))
+    taken = np.array([(rank >= width).sum() for width in widths[1:]], np.intp)
+    return order, taken, widths
 
 
 def _core(block: Block, values: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -279,6 +309,9 @@ def _core(block: Block, values: NDArray[np.float64]) -> NDArray[np.intp]:
     best = np.argsort(-values, kind="stable")
     if not block.active:
         return best[: 1 if block.kind == "heads" else STEP]
+    if block.capacity:
+        order, taken, _ = _evenly(block, values)
+        return order[taken[-1] if len(taken) else 0 :]
     group_of = np.asarray(block.groups)[best]
     sizes = np.bincount(group_of)
     worth = np.zeros(len(sizes))

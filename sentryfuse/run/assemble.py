@@ -36,7 +36,9 @@ def assemble(bundle: Bundle, plan: Plan, *, batch: int | None = None) -> ModelPr
     weights: dict[str, Any] = dict(slice_weights(layout, plan.kept, bundle.weights))
     for name, kept in plan.kept.items():
         block = layout.blocks[name]
-        if block.groups:
+        if block.capacity:
+            weights[f"{name}.seats"] = np.array(block.seats(kept), np.int64)
+        elif block.groups:
             weights[f"{name}.group_of"] = np.array(kept_groups(block, kept), np.int64)
     spans = layout.spans(plan.present)
     graph = GraphProto(name="sentryfuse")
@@ -68,6 +70,9 @@ def assemble(bundle: Bundle, plan: Plan, *, batch: int | None = None) -> ModelPr
                 if block.active:
                     left = len(block.groups_of(plan.kept[block.name]))
                     weights[f"{step.name}.pick.slots"] = np.zeros(min(block.active, left), np.float32)
+                if block.capacity:
+                    n_places = block.places(span.leaving, left)
+                    weights[f"{step.name}.pick.places"] = np.zeros(n_places, np.float32)
             template = bundle.graphs[bundle.step_graphs[step.name]["sparse" if picks else "dense"]]
             shapes: dict[str, tuple[int | None, ...]] = {}
             if step.op != "embed":  # a window's size is in its graph

@@ -48,10 +48,13 @@ RULES: dict[str, Callable[[list[Array], Attributes], Array]] = {
     "Mul": lambda i, _: i[0] * i[1],
     "Div": lambda i, _: _divide(i[0], i[1]),
     "Concat": lambda i, a: np.concatenate(i, a["axis"]),
+    "Cast": lambda i, a: i[0].astype(helper.tensor_dtype_to_np_dtype(a["to"])),
     "Gather": lambda i, a: np.take(i[0], i[1], a.get("axis", 0)),
+    "GreaterOrEqual": lambda i, _: i[0] >= i[1],
     "Reshape": lambda i, a: _reshape(i[0], i[1], a),
     "Slice": lambda i, _: _slice(*i),
     "Squeeze": lambda i, _: np.squeeze(i[0], _axes(i, 1)),
+    "Transpose": lambda i, a: np.transpose(i[0], a.get("perm")),
     "Unsqueeze": lambda i, _: np.expand_dims(i[0], _axes(i, 1) or ()),
 }
 

@@ -163,7 +163,7 @@ def test_no_graph_holds_a_weight():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["small", "experts", "flexmoe", "mult"])
+@pytest.mark.parametrize("case", ["small", "experts", "flexmoe", "taken", "mult"])
 def test_a_whole_export_agrees_with_torch(case, tmp_path):
     model = tiny_model(case, widths=uneven_widths(case))
     export_bundle(model, tmp_path / "model.bundle")

@@ -99,7 +99,8 @@ def _layer(name: str, reads: str, needs: tuple[str, ...], rng: np.random.Generat
     if rng.random() < 0.4:
         drawn = rng.integers(0, 4, n).tolist()
         experts = tuple(sorted(set(drawn)).index(expert) for expert in drawn)
-    blocks.append(Block(f"{name}.ffn", "ffn", n, experts, active=1 if experts else 0))
+    active, capacity = (1, float(rng.choice([0.0, 0.0, 1.0, 1.5]))) if experts else (0, 0.0)
+    blocks.append(Block(f"{name}.ffn", "ffn", n, experts, active=active, capacity=capacity))
     return Step(
         name,
         "layer",

@@ -139,6 +139,8 @@ def test_within_a_block_the_units_that_stay_are_the_most_important(ask):
         block = ask.layout.blocks[name]
         gone = sorted(set(range(block.units)) - set(kept))
         stay = np.sort(ask.scores[name][list(kept)])
+        if block.capacity:
+            continue
         if block.active:  # the last channels are those of one expert, so a few may stay out of turn
             stay = stay[STEP:]
         if gone and len(stay):
@@ -150,10 +152,28 @@ def test_within_a_block_the_units_that_stay_are_the_most_important(ask):
 def test_the_smallest_mixture_is_one_expert_or_as_few_as_hold_its_channels(ask):
     for name, kept in ask.smallest().kept.items():
         block = ask.layout.blocks[name]
-        if block.active:
+        if block.active and not block.capacity:
             widest = np.sort(np.bincount(block.groups))[::-1]
             fewest = int(np.searchsorted(np.cumsum(widest), min(STEP, block.units))) + 1
             assert len(block.groups_of(kept)) == fewest
+
+
+@laws
+@given(questions)
+def test_experts_that_take_tokens_become_narrower_together_each_by_its_worst(ask):
+    for name, kept in ask.plan(ratio=ask.ratio()).kept.items():
+        block = ask.layout.blocks[name]
+        if not block.capacity:
+            continue
+        group_of, scores = np.array(block.groups), ask.scores[name]
+        before, after = np.bincount(group_of), np.bincount(group_of[list(kept)])
+        assert after.max() % STEP == 0 or after.max() == before.max()
+        np.testing.assert_array_equal(after, np.minimum(before, after.max()))
+        for group in range(len(before)):
+            own = np.flatnonzero(group_of == group)
+            gone = np.setdiff1d(own, kept)
+            if len(gone):
+                assert scores[np.intersect1d(own, kept)].min() >= scores[gone].max()
 
 
 @laws
@@ -166,7 +186,9 @@ def test_groups_stay_whole_and_no_block_is_emptied(ask):
         kept = made.kept[name]
         assert list(kept) == sorted(set(kept))
         assert set(kept) <= set(range(block.units))
-        if block.kind == "ffn":
+        if block.capacity:
+            assert {block.groups[unit] for unit in kept} == set(block.groups)
+        elif block.kind == "ffn":
             assert len(kept) >= min(STEP, block.units)
             assert len(kept) % STEP == 0 or len(kept) == block.units
         else:

@@ -22,6 +22,8 @@ CASES: dict[str, tuple[str, list[Any], dict[str, Any]]] = {
     "mul": ("Mul", [INTS, MORE], {}),
     "div of sizes": ("Div", [np.array(17), np.array(4)], {}),
     "div of floats": ("Div", [GRID, np.float32(4)], {}),
+    "cast": ("Cast", [np.array([True, False])], {"to": TensorProto.FLOAT}),
+    "compare": ("GreaterOrEqual", [INTS, np.array(4)], {}),
     "concat": ("Concat", [GRID, GRID], {"axis": 1}),
     "concat of sizes": ("Concat", [INTS, MORE], {"axis": 0}),
     "gather": ("Gather", [GRID, np.array([2, 0])], {"axis": 1}),
@@ -34,6 +36,8 @@ CASES: dict[str, tuple[str, list[Any], dict[str, Any]]] = {
     "slice without axes": ("Slice", [GRID, np.array([0, 1]), np.array([1, 3])], {}),
     "squeeze": ("Squeeze", [np.array([[7]]), np.array([0])], {}),
     "squeeze all": ("Squeeze", [np.array([[7]])], {}),
+    "transpose": ("Transpose", [GRID], {"perm": [2, 0, 1]}),
+    "transpose backwards": ("Transpose", [GRID], {}),
     "unsqueeze": ("Unsqueeze", [GRID, np.array([0])], {}),
     "shape": ("Shape", [GRID], {"start": 1, "end": 3}),
 }
