@@ -92,10 +92,7 @@ class Layer(nn.Module):
         x = x + self.drop(y)
         x, length = self._halve(x if pre else self.norm_attn(x), batch, length)
         into = self.norm_ffn(x) if pre else x
-        if isinstance(self.ffn, Experts):
-            y = self.ffn(into, batch, select, pick)
-        else:
-            y = self.ffn(into, select)
+        y = self.ffn(into, batch, select, pick) if isinstance(self.ffn, Experts) else self.ffn(into, select)
         x = x + self.drop(y)
         return (x if pre else self.norm_ffn(x)).reshape(batch, length, self.d_model)
 
