@@ -45,8 +45,8 @@ CONSTANT_WEIGHTS = {
     "bank": ("base", "given"),
     "codes": ("hidden.weight", "hidden.bias", "budget.weight", "budget.bias", "temporal", "modality"),
 }
-MADE_ON_DEVICE = (".x", ".source", ".group_of", ".seats", ".pick.sampled", ".pick.kept", ".pick.slots")
-MADE_ON_DEVICE += (".pick.places", ".pick.shares")
+SIZES = ("sampled", "kept", "slots", "places", "shares")  # of sparse parts, as the graphs name them
+MADE_ON_DEVICE = (".x", ".source", ".group_of", ".seats", *(f".pick.{size}" for size in SIZES))
 Array = NDArray[Any]
 
 
