@@ -230,7 +230,8 @@ def create_model(
         modalities: every sensor, in order.
         classes: names of the labels.
         preset: starting sizes.
-        attention: "sentry" or "dense".
+        attention: "sentry", or "dense": softmax over all tokens, every query head with a key/value head of
+            its own unless `options` say otherwise.
         normalise: "train" or "subject".
         options: fields of the backbone's shape that replace the preset's, such as `{"d_model": 32}`.
         widths: block name -> KV groups of its heads or FFN channels.
@@ -250,7 +251,10 @@ def create_model(
         raise ConfigError(
             f"option {', '.join(unknown)} of {backbone} is unknown; there is {', '.join(asdict(shape))}"
         )
-    shape = replace(shape, **(options or {}))
+    sizes = {**asdict(shape), **(options or {})}
+    if attention == "dense":
+        sizes |= {kv: sizes[heads] for kv, heads in shape.kv_heads_of.items() if kv not in (options or {})}
+    shape = type(shape)(**sizes)
     config = ModelConfig(
         backbone=backbone,
         preset=preset,

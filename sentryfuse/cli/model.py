@@ -43,7 +43,7 @@ def train(
     out: Annotated[Path, typer.Option(metavar="RUN", help="Folder for the trained model.")],
     backbone: Annotated[str, typer.Option(help="maestro, flexmoe or mult.")] = "maestro",
     preset: Annotated[str, typer.Option(help="Sizes: small or paper.")] = "small",
-    attention: Annotated[str, typer.Option(help="sentry or dense.")] = "sentry",
+    attention: Annotated[str, typer.Option(help="sentry, or dense multi-head.")] = "sentry",
     epochs: Annotated[int | None, typer.Option(metavar="N", help="Passes over the training windows.")] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Of everything random.")] = 0,
     elastic: Annotated[

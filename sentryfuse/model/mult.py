@@ -41,6 +41,8 @@ class MulTShape(Sizes):
         pair_ff: FFN channels of a pair.
     """
 
+    kv_heads_of: ClassVar[Mapping[str, str]] = {"n_kv_heads": "n_heads", "pair_kv_heads": "pair_heads"}
+
     pair_layers: int = 1
     memory_layers: int = 1
     pair_heads: int = 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import nn
 
@@ -29,6 +30,8 @@ class Sizes:
         tokens: tokens per modality aimed at.
         dropout: on residual branches.
     """
+
+    kv_heads_of: ClassVar[Mapping[str, str]] = {"n_kv_heads": "n_heads"}  # field -> that of its queries
 
     d_model: int = 64
     n_heads: int = 8

@@ -142,6 +142,18 @@ def test_a_sensor_may_have_any_name(name):
     model.set_statistics({name: np.zeros(3), "age": np.zeros(2)}, {name: np.ones(3), "age": np.ones(2)})
 
 
+@pytest.mark.parametrize("backbone", ["maestro", "flexmoe", "mult"])
+def test_dense_attention_has_a_key_value_head_per_query_head(backbone):
+    def groups(**changes):
+        model = create_model(backbone, modalities=MODALITIES, classes=CLASSES, **changes)
+        return [b.groups for b in model.layout.blocks.values() if b.kind == "heads"]
+
+    assert all(own == tuple(range(len(own))) for own in groups(attention="dense"))
+    assert all(len(set(own)) == len(own) // 4 for own in groups())
+    shared = {"n_kv_heads": 2} | ({"pair_kv_heads": 2} if backbone == "mult" else {})
+    assert all(len(set(own)) == 2 for own in groups(attention="dense", options=shared))
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
