@@ -2,10 +2,11 @@
 
 A file per kind of meter (`rapl`, `ina3221`, `battery`, `nvml`, `trace`, `callback`, `modelled`), so that
 each can be read beside its kernel documentation; `reader` chooses among them and goes down a level when
-one fails, `policy` is the user's table, `governor` follows it.
+one fails, `energy` measures a piece of work, `policy` is the user's table, `governor` follows it.
 """
 
 from sentryfuse.power.callback import CallbackMeter
+from sentryfuse.power.energy import EnergyFigure, EnergyMeter, EnergyWindow, energy_per_piece
 from sentryfuse.power.governor import Decision, Governor
 from sentryfuse.power.policy import Level, Policy, read_policy
 from sentryfuse.power.reader import LadderReader, open_reader
@@ -14,6 +15,9 @@ from sentryfuse.power.reading import Meter, MeterLies, MeterTrouble, PowerReader
 __all__ = [
     "CallbackMeter",
     "Decision",
+    "EnergyFigure",
+    "EnergyMeter",
+    "EnergyWindow",
     "Governor",
     "LadderReader",
     "Level",
@@ -23,6 +27,7 @@ __all__ = [
     "Policy",
     "PowerReader",
     "Reading",
+    "energy_per_piece",
     "open_reader",
     "read_policy",
 ]
