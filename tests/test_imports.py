@@ -18,7 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # each other.
 ORDER = (
     {"layout", "types", "errors", "files", "profile", "progress", "metrics"},
-    {"data"},
+    {"data", "power"},
     {"scoring"},
     {"model"},
     {"gate"},
@@ -40,6 +40,7 @@ RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 LIGHT = (
     *ORDER[0],
     "data",
+    "power",
     "scoring",
     "gate.predict",
     "pruning.units",
