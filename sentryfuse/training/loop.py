@@ -25,6 +25,7 @@ from sentryfuse.model import Selection
 from sentryfuse.progress import Progress
 from sentryfuse.pruning.plan import largest_ratio
 from sentryfuse.scoring import check_recording, prepared, presence_mask
+from sentryfuse.training.augment import blend, hide, vary
 from sentryfuse.training.elastic import draw_subnetwork, make_rule
 from sentryfuse.training.settings import TrainSettings
 from sentryfuse.training.state import TrainState
@@ -118,6 +119,7 @@ class _Run:
         if model.config.normalise == "subject" and not model.config.subject_floor:
             floor = subject_floor(windows, indices)
             model.set_subject_floor({name: values.tolist() for name, values in floor.items()})
+        self.partly_measured = {m.name for m in windows.modalities if m.may_miss and m.length > 1}
         self.windows = prepared(windows, normalise=model.config.normalise, floor=model.config.subject_floor)
         self.indices = indices
         statistics = training_statistics(self.windows, indices)
@@ -183,9 +185,12 @@ class _Run:
         batch = {n: torch.from_numpy(x) for n, x in self.windows.batch(chosen, on).items()}
         target = self._target(chosen)
         if settings.augment:
-            batch = self._augment(batch)
+            std = {name: torch.from_numpy(model.statistics(name)[1]) for name in batch}
+            batch = vary(batch, std, settings.augment)
+        if settings.hide:
+            batch = hide(batch, self.partly_measured, settings.hide)
         if settings.mixup:
-            batch, target = self._mix(batch, target)
+            batch, target = blend(batch, target, self.rng, settings.mixup)
         weight = len(chosen) / settings.batch_size  # a small batch is a small step
         self.optimizer.zero_grad()
 
@@ -248,26 +253,6 @@ class _Run:
         """Label distributions, `(B, n_classes)`."""
         labels = torch.from_numpy(self.windows.y[chosen])
         return F.one_hot(labels, len(self.windows.classes)).float()
-
-    def _mix(self, batch: dict[str, Tensor], target: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Blend each window with another one, and the labels with them (mixup, ICLR 2018)."""
-        share = float(self.rng.beta(self.settings.mixup, self.settings.mixup))
-        other = torch.from_numpy(self.rng.permutation(len(target)))
-        mixed = {}
-        for name, x in batch.items():
-            blend = share * x + (1 - share) * x[other]
-            mixed[name] = torch.where(blend.isnan(), x, blend)
-        return mixed, share * target + (1 - share) * target[other]
-
-    def _augment(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Random gain per window and channel, and noise, in training deviations."""
-        size = self.settings.augment
-        made = {}
-        for name, x in batch.items():
-            std = torch.from_numpy(self.model.statistics(name)[1])
-            gain = 1 + size * torch.randn(x.shape[0], 1, x.shape[2])
-            made[name] = x * gain + size * std * torch.randn_like(x)
-        return made
 
     def _set_learning_rate(self) -> None:
         """One cycle: up over the first 15 %, then down along a cosine to nothing."""

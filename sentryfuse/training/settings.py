@@ -32,6 +32,9 @@ class TrainSettings:
         average: share of the training that the running mean of the weights reaches back; the mean is
             what is validated and kept. 0 = the weights of the last step.
         augment: deviation of the random gain and noise on training windows [training deviations].
+        hide: largest share of the single values of a sensor that may miss some that are hidden in training,
+            drawn anew per window and sensor; 0 = none. Without it, patches of partly observed sensors are
+            learned by heart.
         mixup: `a` of Beta(a, a), from which the blend of two windows is drawn; 0 = none.
     """
 
@@ -50,6 +53,7 @@ class TrainSettings:
     patience: int = 100
     average: float = 0.1
     augment: float = 0.15
+    hide: float = 0.6
     mixup: float = 0.0
 
     def __post_init__(self) -> None:
@@ -65,7 +69,7 @@ class TrainSettings:
             raise ConfigError(f"ratios must rise within 0 <= ratio < 1, got {low} to {high}")
         if not 0 <= self.sensor_dropout < 1:
             raise ConfigError(f"sensor_dropout is a rate within 0 <= rate < 1, got {self.sensor_dropout}")
-        for name in ("all_present", "warm_up", "gate_until", "average"):
+        for name in ("all_present", "warm_up", "gate_until", "average", "hide"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is a share within 0..1, got {getattr(self, name)}")
         if self.augment < 0 or self.mixup < 0 or self.patience < 1:
