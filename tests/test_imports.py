@@ -19,6 +19,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ORDER = (
     {"layout", "types", "errors", "files", "profile", "progress", "metrics"},
     {"data"},
+    {"stream"},
     {"scoring"},
     {"model"},
     {"gate"},
@@ -40,6 +41,7 @@ RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 LIGHT = (
     *ORDER[0],
     "data",
+    "stream",
     "scoring",
     "gate.predict",
     "pruning.units",
