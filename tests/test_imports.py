@@ -19,6 +19,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ORDER = (
     {"layout", "types", "errors", "files", "profile", "progress", "metrics"},
     {"data", "power"},
+    {"stream"},
     {"scoring"},
     {"model"},
     {"gate"},
@@ -41,6 +42,7 @@ LIGHT = (
     *ORDER[0],
     "data",
     "power",
+    "stream",
     "scoring",
     "gate.predict",
     "pruning.units",

@@ -1,0 +1,137 @@
+"""When a sensor may be used: the rules, the verdicts, and how a sensor comes back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+
+from sentryfuse.errors import ConfigError
+
+
+class Verdict(StrEnum):
+    """Why a sensor is used for a window, or is not. Only `OK` is used."""
+
+    OK = "ok"
+    NEVER_SEEN = "never seen"
+    SILENT = "silent"
+    CLOCK = "clock"
+    GAP = "gap"
+    RATE = "rate"
+    NAN = "nan"
+    STUCK = "stuck"
+    RANGE = "range"
+    RECOVERING = "recovering"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HealthRules:
+    """What a sensor may do and still be used. The defaults hold on the recordings we know.
+
+    Attributes:
+        silent_s: a sensor is silent when nothing came for so long [s], for two sample periods or
+            for twice what its packets span, whichever is longest.
+        max_gap: share of a window that may be lacking, `0 <= max_gap < 1`; the holes are filled
+            from their neighbours, or left NaN for sensors that may miss values.
+        stuck_samples: so many equal samples in a row (all channels) are stuck, 2 or more; the whole
+            window where it is shorter, and never less than `max_gap` of it.
+        stuck_samples_of: modality -> another number, taken as it is; 0 = never stuck.
+        slow_hz: sensors sampled at most so often may stand still and are never stuck [Hz].
+        range_stds: values so many training standard deviations from the training mean are out of
+            range and clipped to it, where the scale is known.
+        max_clipped: share of the values of a window that may be clipped; above, it is not used.
+        rate_tolerance: share by which the true rate may differ from the nominal one.
+        clock_tolerance_s: a sensor's clock may jump by so much and be realigned [s]; above, the
+            sensor is absent until its clock has been the same for a while.
+        good_windows: so many good windows in a row bring an absent sensor back; the very first
+            good window of a sensor counts at once.
+        hold_off_windows: at most one return in so many windows.
+    """
+
+    silent_s: float = 0.02
+    max_gap: float = 0.2
+    stuck_samples: int = 100
+    stuck_samples_of: Mapping[str, int] = field(default_factory=dict)
+    slow_hz: float = 1.0
+    range_stds: float = 20.0
+    max_clipped: float = 0.05
+    rate_tolerance: float = 0.1
+    clock_tolerance_s: float = 0.5
+    good_windows: int = 3
+    hold_off_windows: int = 10
+
+    def __post_init__(self) -> None:
+        """Refuse rules that mean nothing."""
+        below_one = ("max_gap", "max_clipped", "rate_tolerance")
+        smallest = {"stuck_samples": 2, "good_windows": 1, "range_stds": 1.0}
+        for item in fields(self):
+            if item.name == "stuck_samples_of":
+                continue
+            value, least = getattr(self, item.name), smallest.get(item.name, 0)
+            if not (math.isfinite(value) and value >= least):
+                raise ConfigError(f"{item.name} must be a number of {least} or more, not {value}")
+            if item.name in below_one and value >= 1:
+                raise ConfigError(f"{item.name} {value} is a share and must be below 1; give for example 0.2")
+        for name, number in self.stuck_samples_of.items():
+            if number != 0 and number < 2:
+                raise ConfigError(f"stuck_samples_of {name} must be 0 (never) or 2 and more, not {number}")
+
+    def stuck_after(self, name: str, rate_hz: float, length: int) -> int:
+        """Equal samples in a row that mean stuck, 0 = never.
+
+        Source:
+            100 is PX4's rule. Never less than `max_gap` of the window is our choice: wrists lie still
+            for seconds, and with 100 alone every ninth 60 s window of a real wrist at 32 Hz would go.
+        """
+        if name in self.stuck_samples_of:
+            return self.stuck_samples_of[name]
+        if rate_hz <= self.slow_hz or length < 2:
+            return 0
+        return min(length, max(self.stuck_samples, math.ceil(self.max_gap * length)))
+
+
+class Standing:
+    """Whether one sensor is in use: lost at once, back only after several good windows.
+
+    Attributes:
+        lost: how often a sensor in use was lost.
+        back: how often it came back.
+        absent: windows without it, by verdict.
+    """
+
+    def __init__(self, rules: HealthRules) -> None:
+        self.lost = self.back = 0
+        self.absent: dict[str, int] = {}
+        self._rules = rules
+        self._present = False
+        self._good = 0
+        self._used = False
+        self._returned: int | None = None  # window of the latest return; the first use is none
+
+    def after(self, window_id: int, verdict: Verdict) -> Verdict:
+        """The verdict that counts, once the past is taken into account.
+
+        Args:
+            window_id: of this window; rises by one each time.
+            verdict: of this window alone.
+        """
+        self._good = self._good + 1 if verdict is Verdict.OK else 0
+        if verdict is Verdict.OK and not self._present:
+            if not self._used:
+                self._present = self._used = True
+            elif self._may_return(window_id):
+                self._present, self._returned = True, window_id
+                self.back += 1
+            else:
+                verdict = Verdict.RECOVERING
+        elif verdict is not Verdict.OK and self._present:
+            self._present = False
+            self.lost += 1
+        if verdict is not Verdict.OK:
+            self.absent[verdict.value] = self.absent.get(verdict.value, 0) + 1
+        return verdict
+
+    def _may_return(self, window_id: int) -> bool:
+        rested = self._returned is None or window_id - self._returned >= self._rules.hold_off_windows
+        return rested and self._good >= self._rules.good_windows

@@ -1,0 +1,237 @@
+"""A recording played as if its sensors were here: from an npz file window by window, or from CSV.
+
+The clock of a replay is that of the recording and starts at 0 (npz) or at its first time (CSV).
+As fast as possible it advances with every `read`; in real time it follows ours.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentryfuse.data import Windows, open_data
+from sentryfuse.errors import ConfigError, DataError
+from sentryfuse.stream.packet import Packet, window_length_s
+from sentryfuse.stream.table import read_csv
+from sentryfuse.types import Modality
+
+_PACKETS = 10  # that a window comes in, unless told otherwise
+_TICK = 1e-9  # times nearer than this share of a packet are the same
+
+
+class ReplaySource:
+    """Packets made from a recording; see `open_source`.
+
+    Args:
+        packets: (time on the recording's clock [s], packets up to then), in order of time.
+        start_s: the recording's first moment [s].
+        speed: seconds of the recording per second of ours; `None` = as fast as possible.
+        indices: recorded windows in the order they are played, `(n,)`; none for CSV.
+        window_s: their length [s].
+    """
+
+    def __init__(
+        self,
+        packets: Iterator[tuple[float, list[Packet]]],
+        *,
+        start_s: float,
+        speed: float | None,
+        indices: NDArray[np.intp],
+        window_s: float,
+    ) -> None:
+        self.start_s: float | None = start_s
+        self.indices = indices
+        self._begin_s, self._speed, self._window_s = start_s, speed, window_s
+        self._packets = packets
+        self._coming = next(packets, None)
+        self._virtual_s = start_s
+        self._started: float | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether everything has been read."""
+        return self._coming is None
+
+    def now_s(self) -> float:
+        """Where the recording is [s]; never beyond what has been read, and it ends with it."""
+        if self._speed is None or self._coming is None:
+            return self._virtual_s
+        return min(self._wall_s(), self._coming[0])
+
+    def read(self, timeout_s: float) -> list[Packet]:
+        """The next packets; as fast as possible it never waits and moves the clock on."""
+        if self._coming is None:
+            return []
+        due, made = self._coming
+        if self._speed is not None:
+            wait = (due - self._wall_s()) / self._speed
+            if wait > 0:
+                time.sleep(min(wait, max(timeout_s, 0.0)))
+            if due > self._wall_s():
+                return []
+        self._virtual_s = due
+        self._coming = next(self._packets, None)
+        return made
+
+    def index_at(self, end_s: float) -> int | None:
+        """Row of the recorded window that ends at a time [s], `None` if none does."""
+        position = round((end_s - self._begin_s) / self._window_s) - 1
+        ends = self._begin_s + (position + 1) * self._window_s
+        if not 0 <= position < len(self.indices) or abs(ends - end_s) > 1e-6 * self._window_s:
+            return None
+        return int(self.indices[position])
+
+    def counters(self) -> dict[str, dict[str, int]]:
+        """Nothing is lost on the way from a file."""
+        return {}
+
+    def close(self) -> None:
+        """Stop playing."""
+        self._coming = None
+
+    def __enter__(self) -> Self:
+        """Give the source itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop playing."""
+        self.close()
+
+    def _wall_s(self) -> float:
+        """Where the recording would be if it were read in time [s]."""
+        if self._started is None:
+            self._started = time.monotonic()
+        return self._begin_s + (self._speed or 0) * (time.monotonic() - self._started)
+
+
+def open_replay(
+    file: str,
+    modalities: Sequence[Modality],
+    *,
+    split: str | None = None,
+    speed: float | None = None,
+    packet_s: float | None = None,
+) -> ReplaySource:
+    """Open a recording to play it.
+
+    Args:
+        file: a name or npz file of `sentryfuse.data.open_data`, or a file ending in `.csv`.
+        modalities: the sensors asked for; the recording may lack some but has no others.
+        split: "train", "validation", "test" (also when not given) or "all"; npz only.
+        speed: seconds of the recording per second of ours; `None` = as fast as possible.
+        packet_s: time a packet spans [s]; a tenth of a window when not given.
+
+    Raises:
+        DataError: no such file, a damaged one, or sensors that do not fit.
+        ConfigError: a speed, packet or split that means nothing.
+    """
+    window_s = window_length_s(modalities)
+    step_s = window_s / _PACKETS if packet_s is None else packet_s
+    for name, value in (("speed", speed), ("packet_s", step_s)):
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise ConfigError(f"{name} {value} of a replay must be a positive number")
+    if file.lower().endswith(".csv"):
+        if split is not None:
+            raise ConfigError(f"{file} has no splits; leave split={split} out, or give an npz file")
+        columns = read_csv(Path(file), modalities)
+        start = min(float(times[0]) for times, _ in columns.values())
+        return ReplaySource(
+            _rows(columns, start, step_s),
+            start_s=start,
+            speed=speed,
+            indices=np.empty(0, np.intp),
+            window_s=window_s,
+        )
+    windows = open_data(file)
+    _check(windows, modalities)
+    indices = windows.indices(split or "test")
+    if not len(indices):
+        raise DataError(f"{windows.name} has no window in {split or 'test'}; choose another split")
+    played = _played(windows, indices, window_s, min(step_s, window_s))
+    return ReplaySource(played, start_s=0.0, speed=speed, indices=indices, window_s=window_s)
+
+
+def _check(windows: Windows, modalities: Sequence[Modality]) -> None:
+    """Refuse a recording of other sensors."""
+    asked = {m.name: m for m in modalities}
+    for own in windows.modalities:
+        m = asked.get(own.name)
+        if m is None:
+            raise DataError(
+                f"{windows.name} has the modality {own.name!r}, asked for are {', '.join(asked)}; "
+                "play a recording of the same sensors"
+            )
+        if (own.length, own.n_channels) != (m.length, m.n_channels) or not math.isclose(
+            own.rate_hz, m.rate_hz, rel_tol=1e-6
+        ):
+            raise DataError(
+                f"{windows.name} has {own.length} steps of {own.n_channels} channels of {own.name} at "
+                f"{own.rate_hz:g} Hz, asked for are {m.length} of {m.n_channels} at {m.rate_hz:g} Hz; "
+                "play a recording cut the same way"
+            )
+
+
+def _played(
+    windows: Windows, indices: NDArray[np.intp], window_s: float, step_s: float
+) -> Iterator[tuple[float, list[Packet]]]:
+    """Windows one after the other, all sensors ending together, packets of `step_s`.
+
+    A stream that is shorter than the window has nothing recorded before it; then empty packets say
+    that the sensor is alive. A static value comes in the middle of its window.
+    """
+    n_steps = max(1, math.ceil(window_s / step_s - _TICK))
+    ends = np.minimum(np.arange(1, n_steps + 1) * step_s, window_s)
+    ends[-1] = window_s
+    taken = {}
+    for m in windows.modalities:
+        if m.rate_hz > 0:
+            taken[m.name] = np.arange(m.length) / m.rate_hz + (window_s - m.length / m.rate_hz)
+        else:
+            taken[m.name] = np.array([window_s / 2])
+    cuts = {name: np.searchsorted(times, ends - _TICK * step_s) for name, times in taken.items()}
+    for position, index in enumerate(indices):
+        begin = position * window_s
+        values = windows.batch(np.array([index]))
+        for k, end in enumerate(ends):
+            packets = []
+            for name, times in taken.items():
+                low, high = int(cuts[name][k - 1]) if k else 0, int(cuts[name][k])
+                if high > low:
+                    at = begin + times[low:high]
+                    packets.append(Packet(name, values[name][0, low:high], at, float(at[-1])))
+                elif high == 0 and len(times) > 1 and times[0] > _TICK * step_s:
+                    none = np.empty(0, np.float64)
+                    packets.append(Packet(name, values[name][0, :0], none, begin + float(end)))
+            # the very end of a window is where the next begins, to the last bit
+            now = (position + 1) * window_s if k == n_steps - 1 else begin + float(end)
+            yield now, packets
+
+
+def _rows(
+    columns: dict[str, tuple[NDArray[np.float64], NDArray[np.float32]]], start_s: float, step_s: float
+) -> Iterator[tuple[float, list[Packet]]]:
+    """Rows of a table in packets of `step_s`; stretches without a row are passed over in one step."""
+    low = dict.fromkeys(columns, 0)
+    while any(low[name] < len(times) for name, (times, _) in columns.items()):
+        coming = min(times[low[name]] for name, (times, _) in columns.items() if low[name] < len(times))
+        due = start_s + (math.floor((coming - start_s) / step_s + _TICK) + 1) * step_s
+        packets = []
+        for name, (times, values) in columns.items():
+            high = int(np.searchsorted(times, due - _TICK * step_s))
+            if high > low[name]:
+                at = times[low[name] : high]
+                packets.append(Packet(name, values[low[name] : high], at, float(at[-1])))
+                low[name] = high
+        yield due, packets
