@@ -10,7 +10,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -55,6 +55,8 @@ def filled(text: str) -> str:
         "pruning": pruning_table,
         "sets": sets_table,
         "backbones": backbones_table,
+        "dense": dense_table,
+        "conversion": conversion_table,
         "attention": attention_table,
         "core": core_table,
         "speed": speed_table,
@@ -133,22 +135,70 @@ def backbones_table() -> str:
     rows = []
     for data, (metric, _) in BASELINES.items():
         for backbone in BACKBONES:
-            for attention in ("sentry", "dense"):
-                model = backbone if attention == "sentry" else f"{backbone}-dense"
-                runs = results(data, "gate", model=model)
-                runs = [run for run in runs if run["seed"] == 0 and run["fold"] in (None, "0/5")]
+            sides = [grid_runs(data, backbone), grid_runs(data, f"{backbone}-dense")]
+            for attention, runs in zip(("sentry", "dense"), sides, strict=True):
                 if not runs:
                     continue
-                cells = []
-                for scorer, ratio in (("gate", 0.0), ("gate", 0.6), ("gate", 0.8)):
-                    full, missing = scores(runs, scorer=scorer, ratio=ratio, metric=metric)
-                    cells.append(f"{shown(full)} / {shown(missing)}")
+                cells = [pair(runs.values(), scorer="gate", ratio=r, metric=metric) for r in (0.0, 0.6, 0.8)]
                 for scorer in ("magnitude", "taylor"):
-                    full, missing = scores(runs, scorer=scorer, ratio=0.8, metric=metric)
-                    cells.append(f"{shown(full)} / {shown(missing)}")
-                rows.append([data, backbone, attention, *cells])
-    heads = ["data", "backbone", "attention", "r = 0", "gate, r = 0.6", "gate, r = 0.8"]
+                    cells.append(pair(runs.values(), scorer=scorer, ratio=0.8, metric=metric))
+                rows.append([data, backbone, attention, str(len(runs)), *cells])
+    heads = ["data", "backbone", "attention", "runs", "r = 0", "gate, r = 0.6", "gate, r = 0.8"]
     return table([*heads, "magnitude, r = 0.8", "Taylor, r = 0.8"], rows)
+
+
+def dense_table() -> str:
+    """SentryAttend minus dense multi-head attention, same seed and people, gate, points."""
+    rows = []
+    every: dict[float, list[float]] = {0.0: [], 0.6: []}
+    for data, (metric, _) in BASELINES.items():
+        for backbone in BACKBONES:
+            ours, dense = grid_runs(data, backbone), grid_runs(data, f"{backbone}-dense")
+            both = sorted(ours.keys() & dense.keys())
+            if not both:
+                continue
+            cells = []
+            for ratio in every:
+                of = [
+                    scores([runs[k] for k in both], scorer="gate", ratio=ratio, metric=metric)
+                    for runs in (ours, dense)
+                ]
+                by_run = [100 * (a - b) for a, b in zip(of[0][0], of[1][0], strict=True)]
+                every[ratio] += by_run
+                cells.append(f"{fmean(by_run):+.1f} ({', '.join(f'{x:+.1f}' for x in by_run)})")
+            rows.append([data, backbone, *cells])
+    if rows:
+        rows.append(["mean of all", "", *(f"{fmean(values):+.2f}" for values in every.values())])
+    return table(["data", "backbone", "r = 0 (by run)", "r = 0.6 (by run)"], rows)
+
+
+def grid_runs(data: str, model: str) -> dict[tuple[int, str | None], Row]:
+    """Runs by seed and fold of people; of wesad_wrist the folds that every backbone was run on."""
+    runs = {(run["seed"], run["fold"]): run for run in results(data, "gate", model=model)}
+    return {key: run for key, run in runs.items() if key[1] in (None, "0/5", "1/5", "2/5")}
+
+
+def pair(runs: Iterable[Row], *, scorer: str, ratio: float, metric: str) -> str:
+    """All sensors / one missing; nothing where this was not scored."""
+    runs = list(runs)
+    wanted = "gate" if ratio == 0 else scorer
+    if not all(any(r["scorer"] == wanted and r["ratio"] == ratio for r in run["rows"]) for run in runs):
+        return ""
+    full, missing = scores(runs, scorer=scorer, ratio=ratio, metric=metric)
+    return f"{shown(full)} / {shown(missing)}"
+
+
+def conversion_table() -> str:
+    """What sharing keys and values after training costs, by method."""
+    path = RESULTS / "conversion.json"
+    if not path.is_file():
+        return ""
+    found = json.loads(path.read_text())
+    rows = [
+        [str(row["n_kv_heads"]), row["method"], *(f"{100 * value:.1f}" for value in row["accuracy"])]
+        for row in found["rows"]
+    ]
+    return table(["key/value heads", "method", *(f"r = {r:g}" for r in found["ratios"])], rows)
 
 
 def attention_table() -> str:

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from sentryfuse.evaluation import evaluate
     from sentryfuse.export import export_bundle
     from sentryfuse.model import list_models, register_model
+    from sentryfuse.power import open_reader, read_policy
     from sentryfuse.pruning import make_plan as plan
     from sentryfuse.pruning import prune
-    from sentryfuse.run import Session, predict
+    from sentryfuse.run import Events, Result, Runtime, Session, Sessions, Status, predict
+    from sentryfuse.stream import HealthRules, open_source
     from sentryfuse.training import TrainSettings, train
     from sentryfuse.types import Budget, Cost, Modality, Plan
 
@@ -30,10 +32,16 @@ _HOMES = {
     "Bundle": "bundle",
     "Conversion": "conversion",
     "Cost": "types",
+    "Events": "run",
+    "HealthRules": "stream",
     "Modality": "types",
     "Plan": "types",
+    "Result": "run",
+    "Runtime": "run",
     "SentryModel": "checkpoint",
     "Session": "run",
+    "Sessions": "run",
+    "Status": "run",
     "TrainSettings": "training",
     "Windows": "data",
     "convert_to_gqa": "conversion",
@@ -45,9 +53,12 @@ _HOMES = {
     "load_bundle": "bundle",
     "load_windows": "data",
     "open_data": "data",
+    "open_reader": "power",
+    "open_source": "stream",
     "plan": "pruning",
     "predict": "run",
     "prune": "pruning",
+    "read_policy": "power",
     "register_model": "model",
     "train": "training",
 }
@@ -58,10 +69,16 @@ __all__ = [
     "Bundle",
     "Conversion",
     "Cost",
+    "Events",
+    "HealthRules",
     "Modality",
     "Plan",
+    "Result",
+    "Runtime",
     "SentryModel",
     "Session",
+    "Sessions",
+    "Status",
     "TrainSettings",
     "Windows",
     "convert_to_gqa",
@@ -73,9 +90,12 @@ __all__ = [
     "load_bundle",
     "load_windows",
     "open_data",
+    "open_reader",
+    "open_source",
     "plan",
     "predict",
     "prune",
+    "read_policy",
     "register_model",
     "train",
 ]

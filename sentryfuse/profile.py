@@ -31,6 +31,8 @@ class DeviceProfile:
         safe_factor: the same, exceeded by 5 % of the plans timed; budgets are held with it.
         cold_switch_ms: median of slicing and building a sub-network [ms].
         rss_mb: resident memory of a process with one dense session [MB].
+        mj_per_ms: what a millisecond of work takes above idle [mJ/ms = W]; `None` where no meter gave a figure.
+        energy: where that figure is from: label, scope, spread; or why there is none.
         about: device, versions, spread, date of the measurement.
     """
 
@@ -41,6 +43,8 @@ class DeviceProfile:
     safe_factor: float
     cold_switch_ms: float
     rss_mb: float | None
+    mj_per_ms: float | None
+    energy: Mapping[str, Any]
     about: Mapping[str, Any]
 
     def median_ms(self, layout: Layout, present: Iterable[str] | None, kept: Kept | None = None) -> float:
@@ -65,6 +69,17 @@ class DeviceProfile:
     def p95_ms(self, layout: Layout, present: Iterable[str] | None, kept: Kept | None = None) -> float:
         """Expected 95th percentile of one window [ms]; arguments as in `median_ms`."""
         return self.p95_factor * self.median_ms(layout, present, kept)
+
+    def energy_mj(
+        self, layout: Layout, present: Iterable[str] | None, kept: Kept | None = None
+    ) -> float | None:
+        """Expected energy of one window above idle [mJ], `None` without a figure; arguments as in `median_ms`.
+
+        Source:
+            Power of work is taken to be the same for all sub-networks, so that energy goes with time; our
+            choice, and why such a number is modelled even where the meter was not.
+        """
+        return None if self.mj_per_ms is None else self.mj_per_ms * self.median_ms(layout, present, kept)
 
     def ms_per_mac(self, layout: Layout, step: Step, span: Span, kind: str) -> float:
         """Time a removed MAC of a layer saves, at the factor that holds budgets [ms].
@@ -101,6 +116,7 @@ class DeviceProfile:
             body = {key: data[key] for key in cls.__dataclass_fields__}
             times = [float(x) for x in body["ms_per"].values()]
             factors = [float(body["p95_factor"]), float(body["safe_factor"])]
+            factors += [] if body["mj_per_ms"] is None else [float(body["mj_per_ms"])]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ConfigError(f"{path} is a damaged profile ({error!r}); measure it again") from None
         if not all(0 <= x < float("inf") for x in times) or not all(0 < x < 1e3 for x in factors):

@@ -32,6 +32,11 @@ def set_quiet(quiet: bool) -> None:
     _quiet = quiet
 
 
+def is_quiet() -> bool:
+    """Whether every bar, line and table of this process is off."""
+    return _quiet
+
+
 def say(text: str) -> None:
     """Show one line on standard error, unless quiet.
 

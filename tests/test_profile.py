@@ -27,6 +27,8 @@ PROFILE = DeviceProfile(
     safe_factor=1.5,
     cold_switch_ms=10.0,
     rss_mb=80.0,
+    mj_per_ms=2.5,
+    energy={"label": "measured-onboard"},
     about={},
 )
 
@@ -49,6 +51,30 @@ def plan(ask, **limits):
         scorer="law",
         profile=profile_for(ask),
     )
+
+
+@laws
+@given(questions)
+def test_a_budget_in_millijoules_holds_by_the_power_that_was_measured(ask):
+    device = profile_for(ask)
+    dense = device.energy_mj(ask.layout, ask.present)
+    least = device.energy_mj(ask.layout, ask.present, ask.smallest().kept)
+    asked = float(ask.rng.uniform(least, dense)) * (1 + 1e-9)
+    made = plan(ask, energy_mj=asked)
+    assert device.energy_mj(ask.layout, ask.present, made.kept) <= asked * (1 + 1e-9)
+    assert made.is_nested_in(plan(ask, energy_mj=2 * asked))
+    with pytest.raises(BudgetError, match="thriftiest needs"):
+        plan(ask, energy_mj=0.9 * least)
+
+
+def test_a_budget_in_millijoules_without_a_figure_says_why():
+    ask = random_question(3)
+    asked = {"present": ask.present, "budget": Budget(energy_mj=1.0), "scorer": "law"}
+    with pytest.raises(BudgetError, match="none was given.*profile --power"):
+        plan_layout(ask.layout, ask.scores, **asked)
+    unmeasured = replace(profile_for(ask), mj_per_ms=None, energy={"refused": "no meter"})
+    with pytest.raises(BudgetError, match="has none .no meter."):
+        plan_layout(ask.layout, ask.scores, **asked, profile=unmeasured)
 
 
 @laws

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import typer
 
-from sentryfuse.cli import device, model, recordings, results
+from sentryfuse.cli import device, model, recordings, results, stream
 from sentryfuse.errors import SentryFuseError
 from sentryfuse.progress import set_quiet
 
@@ -24,6 +24,9 @@ EXTRAS = {
     "onnxscript": "train",
     "matplotlib": "report",
     "jinja2": "report",
+    "paho": "mqtt",
+    "pylsl": "lsl",
+    "openvino": "openvino",
 }
 
 app = typer.Typer(
@@ -46,6 +49,7 @@ app.command()(model.export)
 app.command()(device.predict)
 app.command()(device.profile)
 app.command()(device.bench)
+app.command()(stream.run)
 app.command()(results.report)
 
 

@@ -29,11 +29,16 @@ def plan_json(plan: Plan, layout: Layout, profile: DeviceProfile | None = None) 
         "macs": plan.cost.macs,
         "memory_mb": plan.cost.weights_mb,
     }
-    expected = {}
+    expected: dict[str, Any] = {}
     if profile is not None:
         p95 = profile.p95_ms(layout, plan.present, plan.kept)
         values["latency_ms"] = p95
         expected = {"latency_ms": {"p95": p95, "label": "modelled from times of this device"}}
+        energy_mj = profile.energy_mj(layout, plan.present, plan.kept)
+        if energy_mj is not None:
+            values["energy_mj"] = energy_mj
+            label = f"modelled from times and power of this device ({profile.energy.get('label')})"
+            expected["energy_mj"] = {"median": energy_mj, "label": label}
     got = {name: values[name] for name in asked}
     slack = {
         name: got[name] - limit if name == "ratio" else limit - got[name] for name, limit in asked.items()

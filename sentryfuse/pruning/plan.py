@@ -54,9 +54,9 @@ def plan_layout(
         scores: importance of every unit, block name -> `(units,)`, higher stays longer; comparable within
             a kind (heads, FFN channels), of any scale.
         present: names of the sensors that are on; `None` means all.
-        budget: ratio, MACs and megabytes of weights; several at once all hold.
+        budget: any limits; several at once all hold.
         scorer: name of who made the scores; written into the plan.
-        profile: times measured on the device; needed for a budget in milliseconds.
+        profile: times measured on the device; needed for a budget in milliseconds or millijoules.
 
     Returns:
         The plan; its cost never exceeds the budget.
@@ -74,10 +74,13 @@ def plan_layout(
             "a budget in ms needs times measured on the device, and none were given; make a profile there "
             "with `sentryfuse profile`, or use a ratio, MACs or memory instead"
         )
-    if budget.energy_mj is not None:
+    if budget.energy_mj is not None and (profile is None or profile.mj_per_ms is None):
+        reason = (
+            "none was given" if profile is None else f"this one has none ({profile.energy.get('refused')})"
+        )
         raise BudgetError(
-            "a budget in mJ needs energy measured on the device, which no profile of this version holds; "
-            "use a ratio, MACs, memory or milliseconds instead"
+            f"a budget in mJ needs a profile with energy measured on the device, and {reason}; make one with "
+            "`sentryfuse profile --power auto`, or use a ratio, MACs, memory or milliseconds instead"
         )
     dense = count(layout, names)
     removals = _removals(layout, names, scores, profile)
@@ -91,9 +94,9 @@ def plan_layout(
     limits: list[tuple[str, float, NDArray[Any]]] = [
         *_limits(layout, dense, budget, saved_macs, saved_params)
     ]
-    if budget.latency_ms is not None and profile is not None:
+    if profile is not None:
         saved_ms = np.cumsum(np.concatenate([r.macs * r.ms_per_mac for r in removals])[sequence])
-        limits.append(_latency_limit(layout, names, budget.latency_ms, profile, saved_ms))
+        limits += _time_limits(layout, names, budget, profile, saved_ms)
     for limit, over, saved in limits:
         n = int(np.searchsorted(saved, over)) + 1 if over > 0 else 0
         needed[limit] = n
@@ -154,22 +157,37 @@ def _limits(
     return found
 
 
-def _latency_limit(
+def _time_limits(
     layout: Layout,
     names: tuple[str, ...],
-    limit_ms: float,
+    budget: Budget,
     profile: DeviceProfile,
     saved_ms: NDArray[np.float64],
-) -> tuple[str, float, NDArray[np.float64]]:
-    """As `_limits`, in milliseconds that are exceeded by one plan in twenty."""
-    dense_ms = profile.safe_factor * profile.median_ms(layout, names)
-    most = float(saved_ms[-1]) if len(saved_ms) else 0.0
-    if dense_ms - most > limit_ms:
-        least = math.ceil(1000 * (dense_ms - most)) / 1000
-        raise BudgetError(
-            f"no sub-network answers in {limit_ms:g} ms on this device; the fastest needs {least:g} ms"
-        )
-    return "latency_ms", dense_ms - limit_ms, saved_ms
+) -> list[tuple[str, float, NDArray[np.float64]]]:
+    """As `_limits`: in milliseconds that are exceeded by one plan in twenty, and in millijoules."""
+    median_ms = profile.median_ms(layout, names)
+    most_ms = float(saved_ms[-1]) if len(saved_ms) else 0.0
+    found: list[tuple[str, float, NDArray[np.float64]]] = []
+
+    def limit(name: str, asked: float | None, dense: float, saved: float, message: str) -> None:
+        """`dense` is needed without a cut, `saved` of it with one millisecond less."""
+        if asked is None:
+            return
+        if dense - saved * most_ms > asked:
+            least = math.ceil(1000 * (dense - saved * most_ms)) / 1000
+            raise BudgetError(message.format(asked=f"{asked:g}", least=f"{least:g}"))
+        found.append((name, dense - asked, saved * saved_ms))
+
+    safe, mj_per_ms = profile.safe_factor, profile.mj_per_ms or 0.0
+    limit(
+        "latency_ms", budget.latency_ms, safe * median_ms, 1.0,
+        "no sub-network answers in {asked} ms on this device; the fastest needs {least} ms",
+    )  # fmt: skip
+    limit(
+        "energy_mj", budget.energy_mj, mj_per_ms * median_ms, mj_per_ms / safe,
+        "no sub-network takes {asked} mJ or less on this device; the thriftiest needs {least} mJ",
+    )  # fmt: skip
+    return found
 
 
 def largest_ratio(

@@ -76,6 +76,19 @@ BAD = {
     "a budget without a profile": ("plan BUNDLE --latency-ms 5", "measured on the device"),
     "a profile that is a text": ("plan BUNDLE --latency-ms 5 --profile FILE", "file.txt"),
     "a profile for no time": ("profile BUNDLE --out W/p.json --seconds 0", "seconds"),
+    "a stream from nowhere": ("run BUNDLE --source W/x.npz", "replay:FILE"),
+    "a stream of a kind nobody knows": ("run BUNDLE --source udp://x", "mqtt"),
+    "a stream of a missing file": ("run BUNDLE --source replay:W/none.npz", "none.npz"),
+    "a stream of another recording": ("run BUNDLE --source replay:wearable", "wearable"),
+    "a broker that is not there": ("run BUNDLE --source mqtt://127.0.0.1:9/x?timeout_s=1", "127.0.0.1"),
+    "no source": ("run BUNDLE", "--source"),
+    "a stream at a budget nobody meets": ("run BUNDLE --source replay:DATA --macs 1", "smallest needs"),
+    "a policy that means nothing": ("run BUNDLE --source replay:DATA --policy often", "policy"),
+    "two meters": ("run BUNDLE --source replay:DATA --power auto --trace FILE", "one of them"),
+    "a trace that is a text": ("run BUNDLE --source replay:DATA --trace FILE", "file.txt"),
+    "events into a folder": ("run BUNDLE --source replay:DATA --events W", "folder"),
+    "no hop": ("run BUNDLE --source replay:DATA --hop-s 0", "hop_s"),
+    "a stream for a broken bundle": ("run BROKEN --source replay:DATA", "broken.bundle"),
     "a plan of a recording": ("plan DATA", "bundle"),
     "an unknown sensor in a plan": ("plan BUNDLE --present ecg", "ecg"),
     "pruning into a full folder": ("prune RUN --ratio 0.5 --out W", "not empty"),
@@ -100,9 +113,10 @@ BAD = {
 def test_bad_input_is_answered_in_one_line_and_leaves_no_file(command, places, line, said):
     words = []
     for word in line.split():
-        first, _, rest = word.partition("/")
+        kind = "replay:" if word.startswith("replay:") else ""
+        first, _, rest = word.removeprefix(kind).partition("/")
         found = places.get(first)
-        words.append(word if found is None else found / rest if rest else found)
+        words.append(word if found is None else f"{kind}{found / rest if rest else found}")
     before = sorted(places["W"].rglob("*"))
     done = command(*words)
     assert done.code == 2

@@ -1,0 +1,100 @@
+"""What the runtime says about one window, and about what happened around it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentryfuse.stream import Verdict
+from sentryfuse.types import Cost, Plan
+
+
+class Status(StrEnum):
+    """How far an answer can be relied on.
+
+    OK: of this window, all sensors, within the budget. DEGRADED: of this window, but with sensors absent or
+    over the budget; the reason says which. STALE: no answer of this window in time; the last one is
+    repeated. REFUSED: no sensor is there, so nothing is said. FAULT: something broke; nothing is said.
+    """
+
+    OK = "OK"
+    DEGRADED = "DEGRADED"
+    STALE = "STALE"
+    REFUSED = "REFUSED"
+    FAULT = "FAULT"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Result:
+    """One window of the stream, answered or not. Every window has exactly one.
+
+    Attributes:
+        window_id: 0, 1, 2, ... without a gap.
+        end_s: where the window ends, on the source's clock [s].
+        at_s: when this was said, `time.monotonic` [s].
+        status: see `Status`.
+        reason: why it is not OK, one sentence; empty for OK.
+        present: sensors that the answer is made of.
+        verdicts: every sensor -> why it is used or not.
+        answer: name of the class; `None` where nothing is said.
+        probabilities: `(K,)`; `None` where nothing is said.
+        plan: the sub-network that answered; `None` where nothing is said.
+        plan_id: its digest.
+        latency_ms: of the sub-network alone [ms].
+        delay_ms: from the window being cut to this [ms].
+        age_s: how old the answer (STALE) or the last one (REFUSED, FAULT) is, on the source's clock [s].
+        energy_label: how energy is known, such as "measured-battery"; "none" without a meter.
+    """
+
+    window_id: int
+    end_s: float
+    at_s: float
+    status: Status
+    reason: str
+    present: tuple[str, ...]
+    verdicts: Mapping[str, Verdict]
+    answer: str | None
+    probabilities: NDArray[np.float32] | None
+    plan: Plan | None
+    plan_id: str | None
+    latency_ms: float | None
+    delay_ms: float
+    age_s: float | None
+    energy_label: str
+
+    @property
+    def cost(self) -> Cost | None:
+        """What the sub-network costs; `None` where nothing is said."""
+        return None if self.plan is None else self.plan.cost
+
+    @property
+    def confidence(self) -> float | None:
+        """Probability of the answer; `None` where nothing is said."""
+        return None if self.probabilities is None else float(self.probabilities.max())
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary for `json.dumps`."""
+        plan = self.plan
+        return {
+            "window_id": self.window_id,
+            "end_s": round(self.end_s, 6),
+            "at_s": round(self.at_s, 6),
+            "status": str(self.status),
+            "reason": self.reason,
+            "present": list(self.present),
+            "verdicts": {name: str(verdict) for name, verdict in self.verdicts.items()},
+            "answer": self.answer,
+            "probabilities": None if self.probabilities is None else self.probabilities.tolist(),
+            "plan_id": self.plan_id,
+            "macs": None if plan is None else plan.cost.macs,
+            "weights_mb": None if plan is None else plan.cost.weights_mb,
+            "latency_ms": self.latency_ms,
+            "delay_ms": self.delay_ms,
+            "age_s": self.age_s,
+            "energy_label": self.energy_label,
+        }
