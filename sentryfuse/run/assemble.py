@@ -37,7 +37,8 @@ def assemble(bundle: Bundle, plan: Plan, *, batch: int | None = None) -> ModelPr
     Raises:
         ConfigError: the plan belongs to another model.
     """
-    return ModelProto.FromString(assemble_bytes(bundle, plan, batch=batch, fused=False))
+    model: ModelProto = ModelProto.FromString(assemble_bytes(bundle, plan, batch=batch, fused=False))
+    return model
 
 
 def assemble_bytes(bundle: Bundle, plan: Plan, *, batch: int | None = None, fused: bool) -> bytes:
@@ -90,9 +91,7 @@ class _Assembler:
         free: int | str = self.batch or "B"
         return model_bytes(
             graph.pieces,
-            inputs=[
-                (f"window.{name}", (free, *self.windows[f"window.{name}"])) for name in plan.present
-            ],
+            inputs=[(f"window.{name}", (free, *self.windows[f"window.{name}"])) for name in plan.present],
             output=("logits", (free, len(self.classes))),
             header=self.header,
         )
@@ -158,7 +157,7 @@ class _Graph:
         """Add a constant."""
         self.pieces += tensor_pieces(name, value)
 
-    def run(self, name: str, op: str, reads: Sequence[str], writes: str, **options: int) -> None:
+    def run(self, name: str, op: str, reads: Sequence[str], writes: str, **options: Any) -> None:
         """Add one plain node."""
         for value in reads:
             self._unflatten(value)

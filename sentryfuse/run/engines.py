@@ -8,9 +8,11 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
+from onnx import ModelProto, helper, numpy_helper
 
 from sentryfuse.errors import ConfigError
 
+ENGINE = "onnxruntime"  # the default
 Array = NDArray[np.float32]
 Answer = Callable[[Mapping[str, Array]], Array]
 
@@ -106,6 +108,8 @@ class _Bound:
 class OpenVino:
     """OpenVINO on the processor; `pip install sentryfuse[openvino]` brings it.
 
+    Answers quickly, but a build takes about a second: for a device that seldom switches.
+
     Raises:
         ConfigError: it is not installed.
     """
@@ -131,7 +135,35 @@ class OpenVino:
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": "f32",
         }
-        return _Requests(self._core.compile_model(self._core.read_model(model), "CPU", options))
+        made = ModelProto.FromString(model)
+        if batch is not None and any(node.op_type == "Shape" for node in made.graph.node):
+            # 2026.4 ends the whole process on such graphs when it knows all sizes
+            raise ConfigError(
+                "openvino cannot run this bundle one window at a time, because its graphs still ask for sizes "
+                "that are known; export the model again with this version, or use onnxruntime"
+            )
+        _keep_slices(made)
+        read = self._core.read_model(made.SerializeToString())
+        return _Requests(self._core.compile_model(read, "CPU", options))
+
+
+def _keep_slices(model: ModelProto) -> None:
+    """Write a slice that GatherElements reads as a Gather.
+
+    OpenVINO (seen in 2026.4) takes such a slice away, since all positions that are asked for lie within it, and
+    then finds that the shapes do not fit.
+    """
+    graph = model.graph
+    known = {t.name: t for t in graph.initializer}
+    asked = {node.input[0] for node in graph.node if node.op_type == "GatherElements"}
+    for node in graph.node:
+        if node.op_type == "Slice" and node.output[0] in asked and {*node.input[1:]} <= known.keys():
+            start, end, axis = (int(numpy_helper.to_array(known[name]).item()) for name in node.input[1:4])
+            positions = f"{node.name}/positions"
+            graph.initializer.append(numpy_helper.from_array(np.arange(start, end), positions))
+            node.op_type = "Gather"
+            node.input[:] = [node.input[0], positions]
+            node.attribute.append(helper.make_attribute("axis", axis))
 
 
 class _Requests:

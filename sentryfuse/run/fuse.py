@@ -22,6 +22,8 @@ def fuse(
     values: dict[str, Array],
     sizes: Mapping[str, Sequence[int]],
     needed: Collection[str],
+    *,
+    settled: bool,
 ) -> list[NodeProto]:
     """Put together what one operator can do.
 
@@ -30,12 +32,13 @@ def fuse(
         values: constants by name; new ones are added.
         sizes: shapes of what the nodes make, where they are known.
         needed: values that somebody else reads.
+        settled: no plan changes a shape, so that numbers may be taken from them.
 
     Returns:
         Nodes that compute the same up to rounding, in order; those nobody recognises stay.
     """
     graph = _Nodes(nodes, values, sizes, needed)
-    for rule in (_slice_once, _split, _attend, _multiply_turned, _add_and_norm):
+    for rule in (*((_slice_once, _split) if settled else ()), _attend, _multiply_turned, _add_and_norm):
         for node in nodes:
             if any(node is other for other in graph.nodes):
                 rule(graph, node)

@@ -112,7 +112,7 @@ def make_recipe(
     inner = [node for node in left if node is not leave and node not in enter.values()]
     if fused:
         needed = {"y", *(node.input[0] for node in left if node is leave)}
-        inner = fuse(inner, values, sizes, needed)
+        inner = fuse(inner, values, sizes, needed, settled=step.op == "embed")
         example = values | example
     full = {reads[name] for node in inner for name in node.input if name in reads}
 

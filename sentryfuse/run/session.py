@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sentryfuse.bundle import Bundle
 from sentryfuse.errors import ConfigError
 from sentryfuse.run.assemble import assemble_bytes
-from sentryfuse.run.engines import Engine, find_engine
+from sentryfuse.run.engines import ENGINE, Engine, find_engine
 from sentryfuse.types import Plan
 
 Array = NDArray[np.float32]
@@ -53,7 +53,7 @@ class Session:
         *,
         threads: int = 1,
         batch: int | None = None,
-        engine: str | Engine = "onnxruntime",
+        engine: str | Engine = ENGINE,
     ) -> None:
         self.bundle, self.plan, self.batch = bundle, plan, batch
         self.engine = find_engine(engine)
@@ -109,7 +109,7 @@ class Session:
 
 def softmax(logits: Array) -> Array:
     """Probabilities from logits, `(B, K)` -> `(B, K)`."""
-    e = logits - logits.max(1, keepdims=True)
+    e: Array = logits - logits.max(1, keepdims=True)
     np.exp(e, e)
     e /= e.sum(1, keepdims=True)
     return e

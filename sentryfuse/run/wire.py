@@ -87,7 +87,8 @@ def model_header(model: ModelProto, *, opset: int = 0, own: str = "") -> bytes:
             header.ir_version = max(model.ir_version, helper.find_min_ir_version_for(header.opset_import))
     if own:
         header.opset_import.append(helper.make_opsetid(own, 1))
-    return header.SerializeToString()
+    made: bytes = header.SerializeToString()
+    return made
 
 
 def _field(number: int, body: bytes) -> bytes:

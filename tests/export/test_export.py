@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import replace
 from typing import Any
 
@@ -73,6 +74,18 @@ def test_export_agrees_with_torch(shape, quick, tmp_path):
     bundle = load_bundle(tmp_path / "model.bundle")
     assert bundle.layout == model.layout
     agree(model, bundle, SENSOR_SETS, tiny_batch(3, modalities=MODALITIES))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed here")
+@pytest.mark.parametrize("batch", [1, None])
+def test_an_exported_bundle_runs_in_openvino(batch, quick, tmp_path):
+    export_bundle(two_sensor_model(seed=4), tmp_path / "model.bundle")
+    bundle = load_bundle(tmp_path / "model.bundle")
+    windows = tiny_batch(1, modalities=MODALITIES)
+    for seed, present in enumerate(SENSOR_SETS):
+        for plan in (bundle.plan(present), any_plan(bundle.layout, present, seed=seed)):
+            got = Session(bundle, plan, batch=batch, engine="openvino").run(windows)
+            np.testing.assert_allclose(got, Session(bundle, plan, batch=batch).run(windows), atol=1e-4)
 
 
 def test_a_pruned_model_is_exported_like_any_other(quick, tmp_path):

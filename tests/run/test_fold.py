@@ -14,8 +14,9 @@ from sentryfuse.run.fold import RULES, compute, fold
 pytestmark = pytest.mark.device
 
 
-
-def folded(nodes: list[Any], known: dict[str, Any], shapes: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+def folded(
+    nodes: list[Any], known: dict[str, Any], shapes: dict[str, Any]
+) -> tuple[list[Any], dict[str, Any]]:
     """What is left, and all values that were found."""
     left, work = fold(nodes, known, shapes)
     values = dict(known)
