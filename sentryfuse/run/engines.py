@@ -139,8 +139,8 @@ class OpenVino:
         if batch is not None and any(node.op_type == "Shape" for node in made.graph.node):
             # 2026.4 ends the whole process on such graphs when it knows all sizes
             raise ConfigError(
-                "openvino cannot run this bundle one window at a time, because its graphs still ask for sizes "
-                "that are known; export the model again with this version, or use onnxruntime"
+                "openvino cannot run this bundle one window at a time, because its graphs ask for sizes that "
+                "are known; export the model again with this version, or use onnxruntime"
             )
         _keep_slices(made)
         read = self._core.read_model(made.SerializeToString())
@@ -150,8 +150,8 @@ class OpenVino:
 def _keep_slices(model: ModelProto) -> None:
     """Write a slice that GatherElements reads as a Gather.
 
-    OpenVINO (seen in 2026.4) takes such a slice away, since all positions that are asked for lie within it, and
-    then finds that the shapes do not fit.
+    OpenVINO (seen in 2026.4) takes such a slice away, since all positions that are asked for lie within it,
+    and then finds that the shapes do not fit.
     """
     graph = model.graph
     known = {t.name: t for t in graph.initializer}

@@ -22,7 +22,7 @@ from sentryfuse.run.session import Session
 from sentryfuse.types import Budget, Plan
 
 KEPT = 4
-MAX_PLANS = 128  # of some 40 kB for a model of a million weights
+MAX_PLANS = 64  # of some 40 kB for a model of a million weights
 
 _log = logging.getLogger("sentryfuse.run")
 _BUILDING = Lock()
@@ -233,21 +233,22 @@ class Sessions:
 
     def _build(self, plan: Plan) -> Session:
         with _BUILDING:
+            gone = []
             with self._lock:
                 self._check_open()
                 plan_id = self._id(plan)
                 session = self._find(plan_id)  # another thread may have built it meanwhile
+                while session is None and len(self._warm) >= self.kept:
+                    gone.append(self._warm.popitem(last=False))
             if session is not None:
                 return session
+            gone.clear()  # before the build, so that no more than `kept` ever take memory; outside the lock,
+            # because it takes longer than others may wait
             session = Session(self.bundle, plan, threads=self.threads, batch=self.batch, engine=self.engine)
-            gone = []
             with self._lock:
                 self._check_open()
                 self._warm[plan_id] = session
                 self._failed.pop(plan_id, None)
-                while len(self._warm) > self.kept:
-                    gone.append(self._warm.popitem(last=False))
-            # `gone` is let go here: freeing a session takes longer than others may wait for the lock
             return session
 
     def _find(self, plan_id: str) -> Session | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -45,15 +43,6 @@ def test_a_fused_graph_answers_as_the_plain_one(bundle, present, batch):
             np.testing.assert_allclose(logits, want, atol=1e-5, rtol=1e-5)
 
 
-def test_a_fused_graph_has_fewer_nodes(bundle):
-    plan = bundle.plan()
-    plain = assemble(bundle, plan, batch=1).graph.node
-    fused = onnx.ModelProto.FromString(assemble_bytes(bundle, plan, batch=1, fused=True)).graph.node
-    ops = Counter(each.op_type for each in fused)
-    assert len(fused) < 0.9 * len(plain)
-    assert ops["Attention"] == sum(block.kind == "heads" for block in bundle.layout.blocks.values())
-
-
 def check(nodes, values, shapes, *, ops, settled=True):
     """Fuse, and compare with the plain nodes on random inputs `i*`; `out*` are what is made."""
     inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in shapes.items()]
@@ -84,7 +73,8 @@ def check(nodes, values, shapes, *, ops, settled=True):
 
 
 def slices(*ranges, of="i"):
-    values, nodes = {}, []
+    values: dict[str, np.ndarray] = {}
+    nodes = []
     for k, (start, end) in enumerate(ranges):
         names = [f"{of}{k}{part}" for part in "sea"]
         numbers = (start, end, 1)
@@ -132,18 +122,4 @@ def test_scaled_dot_products_are_one_attention(exposed):
     ]
     shapes = {"q": (2, 3, 5, 4), "k": (2, 3, 6, 4), "v": (2, 3, 6, 4)}
     kept = ["FusedMatMul", "MatMul", "Mul", "Softmax"]  # the logits are wanted, so they must exist
-    check(nodes, {"scale": np.float32([0.5])}, shapes, ops=kept if exposed else ["Attention"])
-
-
-def test_a_sum_and_its_norm_are_one_node_that_makes_both():
-    values = {name: np.linspace(0.5, 1.5, 8, dtype=np.float32) for name in ("w", "b")}
-    nodes = [
-        node("Relu", ["i"], ["r"]),
-        node("Relu", ["j"], ["s"]),
-        node("Add", ["r", "s"], ["out_sum"]),
-        node("LayerNormalization", ["out_sum", "w", "b"], ["out"], epsilon=1e-3),
-    ]
-    ops = ["Relu", "Relu", "SkipLayerNormalization"]
-    check(nodes, values, {"i": (5, 8), "j": (5, 8)}, ops=ops)
-    stays = ["Add", "LayerNormalization", "Relu", "Relu"]
-    check(nodes, values, {"i": (5, 8), "j": (1, 8)}, ops=stays)
+    check(nodes, {"scale": np.array([0.5], np.float32)}, shapes, ops=kept if exposed else ["Attention"])
