@@ -1,8 +1,9 @@
 """A bundle -> answers, on the device, without torch.
 
-`assemble` strings the graphs of a plan together, `session` answers with them, `sessions` keeps some ready,
-`predict` answers a whole recording, `runtime` a stream, `replay` a recording by a schedule of sensors and
-budgets. `bench` times sub-networks, and `profile` measures what any plan takes on this device.
+`assemble` strings the graphs of a plan together (`fold`, `recipe`, `fuse` and `wire` make that quick),
+`engines` build them, `session` answers, `sessions` keeps the latest warm. `predict` answers a whole
+recording, `runtime` a stream, `replay` a recording by a schedule of sensors and budgets. `bench` times
+sub-networks, and `profile` measures what any plan takes on this device.
 """
 
 from sentryfuse.run.bench import bench
