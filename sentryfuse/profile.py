@@ -31,7 +31,7 @@ class DeviceProfile:
         safe_factor: the same, exceeded by 5 % of the plans timed; budgets are held with it.
         cold_switch_ms: median of slicing and building a sub-network [ms].
         rss_mb: resident memory of a process with one dense session [MB].
-        mj_per_ms: what a millisecond of work takes above idle [mJ/ms = W]; `None` where no meter gave a figure.
+        mj_per_ms: what a millisecond of work takes above idle [mJ/ms = W]; `None` without a figure.
         energy: where that figure is from: label, scope, spread; or why there is none.
         about: device, versions, spread, date of the measurement.
     """
@@ -73,7 +73,7 @@ class DeviceProfile:
     def energy_mj(
         self, layout: Layout, present: Iterable[str] | None, kept: Kept | None = None
     ) -> float | None:
-        """Expected energy of one window above idle [mJ], `None` without a figure; arguments as in `median_ms`.
+        """Expected energy of one window above idle [mJ], `None` without a figure; arguments: `median_ms`.
 
         Source:
             Power of work is taken to be the same for all sub-networks, so that energy goes with time; our

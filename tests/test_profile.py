@@ -57,11 +57,14 @@ def plan(ask, **limits):
 @given(questions)
 def test_a_budget_in_millijoules_holds_by_the_power_that_was_measured(ask):
     device = profile_for(ask)
-    dense = device.energy_mj(ask.layout, ask.present)
-    least = device.energy_mj(ask.layout, ask.present, ask.smallest().kept)
+
+    def taken(kept=None) -> float:
+        return device.energy_mj(ask.layout, ask.present, kept) or 0.0
+
+    dense, least = taken(), taken(ask.smallest().kept)
     asked = float(ask.rng.uniform(least, dense)) * (1 + 1e-9)
     made = plan(ask, energy_mj=asked)
-    assert device.energy_mj(ask.layout, ask.present, made.kept) <= asked * (1 + 1e-9)
+    assert taken(made.kept) <= asked * (1 + 1e-9)
     assert made.is_nested_in(plan(ask, energy_mj=2 * asked))
     with pytest.raises(BudgetError, match="thriftiest needs"):
         plan(ask, energy_mj=0.9 * least)
@@ -69,12 +72,17 @@ def test_a_budget_in_millijoules_holds_by_the_power_that_was_measured(ask):
 
 def test_a_budget_in_millijoules_without_a_figure_says_why():
     ask = random_question(3)
-    asked = {"present": ask.present, "budget": Budget(energy_mj=1.0), "scorer": "law"}
-    with pytest.raises(BudgetError, match="none was given.*profile --power"):
-        plan_layout(ask.layout, ask.scores, **asked)
     unmeasured = replace(profile_for(ask), mj_per_ms=None, energy={"refused": "no meter"})
-    with pytest.raises(BudgetError, match="has none .no meter."):
-        plan_layout(ask.layout, ask.scores, **asked, profile=unmeasured)
+    for device, words in ((None, r"none was given.*profile --power"), (unmeasured, r"has none .no meter.")):
+        with pytest.raises(BudgetError, match=words):
+            plan_layout(
+                ask.layout,
+                ask.scores,
+                present=ask.present,
+                budget=Budget(energy_mj=1.0),
+                scorer="law",
+                profile=device,
+            )
 
 
 @laws

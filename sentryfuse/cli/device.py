@@ -152,6 +152,10 @@ def profile(
     engine: EngineName = "onnxruntime",
     threads: Threads = 1,
     seconds: Annotated[float, typer.Option(metavar="S", help="Time spent on timing [s].")] = 50.0,
+    power: Annotated[
+        str | None,
+        typer.Option(metavar="METER", help="Measure energy as well: auto, rapl, ...; see docs/power.md."),
+    ] = None,
     json_to: JsonFile = None,
     quiet: Quiet = False,
 ) -> None:
@@ -164,13 +168,26 @@ def profile(
     from sentryfuse.run.profiling import profile as measure
 
     loaded = load_bundle(bundle)
-    made = measure(loaded, threads=threads, seconds=seconds, path=bundle, engine=engine)
+    reader = None
+    if power is not None:
+        from sentryfuse.power import open_reader
+
+        reader = open_reader(power, needs="energy_j")
+    try:
+        made = measure(loaded, threads=threads, seconds=seconds, path=bundle, engine=engine, reader=reader)
+    finally:
+        if reader is not None:
+            reader.close()
     made.save(out)
     dense = made.median_ms(loaded.layout, None)
     output.line(
         f"{out}: dense {dense:.2f} ms, error of the fit {100 * made.about['error']['p50']:.1f} % (median), "
         f"p95 {made.p95_factor:.2f} times the median, cold switch {made.cold_switch_ms:.1f} ms"
     )
+    if made.mj_per_ms is not None:
+        output.line(f"energy above idle {made.mj_per_ms:.3g} mJ per ms of work ({made.energy['label']})")
+    elif power is not None:
+        output.line(f"no energy: {made.energy['refused']}")
     output.json(made.to_json())
 
 

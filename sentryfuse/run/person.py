@@ -46,5 +46,5 @@ class Person:
                 seen = self._seen[name] = RunningStatistics(mean, std, weight=x.shape[1])
             else:
                 seen.update(x[0])
-            made[name] = (x - seen.mean) / np.maximum(seen.std, floor)
+            made[name] = ((x - seen.mean) / np.maximum(seen.std, floor)).astype(np.float32)
         return made

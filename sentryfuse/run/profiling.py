@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from sentryfuse.bundle import Bundle
 from sentryfuse.errors import ConfigError
+from sentryfuse.power import PowerReader
 from sentryfuse.profile import DeviceProfile, features
 from sentryfuse.progress import Progress
 from sentryfuse.pruning.plan import largest_ratio
 from sentryfuse.run.bench import machine, peak_rss_mb, random_windows
+from sentryfuse.run.consumption import mj_per_ms
 from sentryfuse.run.engines import ENGINE, find_engine
 from sentryfuse.run.session import Session
 from sentryfuse.types import Budget, Plan
@@ -37,6 +39,7 @@ def profile(
     path: Path | None = None,
     seed: int = 0,
     engine: str = ENGINE,
+    reader: PowerReader | None = None,
 ) -> DeviceProfile:
     """Measure this device with a bundle; run it when nothing else runs.
 
@@ -48,6 +51,7 @@ def profile(
         path: the bundle's file; memory is measured in a fresh process that reads it, and is `None` without.
         seed: of the draw of sub-networks.
         engine: a name of `ENGINES`.
+        reader: of `open_reader`; measures energy as well, for as long as the times.
 
     Returns:
         The profile.
@@ -76,6 +80,10 @@ def profile(
             for i in order:
                 times[i] += _time_for(sessions[i], windows, seconds / ROUNDS / len(sessions))
             bar.update(turn + 2, f"{sum(map(len, times))} windows")
+    energy: dict[str, Any] = {"label": "none", "refused": "no meter was given"}
+    rate = None
+    if reader is not None:
+        rate, energy = mj_per_ms(sessions[0], windows, reader, seconds=seconds)
     p50 = np.array([np.percentile(t, 50) for t in times])
     p95 = np.array([np.percentile(t, 95) for t in times])
     described = [features(bundle.layout, plan.present, plan.kept) for plan in asked]
@@ -91,6 +99,8 @@ def profile(
         safe_factor=float(np.percentile(p95 / fitted, 95)),
         cold_switch_ms=float(np.median(switches)),
         rss_mb=rss,
+        mj_per_ms=rate,
+        energy=energy,
         about={
             **machine(),
             **({"rss_reason": reason} if reason else {}),

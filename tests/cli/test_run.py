@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import numpy as np
 
 from sentryfuse.data import load_windows
 
 
-def lines(text: str) -> list[dict]:
+def lines(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
@@ -29,7 +30,9 @@ def test_run_answers_a_recording_as_predict_does(command, recording, bundle, tmp
     assert summary["kind"] == "summary"
     assert summary["windows"] == len(rows)
     assert {row["status"] for row in rows} == {"OK"} == set(summary["statuses"])
-    right = np.mean([row["answer"] == windows.classes[y] for row, y in zip(rows, windows.y[chosen])])
+    right = np.mean(
+        [row["answer"] == windows.classes[y] for row, y in zip(rows, windows.y[chosen], strict=True)]
+    )
     predicted = command("predict", bundle, "--data", recording, "--json", "-").json["rows"][0]
     assert right == predicted["accuracy"]
     assert rows[0]["macs"] == predicted["macs"]
