@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from sentryfuse import Modality, SentryModel, create_model
-from sentryfuse.files import write_json
+from sentryfuse.files import read_json, write_json
 from sentryfuse.layout import AttentionRule
 from sentryfuse.model.attention import SentryAttention
 from sentryfuse.pruning.cost import count, published_macs
@@ -49,13 +49,18 @@ PAPER: dict[str, tuple[int, int, dict[str, int]]] = {
 def main() -> None:
     """Count, time and write one result file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=200, help="timed answers per configuration")
+    parser.add_argument(
+        "--rounds", type=int, default=200, help="timed answers; 0 only counts, and keeps the times"
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "attention.json")
     options = parser.parse_args()
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     macs = [count_backbone(name) for name in PAPER]
     for row in macs:
         print(row, flush=True)
+    if options.rounds == 0:
+        write_json(options.out, {**read_json(options.out), "macs": macs})
+        return
     latency = []
     for length in LENGTHS:
         latency += time_length(length, rounds=options.rounds)
