@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from numpy.typing import NDArray
+from onnx import ModelProto, helper
 
 from sentryfuse.bundle import Bundle
-from sentryfuse.layout import Step
+from sentryfuse.layout import Span, Step
 from sentryfuse.pruning.plan import check_plan
-from sentryfuse.pruning.units import kept_groups, slice_weights
+from sentryfuse.pruning.units import kept_groups, slice_block
 from sentryfuse.run.constants import bank_tokens, codes, part_shares
-from sentryfuse.run.fold import fold
+from sentryfuse.run.fuse import OPSET, OWN
+from sentryfuse.run.recipe import Nodes, Recipe, make_recipe
+from sentryfuse.run.wire import Pieces, model_bytes, model_header, node_bytes, tensor_pieces
 from sentryfuse.types import Plan
+
+Array = NDArray[Any]
 
 
 def assemble(bundle: Bundle, plan: Plan, *, batch: int | None = None) -> ModelProto:
-    """Build the graph of a sub-network; numpy and protobuf only.
+    """Build the graph of a sub-network in plain ONNX; numpy and protobuf only.
 
     Args:
         bundle: graphs and weights.
@@ -31,97 +37,162 @@ def assemble(bundle: Bundle, plan: Plan, *, batch: int | None = None) -> ModelPr
     Raises:
         ConfigError: the plan belongs to another model.
     """
-    layout = bundle.layout
-    check_plan(layout, plan)
-    weights: dict[str, Any] = dict(slice_weights(layout, plan.kept, bundle.weights))
-    for name, kept in plan.kept.items():
-        block = layout.blocks[name]
-        if block.groups:
-            weights[f"{name}.group_of"] = np.array(kept_groups(block, kept), np.int64)
-    spans = layout.spans(plan.present)
-    graph = GraphProto(name="sentryfuse")
-    template = None
-    for step in layout.route(plan.present):
-        if step.op == "concat":
-            graph.node.append(helper.make_node("Concat", list(step.reads), [step.writes], axis=1))
-        elif step.op == "mean":
-            graph.node.append(helper.make_node("Mean", list(step.reads), [step.writes]))
-        elif step.op == "bank":
-            window = f"window.{plan.present[0]}"
-            _add_bank(graph, step, window, bank_tokens(step, plan.present, weights))
-        elif step.op == "codes":
-            scale, shift = codes(step, layout.part_lengths(step, plan.present), weights)
-            _add_constant(graph, f"{step.name}/scale", scale)
-            _add_constant(graph, f"{step.name}/shift", shift)
-            scaled = f"{step.name}/scaled"
-            graph.node.append(helper.make_node("Mul", [step.reads[0], f"{step.name}/scale"], [scaled]))
-            graph.node.append(helper.make_node("Add", [scaled, f"{step.name}/shift"], [step.writes]))
-        else:
-            span = spans[step.name]
-            picks = layout.attention.picks(span.entering, span.source) if step.op == "layer" else None
-            if picks:
-                weights[f"{step.name}.pick.sampled"] = np.arange(picks[0]) * span.source // picks[0]
-                weights[f"{step.name}.pick.kept"] = np.zeros(picks[1], np.float32)
-            if step.parts:
-                weights[f"{step.name}.pick.shares"] = part_shares(layout.part_lengths(step, plan.present))
-            for block in step.blocks:
-                if block.active:
-                    left = len(block.groups_of(plan.kept[block.name]))
-                    weights[f"{step.name}.pick.slots"] = np.zeros(min(block.active, left), np.float32)
-            template = bundle.graphs[bundle.step_graphs[step.name]["sparse" if picks else "dense"]]
-            shapes: dict[str, tuple[int | None, ...]] = {}
-            if step.op != "embed":  # a window's size is in its graph
-                shapes["x"] = (batch, span.entering, layout.d_model)
-                shapes["source"] = (batch, span.source, layout.d_model)
-            _add_step(graph, template.graph, step, weights, shapes)
-    assert template is not None
-    for m in layout.modalities:
-        if m.name in plan.present:
-            shape: Sequence[int | str] = [batch or "B", m.length, m.n_channels]
-            graph.input.append(helper.make_tensor_value_info(f"window.{m.name}", TensorProto.FLOAT, shape))
-    shape = [batch or "B", len(bundle.classes)]
-    graph.output.append(helper.make_tensor_value_info("logits", TensorProto.FLOAT, shape))
-    return ModelProto(ir_version=template.ir_version, opset_import=template.opset_import, graph=graph)
+    model: ModelProto = ModelProto.FromString(assemble_bytes(bundle, plan, batch=batch, fused=False))
+    return model
 
 
-def _add_constant(graph: GraphProto, name: str, value: Any) -> None:
-    graph.initializer.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
+def assemble_bytes(bundle: Bundle, plan: Plan, *, batch: int | None = None, fused: bool) -> bytes:
+    """As `assemble`, serialised; with `fused` in fewer nodes, some of which only onnxruntime knows."""
+    ways = _ASSEMBLERS.setdefault(bundle, {})
+    assembler = ways.get((batch, fused))
+    if assembler is None:
+        assembler = ways[batch, fused] = _Assembler(bundle, batch=batch, fused=fused)
+    return assembler.assemble(plan)
 
 
-def _add_bank(graph: GraphProto, step: Step, window: str, tokens: Any) -> None:
+class _Assembler:
+    """Assembles sub-networks of one bundle; what plans have in common is made when first needed.
+
+    Holds parts of the bundle rather than the bundle, which would otherwise live as long as this.
+    """
+
+    def __init__(self, bundle: Bundle, *, batch: int | None, fused: bool) -> None:
+        self.layout, self.weights, self.classes = bundle.layout, bundle.weights, bundle.classes
+        self.graphs, self.step_graphs = bundle.graphs, bundle.step_graphs
+        self.windows = {f"window.{m.name}": (m.length, m.n_channels) for m in bundle.layout.modalities}
+        self.batch, self.fused = batch, fused
+        template = next(iter(bundle.graphs.values()))
+        self.header = model_header(template, opset=OPSET if fused else 0, own=OWN if fused else "")
+        self._recipes: dict[tuple[str, str, tuple[str, ...]], Recipe] = {}
+
+    def assemble(self, plan: Plan) -> bytes:
+        layout = self.layout
+        check_plan(layout, plan)
+        spans = layout.spans(plan.present)
+        graph = _Graph()
+        for step in layout.route(plan.present):
+            lengths = layout.part_lengths(step, plan.present) if step.parts else []
+            if step.op == "concat":
+                graph.run(step.name, "Concat", step.reads, step.writes, axis=1)
+            elif step.op == "mean":
+                graph.run(step.name, "Mean", step.reads, step.writes)
+            elif step.op == "bank":
+                tokens = bank_tokens(step, plan.present, self.weights)
+                _add_bank(graph, step, f"window.{plan.present[0]}", tokens)
+            elif step.op == "codes":
+                scale, shift = codes(step, lengths, self.weights)
+                graph.hold(f"{step.name}/scale", scale)
+                graph.hold(f"{step.name}/shift", shift)
+                scaled = f"{step.name}/scaled"
+                graph.run(step.name, "Mul", (step.reads[0], f"{step.name}/scale"), scaled)
+                graph.run(f"{step.name}+", "Add", (scaled, f"{step.name}/shift"), step.writes)
+            else:
+                self._add_step(graph, step, plan, spans[step.name], lengths)
+        free: int | str = self.batch or "B"
+        return model_bytes(
+            graph.pieces,
+            inputs=[(f"window.{name}", (free, *self.windows[f"window.{name}"])) for name in plan.present],
+            output=("logits", (free, len(self.classes))),
+            header=self.header,
+        )
+
+    def _add_step(self, graph: _Graph, step: Step, plan: Plan, span: Span, lengths: list[int]) -> None:
+        picks = self.layout.attention.picks(span.entering, span.source) if step.op == "layer" else None
+        brought: dict[str, Array] = {}
+        if picks:
+            brought["pick.sampled"] = np.arange(picks[0]) * span.source // picks[0]
+            brought["pick.kept"] = np.zeros(picks[1], np.float32)
+        if step.parts:
+            brought["pick.shares"] = part_shares(lengths)
+        cut = len(step.name) + 1
+        for block in step.blocks:
+            kept = plan.kept[block.name]
+            for name, value in slice_block(block, kept, self.weights).items():
+                brought[name[cut:]] = value
+            if block.groups:
+                brought[f"{block.name[cut:]}.group_of"] = np.array(kept_groups(block, kept), np.int64)
+            if block.active:
+                left = len(block.groups_of(kept))
+                brought["pick.slots"] = np.zeros(min(block.active, left), np.float32)
+        shapes: dict[str, tuple[int | None, ...]] = {
+            "x": (self.batch, span.entering, self.layout.d_model),
+            "source": (self.batch, span.source, self.layout.d_model),
+        }
+        if step.op == "embed":
+            shapes = {"x": (self.batch, *self.windows[step.reads[0]])}
+        core = "sparse" if picks else "dense"
+        recipe = self._recipes.get((step.name, core, step.reads))
+        if recipe is None:
+            recipe = self._make_recipe(step, core, brought, shapes)
+            self._recipes[step.name, core, step.reads] = recipe
+        graph.follow(recipe, step.writes, recipe.fill(brought, shapes))
+
+    def _make_recipe(
+        self,
+        step: Step,
+        core: str,
+        brought: Mapping[str, Array],
+        shapes: Mapping[str, tuple[int | None, ...]],
+    ) -> Recipe:
+        template = self.graphs[self.step_graphs[step.name][core]]
+        inputs = {value.name for value in template.graph.input} - {"x", "source"}
+        constant = {name: self.weights[f"{step.name}.{name}"] for name in inputs - brought.keys()}
+        brought = {name: value for name, value in brought.items() if name in inputs}
+        return make_recipe(step, template, constant, brought, shapes, fused=self.fused)
+
+
+_ASSEMBLERS: WeakKeyDictionary[Bundle, dict[tuple[int | None, bool], _Assembler]] = WeakKeyDictionary()
+
+
+class _Graph:
+    """Nodes and initialisers so far, as bytes, and which values exist in which shape."""
+
+    def __init__(self) -> None:
+        self.pieces: Pieces = []
+        self._held: set[str] = set()
+        self._flat: set[str] = set()  # values that exist flat
+        self._waiting: dict[str, tuple[Nodes, Mapping[str, Pieces]]] = {}  # and only so, until needed in full
+
+    def hold(self, name: str, value: Array) -> None:
+        """Add a constant."""
+        self.pieces += tensor_pieces(name, value)
+
+    def run(self, name: str, op: str, reads: Sequence[str], writes: str, **options: Any) -> None:
+        """Add one plain node."""
+        for value in reads:
+            self._unflatten(value)
+        self.pieces.append(node_bytes(helper.make_node(op, list(reads), [writes], name=name, **options)))
+
+    def follow(self, recipe: Recipe, writes: str, held: Mapping[str, Pieces]) -> None:
+        """Add one step."""
+        for value in recipe.full:
+            self._unflatten(value)
+        for value, nodes in recipe.enter.items():
+            if value not in self._flat:
+                self._add(nodes, held)
+                self._flat.add(value)
+        self._add(recipe.nodes, held)
+        if recipe.leave is not None:
+            self._waiting[writes] = recipe.leave, held
+            self._flat.add(writes)
+
+    def _unflatten(self, value: str) -> None:
+        if value in self._waiting:
+            self._add(*self._waiting.pop(value))
+
+    def _add(self, nodes: Nodes, held: Mapping[str, Pieces]) -> None:
+        self.pieces += nodes.pieces
+        for name in nodes.holds:
+            if name not in self._held:
+                self._held.add(name)
+                self.pieces += held[name]
+
+
+def _add_bank(graph: _Graph, step: Step, window: str, tokens: Any) -> None:
     """A constant, once per window: as many as there are windows of some sensor."""
     name = f"{step.name}/"
-    _add_constant(graph, name + "tokens", tokens)
-    _add_constant(graph, name + "size", np.array(tokens.shape[1:], np.int64))
-    graph.node.append(helper.make_node("Shape", [window], [name + "batch"], start=0, end=1))
-    graph.node.append(helper.make_node("Concat", [name + "batch", name + "size"], [name + "shape"], axis=0))
-    graph.node.append(helper.make_node("Expand", [name + "tokens", name + "shape"], [step.writes]))
-
-
-def _add_step(
-    graph: GraphProto,
-    template: GraphProto,
-    step: Step,
-    weights: Mapping[str, Any],
-    shapes: Mapping[str, tuple[int | None, ...]],
-) -> None:
-    """Copy one step's nodes that are not known beforehand, inner names prefixed by the step's name."""
-    reads = dict(zip(("x", "source"), step.reads, strict=False))
-    known = {c.name: numpy_helper.to_array(c) for c in template.initializer}
-    for value in template.input:
-        if value.name not in reads:
-            known[value.name] = weights[f"{step.name}.{value.name}"]
-    nodes, known = fold(list(template.node), known, shapes)
-    prefix = f"{step.name}/"
-    names = {"": "", "y": step.writes, **reads}
-    for node in nodes:
-        for name in node.input:
-            if name in known and name not in names:
-                full = f"{step.name}.{name}"
-                names[name] = full if full in weights else prefix + name
-                _add_constant(graph, names[name], known[name])
-        made: NodeProto = graph.node.add()
-        made.CopyFrom(node)
-        made.name = prefix + node.name
-        made.input[:] = [names.get(name) or (prefix + name if name else "") for name in node.input]
-        made.output[:] = [names.get(name) or (prefix + name if name else "") for name in node.output]
+    graph.hold(f"{name}tokens", tokens)
+    graph.hold(f"{name}size", np.array(tokens.shape[1:], np.int64))
+    graph.run(f"{name}1", "Shape", [window], f"{name}batch", start=0, end=1)
+    graph.run(f"{name}2", "Concat", [f"{name}batch", f"{name}size"], f"{name}shape", axis=0)
+    graph.run(f"{name}3", "Expand", [f"{name}tokens", f"{name}shape"], step.writes)

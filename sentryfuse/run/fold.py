@@ -6,8 +6,8 @@ Within one plan the answers are known. An engine would find them as well, at eve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,33 +56,71 @@ RULES: dict[str, Callable[[list[Array], Attributes], Array]] = {
 }
 
 
+class Work(NamedTuple):
+    """One node whose value a plan decides: `output = rule(inputs)`.
+
+    Attributes:
+        output: name of its value.
+        inputs: names it reads; of a "Shape", the one value whose size is asked.
+        rule: computes the value, `None` for a "Shape".
+        options: of the node.
+    """
+
+    output: str
+    inputs: tuple[str, ...]
+    rule: Callable[[list[Array], Attributes], Array] | None
+    options: Attributes
+
+
 def fold(
-    nodes: list[NodeProto], known: Mapping[str, Array], shapes: Mapping[str, tuple[int | None, ...]]
-) -> tuple[list[NodeProto], dict[str, Array]]:
-    """Replace every node whose value is known by that value.
+    nodes: Iterable[NodeProto], known: Iterable[str], shapes: Mapping[str, tuple[int | None, ...]]
+) -> tuple[list[NodeProto], list[Work]]:
+    """Part the nodes whose values will be known from those an engine must run.
+
+    Which they are is the same for all plans, so this is done once; `compute` then finds the values of a plan.
 
     Args:
         nodes: of one graph, in order.
-        known: values by name: weights, constants, what the plan decides.
+        known: names of values that are known: weights, constants, what the plan decides.
         shapes: of inputs whose values are not known; `None` = a size that is not known either.
 
     Returns:
-        The nodes that are left, and `known` with the values they need.
+        The nodes that are left, and the work in place of the others, both in order.
     """
-    values = dict(known)
-    left = []
+    have = set(known)
+    left, work = [], []
     for node in nodes:
         options = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        rule = RULES.get(node.op_type)
         if node.op_type == "Shape":
-            name = node.input[0]
-            shape = values[name].shape if name in values else shapes.get(name)
-            if shape is not None:
-                part = shape[options.get("start", 0) : options.get("end")]
-                if None not in part:
-                    values[node.output[0]] = np.array(part, np.int64)
-                    continue
-        elif node.op_type in RULES and all(name in values for name in node.input):
-            values[node.output[0]] = RULES[node.op_type]([values[name] for name in node.input], options)
-            continue
-        left.append(node)
-    return left, values
+            found = node.input[0] in have or _is_known(shapes.get(node.input[0]), options)
+        else:
+            found = rule is not None and have.issuperset(node.input)
+        if found:
+            work.append(Work(node.output[0], tuple(node.input), rule, options))
+            have.add(node.output[0])
+        else:
+            left.append(node)
+    return left, work
+
+
+def compute(
+    work: Iterable[Work], values: dict[str, Array], shapes: Mapping[str, tuple[int | None, ...]]
+) -> None:
+    """Do the work for one plan.
+
+    Args:
+        work: of `fold`.
+        values: what it reads; what it makes is added.
+        shapes: as for `fold`.
+    """
+    for output, inputs, rule, options in work:
+        if rule is not None:
+            values[output] = rule([values[name] for name in inputs], options)
+        else:
+            shape = values[inputs[0]].shape if inputs[0] in values else shapes[inputs[0]]
+            values[output] = np.array(shape[options.get("start", 0) : options.get("end")], np.int64)
+
+
+def _is_known(shape: tuple[int | None, ...] | None, options: Attributes) -> bool:
+    return shape is not None and None not in shape[options.get("start", 0) : options.get("end")]
