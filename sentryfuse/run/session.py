@@ -1,4 +1,4 @@
-"""A sub-network ready to answer, in onnxruntime."""
+"""A sub-network ready to answer."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from sentryfuse.bundle import Bundle
 from sentryfuse.errors import ConfigError
-from sentryfuse.run.assemble import assemble
+from sentryfuse.run.assemble import assemble_bytes
+from sentryfuse.run.engines import ENGINE, Engine, find_engine
 from sentryfuse.types import Plan
 
 Array = NDArray[np.float32]
@@ -33,32 +33,41 @@ class BuildTimes:
 
 
 class Session:
-    """One sub-network in onnxruntime; encoders of absent sensors are not in it.
+    """One sub-network in an engine; encoders of absent sensors are not in it. Several threads may ask it.
 
     Args:
         bundle: what to cut from.
         plan: which units stay, for which sensors.
         threads: of the engine.
         batch: windows per call; a fixed number is faster, `None` allows any.
+        engine: a name of `ENGINES`, or one of your own.
+
+    Raises:
+        ConfigError: the plan belongs to another model, or the engine is unknown or not installed.
     """
 
-    def __init__(self, bundle: Bundle, plan: Plan, *, threads: int = 1, batch: int | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        plan: Plan,
+        *,
+        threads: int = 1,
+        batch: int | None = None,
+        engine: str | Engine = ENGINE,
+    ) -> None:
         self.bundle, self.plan, self.batch = bundle, plan, batch
+        self.engine = find_engine(engine)
         started = time.perf_counter()
-        graph = assemble(bundle, plan, batch=batch).SerializeToString()
+        model = assemble_bytes(bundle, plan, batch=batch, fused=self.engine.fused)
         sliced = time.perf_counter()
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # threads that wait by spinning slow down everything else on a small machine
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._engine = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        self._answer = self.engine.build(model, threads=threads, batch=batch)
         built = time.perf_counter()
         self.times = BuildTimes(1e3 * (sliced - started), 1e3 * (built - sliced))
-        self.graph_bytes = len(graph)
+        self.graph_bytes = len(model)
         self._shapes = {
-            m.name: (m.length, m.n_channels) for m in bundle.layout.modalities if m.name in plan.present
+            m.name: (f"window.{m.name}", (batch, m.length, m.n_channels))
+            for m in bundle.layout.modalities
+            if m.name in plan.present
         }
 
     def run(self, windows: Mapping[str, Array]) -> Array:
@@ -74,26 +83,33 @@ class Session:
             ConfigError: a present sensor's window is missing or has another shape.
         """
         feed: dict[str, Any] = {}
-        for name, shape in self._shapes.items():
-            x = np.asarray(windows[name], np.float32) if name in windows else None
-            if x is None or x.shape[1:] != shape or not x.size or self.batch not in (None, len(x)):
-                raise ConfigError(
-                    f"sensor {name} is present and needs windows of shape ({self.batch or 'B'}, "
-                    f"{shape[0]}, {shape[1]}), got {'nothing' if x is None else x.shape}; give that, "
-                    f"or leave {name} out of present"
-                )
-            feed[f"window.{name}"] = x
-        if len({len(x) for x in feed.values()}) > 1:
+        for name, (full_name, shape) in self._shapes.items():
+            x = windows.get(name)
+            if type(x) is not np.ndarray or x.shape != shape or x.dtype != np.float32:
+                x = self._checked(name, x, shape)
+            feed[full_name] = x
+        if self.batch is None and len({len(x) for x in feed.values()}) > 1:
             raise ConfigError(
                 "every sensor must bring as many windows as the others, got "
                 f"{', '.join(f'{len(windows[name])} of {name}' for name in self._shapes)}"
             )
-        logits = self._engine.run(["logits"], feed)[0]
-        return softmax(logits)
+        return softmax(self._answer(feed))
+
+    def _checked(self, name: str, given: Any, shape: tuple[int | None, ...]) -> Array:
+        """A window that is not exactly what an engine takes, as it takes it."""
+        x = None if given is None else np.asarray(given, np.float32)
+        if x is None or x.shape[1:] != shape[1:] or not x.size or self.batch not in (None, len(x)):
+            raise ConfigError(
+                f"sensor {name} is present and needs windows of shape ({self.batch or 'B'}, "
+                f"{shape[1]}, {shape[2]}), got {'nothing' if x is None else x.shape}; give that, "
+                f"or leave {name} out of present"
+            )
+        return x
 
 
 def softmax(logits: Array) -> Array:
     """Probabilities from logits, `(B, K)` -> `(B, K)`."""
-    e = np.exp(logits - logits.max(1, keepdims=True))
-    result: Array = e / e.sum(1, keepdims=True)
-    return result
+    e: Array = logits - logits.max(1, keepdims=True)
+    np.exp(e, e)
+    e /= e.sum(1, keepdims=True)
+    return e

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from onnx import ModelProto
 
 from sentryfuse.bundle import Bundle, load_bundle
 from sentryfuse.checkpoint import SentryModel
@@ -19,7 +22,7 @@ from sentryfuse.layout import AttentionRule
 from sentryfuse.pruning.cut import prune
 from sentryfuse.pruning.plan import largest_ratio
 from sentryfuse.run import Session, predict
-from sentryfuse.run.assemble import assemble
+from sentryfuse.run.assemble import assemble, assemble_bytes
 from sentryfuse.types import Budget
 from tests.export.exported import MODALITIES, SENSOR_SETS, templates, two_sensor_model
 from tests.laws.hand_plans import any_plan
@@ -58,9 +61,10 @@ def agree(model: SentryModel, bundle: Bundle, sets, batch) -> None:
             bundle.plan(present, Budget(ratio=largest_ratio(bundle.layout, present))),
             any_plan(bundle.layout, present, seed=seed),
         ):
-            got = Session(bundle, plan).run(batch)
-            np.testing.assert_allclose(got, answer(batch, plan), atol=1e-4)
-            assert np.isfinite(got).all()
+            for size in (None, len(next(iter(batch.values())))):
+                got = Session(bundle, plan, batch=size).run(batch)
+                np.testing.assert_allclose(got, answer(batch, plan), atol=1e-5)
+                assert np.isfinite(got).all()
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -72,6 +76,30 @@ def test_export_agrees_with_torch(shape, quick, tmp_path):
     bundle = load_bundle(tmp_path / "model.bundle")
     assert bundle.layout == model.layout
     agree(model, bundle, SENSOR_SETS, tiny_batch(3, modalities=MODALITIES))
+
+
+def test_graphs_are_fused_for_the_default_engine(quick, tmp_path):
+    export_bundle(two_sensor_model(), tmp_path / "model.bundle")
+    bundle = load_bundle(tmp_path / "model.bundle")
+    plan = bundle.plan()
+    plain = assemble(bundle, plan, batch=1).graph.node
+    fused = ModelProto.FromString(assemble_bytes(bundle, plan, batch=1, fused=True)).graph.node
+    ops = Counter(node.op_type for node in fused)
+    assert len(fused) < 0.95 * len(plain)
+    assert ops["Attention"] == sum(block.kind == "heads" for block in bundle.layout.blocks.values())
+    assert ops["Softmax"] == 0
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed here")
+@pytest.mark.parametrize("batch", [1, None])
+def test_an_exported_bundle_runs_in_openvino(batch, quick, tmp_path):
+    export_bundle(two_sensor_model(seed=4), tmp_path / "model.bundle")
+    bundle = load_bundle(tmp_path / "model.bundle")
+    windows = tiny_batch(1, modalities=MODALITIES)
+    for seed, present in enumerate(SENSOR_SETS):
+        for plan in (bundle.plan(present), any_plan(bundle.layout, present, seed=seed)):
+            got = Session(bundle, plan, batch=batch, engine="openvino").run(windows)
+            np.testing.assert_allclose(got, Session(bundle, plan, batch=batch).run(windows), atol=1e-4)
 
 
 def test_a_pruned_model_is_exported_like_any_other(quick, tmp_path):

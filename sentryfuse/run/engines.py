@@ -1,0 +1,200 @@
+"""What answers: onnxruntime, or OpenVINO where it is installed, behind one small interface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnx import ModelProto, helper, numpy_helper
+
+from sentryfuse.errors import ConfigError
+
+ENGINE = "onnxruntime"  # the default
+Array = NDArray[np.float32]
+Answer = Callable[[Mapping[str, Array]], Array]
+
+
+class Engine(Protocol):
+    """Builds models; what it builds may be called from several threads at once.
+
+    Attributes:
+        name: as given to `--engine`.
+        fused: takes the operators that `run.fuse` puts in.
+    """
+
+    name: ClassVar[str]
+    fused: ClassVar[bool]
+
+    def build(self, model: bytes, *, threads: int, batch: int | None) -> Answer:
+        """Make a model ready.
+
+        Args:
+            model: of `assemble_bytes`.
+            threads: of one answer.
+            batch: windows per call; `None` = any number.
+
+        Returns:
+            Windows `(B, T, C)` by input name, of the right shapes -> logits `(B, K)`, which the caller owns.
+        """
+
+
+class OnnxRuntime:
+    """onnxruntime on the processor, the default."""
+
+    name: ClassVar[str] = "onnxruntime"
+    fused: ClassVar[bool] = True
+
+    def build(self, model: bytes, *, threads: int, batch: int | None) -> Answer:
+        """Make a model ready; see `Engine`."""
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # threads that wait by spinning slow down everything else on a small machine
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if batch is not None:
+            # the graph is folded and fused already; looking again doubles the time of a build, and so
+            # does planning which value may take the memory of which: the arena's pattern does as well
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+            options.enable_mem_reuse = False
+        session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return _Bound(session) if batch is not None else _Free(session)
+
+
+class _Free:
+    """Any number of windows."""
+
+    def __init__(self, session: ort.InferenceSession) -> None:
+        self.session = session
+
+    def __call__(self, feed: Mapping[str, Array]) -> Array:
+        logits: Array = self.session.run(["logits"], feed)[0]
+        return logits
+
+
+class _Bound:
+    """A fixed number of windows: input and output memory is kept, one set for each call under way."""
+
+    def __init__(self, session: ort.InferenceSession) -> None:
+        self.session = session
+        self._idle = [self._bind()]
+
+    def __call__(self, feed: Mapping[str, Array]) -> Array:
+        try:
+            bound = self._idle.pop()
+        except IndexError:  # as many callers as never before
+            bound = self._bind()
+        binding, inputs, logits = bound
+        for name, x in feed.items():
+            np.copyto(inputs[name], x)
+        self.session.run_with_iobinding(binding)
+        result = logits.copy()
+        self._idle.append(bound)
+        return result
+
+    def _bind(self) -> tuple[ort.IOBinding, dict[str, Array], Array]:
+        binding = self.session.io_binding()
+        inputs = {value.name: np.zeros(value.shape, np.float32) for value in self.session.get_inputs()}
+        logits = np.zeros(self.session.get_outputs()[0].shape, np.float32)
+        for name, x in inputs.items():
+            binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(x))
+        binding.bind_ortvalue_output("logits", ort.OrtValue.ortvalue_from_numpy(logits))
+        return binding, inputs, logits
+
+
+class OpenVino:
+    """OpenVINO on the processor; `pip install sentryfuse[openvino]` brings it.
+
+    Answers quickly, but a build takes about a second: for a device that seldom switches.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+
+    name: ClassVar[str] = "openvino"
+    fused: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        try:
+            import openvino  # only where it is asked for: it takes a second to load
+        except ImportError as error:
+            raise ConfigError(
+                f"engine openvino cannot be used here ({error}); install it with "
+                "`pip install sentryfuse[openvino]`, or use onnxruntime"
+            ) from None
+        self._core = openvino.Core()
+
+    def build(self, model: bytes, *, threads: int, batch: int | None) -> Answer:
+        """Make a model ready; see `Engine`."""
+        options = {
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": "f32",
+        }
+        made = ModelProto.FromString(model)
+        if batch is not None and any(node.op_type == "Shape" for node in made.graph.node):
+            # 2026.4 ends the whole process on such graphs when it knows all sizes
+            raise ConfigError(
+                "openvino cannot run this bundle one window at a time, because its graphs ask for sizes that "
+                "are known; export the model again with this version, or use onnxruntime"
+            )
+        _keep_slices(made)
+        read = self._core.read_model(made.SerializeToString())
+        return _Requests(self._core.compile_model(read, "CPU", options))
+
+
+def _keep_slices(model: ModelProto) -> None:
+    """Write a slice that GatherElements reads as a Gather.
+
+    OpenVINO (seen in 2026.4) takes such a slice away, since all positions that are asked for lie within it,
+    and then finds that the shapes do not fit.
+    """
+    graph = model.graph
+    known = {t.name: t for t in graph.initializer}
+    asked = {node.input[0] for node in graph.node if node.op_type == "GatherElements"}
+    for node in graph.node:
+        if node.op_type == "Slice" and node.output[0] in asked and {*node.input[1:]} <= known.keys():
+            start, end, axis = (int(numpy_helper.to_array(known[name]).item()) for name in node.input[1:4])
+            positions = f"{node.name}/positions"
+            graph.initializer.append(numpy_helper.from_array(np.arange(start, end), positions))
+            node.op_type = "Gather"
+            node.input[:] = [node.input[0], positions]
+            node.attribute.append(helper.make_attribute("axis", axis))
+
+
+class _Requests:
+    """A compiled model of OpenVINO; one request answers one call at a time, so idle ones are kept."""
+
+    def __init__(self, compiled: Any) -> None:
+        self._compiled = compiled
+        self._idle: list[Any] = []
+
+    def __call__(self, feed: Mapping[str, Array]) -> Array:
+        try:
+            request = self._idle.pop()
+        except IndexError:
+            request = self._compiled.create_infer_request()
+        request.infer(dict(feed))
+        logits: Array = np.array(request.get_output_tensor(0).data, np.float32)
+        self._idle.append(request)
+        return logits
+
+
+ENGINES: Mapping[str, type[OnnxRuntime] | type[OpenVino]] = {e.name: e for e in (OnnxRuntime, OpenVino)}
+
+
+def find_engine(engine: str | Engine) -> Engine:
+    """The engine of a name; one of your own is taken as it is.
+
+    Raises:
+        ConfigError: an unknown name, or an engine that is not installed.
+    """
+    if not isinstance(engine, str):
+        return engine
+    if engine not in ENGINES:
+        raise ConfigError(f"engine {engine!r} is unknown; choose one of {', '.join(ENGINES)}")
+    return ENGINES[engine]()
