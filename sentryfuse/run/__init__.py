@@ -1,7 +1,8 @@
 """A bundle -> answers, on the device, without torch.
 
-`assemble` strings the graphs of a plan together, `session` answers with them, `predict` does so for
-a whole recording, `replay` window by window while sensors and budget change, `bench` times it, and `profile`
+`assemble` strings the graphs of a plan together (`fold`, `recipe`, `fuse` and `wire` make that quick),
+`engines` build them, `session` answers, `sessions` keeps the latest warm. `predict` answers for a whole
+recording, `replay` window by window while sensors and budget change, `bench` times it, and `profile`
 measures what any plan takes on this device.
 """
 
@@ -10,5 +11,6 @@ from sentryfuse.run.predict import predict
 from sentryfuse.run.profiling import profile
 from sentryfuse.run.replay import Change, replay
 from sentryfuse.run.session import Session
+from sentryfuse.run.sessions import Sessions
 
-__all__ = ["Change", "Session", "bench", "predict", "profile", "replay"]
+__all__ = ["Change", "Session", "Sessions", "bench", "predict", "profile", "replay"]

@@ -7,7 +7,6 @@ are kept, others are built when they are needed, before the window that needs th
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -18,10 +17,9 @@ from sentryfuse.bundle import Bundle
 from sentryfuse.data import Windows
 from sentryfuse.errors import ConfigError
 from sentryfuse.run.session import Session
+from sentryfuse.run.sessions import Sessions
 from sentryfuse.scoring import check_recording, prepared
-from sentryfuse.types import Budget, Plan, check_present
-
-KEPT_SESSIONS = 4
+from sentryfuse.types import Budget, check_present
 
 
 class Change(NamedTuple):
@@ -71,36 +69,37 @@ def replay(
     changes = _checked(schedule, bundle)
     windows = prepared(windows, normalise=bundle.normalise, floor=bundle.subject_floor)
     step_s = window_s(windows)
-    stream = _Stream(bundle, threads=threads)
     records = []
-    for position, index in enumerate(indices):
-        while len(changes) > 1 and changes[1].from_window <= position:
-            changes.pop(0)
-        now = changes[0]
-        has = {name for name, on in zip(windows.names, windows.present[index], strict=True) if on}
-        on = tuple(name for name in now.present or () if name in has)
-        record = {"t_s": position * step_s, "present": list(on), "ratio": now.ratio}
-        if not on:
-            records.append(record | _refused())
-            continue
-        took_ms = stream.switch(on, now.ratio)
-        batch = windows.batch(np.array([index]), on)
-        started = time.perf_counter()
-        probabilities = stream.current.run(batch)
-        latency_ms = 1e3 * (time.perf_counter() - started)
-        answer = int(probabilities[0].argmax())
-        records.append(
-            record
-            | {
-                "status": "OK" if len(on) == len(bundle.names) else "DEGRADED",
-                "answer": bundle.classes[answer],
-                "correct": answer == int(windows.y[index]),
-                "latency_ms": latency_ms,
-                "switched": took_ms is not None,
-                "switch_ms": took_ms,
-                "plan_id": stream.current.plan.plan_id,
-            }
-        )
+    with Sessions(bundle, threads=threads) as sessions:
+        stream = _Stream(sessions)
+        for position, index in enumerate(indices):
+            while len(changes) > 1 and changes[1].from_window <= position:
+                changes.pop(0)
+            now = changes[0]
+            has = {name for name, on in zip(windows.names, windows.present[index], strict=True) if on}
+            on = tuple(name for name in now.present or () if name in has)
+            record = {"t_s": position * step_s, "present": list(on), "ratio": now.ratio}
+            if not on:
+                records.append(record | _refused())
+                continue
+            took_ms = stream.switch(on, now.ratio)
+            batch = windows.batch(np.array([index]), on)
+            started = time.perf_counter()
+            probabilities = stream.current.run(batch)
+            latency_ms = 1e3 * (time.perf_counter() - started)
+            answer = int(probabilities[0].argmax())
+            records.append(
+                record
+                | {
+                    "status": "OK" if len(on) == len(bundle.names) else "DEGRADED",
+                    "answer": bundle.classes[answer],
+                    "correct": answer == int(windows.y[index]),
+                    "latency_ms": latency_ms,
+                    "switched": took_ms is not None,
+                    "switch_ms": took_ms,
+                    "plan_id": stream.current.plan.plan_id,
+                }
+            )
     return records
 
 
@@ -110,14 +109,12 @@ def window_s(windows: Windows) -> float:
 
 
 class _Stream:
-    """The sub-network in force and those used lately."""
+    """The sub-network in force."""
 
-    def __init__(self, bundle: Bundle, *, threads: int) -> None:
-        self.bundle, self.threads = bundle, threads
+    def __init__(self, sessions: Sessions) -> None:
+        self.sessions = sessions
         self.current: Session
         self._in_force: str | None = None
-        self._plans: dict[tuple[tuple[str, ...], float], Plan] = {}
-        self._ready: OrderedDict[str, Session] = OrderedDict()
 
     def switch(self, present: tuple[str, ...], ratio: float) -> float | None:
         """Put a sub-network in force.
@@ -127,22 +124,12 @@ class _Stream:
             the first one, which replaces nothing.
         """
         started = time.perf_counter()
-        plan = self._plans.get((present, ratio))
-        if plan is None:
-            plan = self.bundle.plan(present, Budget(ratio=ratio))
-            self._plans[present, ratio] = plan
-        if plan.plan_id == self._in_force:
+        session = self.sessions.get(self.sessions.plan(present, Budget(ratio=ratio)))
+        before, plan_id = self._in_force, session.plan.plan_id
+        if plan_id == before:
             return None
-        session = self._ready.get(plan.plan_id)
-        if session is None:
-            session = Session(self.bundle, plan, threads=self.threads, batch=1)
-            self._ready[plan.plan_id] = session
-        self._ready.move_to_end(plan.plan_id)
-        if len(self._ready) > KEPT_SESSIONS:
-            self._ready.popitem(last=False)
-        first = self._in_force is None
-        self.current, self._in_force = session, plan.plan_id
-        return None if first else 1e3 * (time.perf_counter() - started)
+        self.current, self._in_force = session, plan_id
+        return None if before is None else 1e3 * (time.perf_counter() - started)
 
 
 def _checked(schedule: Sequence[Change], bundle: Bundle) -> list[Change]:

@@ -80,7 +80,7 @@ def test_a_wish_that_changes_nothing_is_no_switch(bundle):
 
 
 def test_a_sub_network_used_lately_is_not_built_again(bundle, monkeypatch):
-    module = importlib.import_module("sentryfuse.run.replay")
+    module = importlib.import_module("sentryfuse.run.sessions")
     built = []
 
     def build(bundle, plan, **options):
