@@ -32,9 +32,9 @@ from sentryfuse.cli.options import (
     sensor_sets,
 )
 from sentryfuse.cli.output import Output, score_table, sensor_label
-from sentryfuse.errors import ConfigError
 
 BundleFile = Annotated[Path, typer.Argument(metavar="BUNDLE", help="File written by `sentryfuse export`.")]
+EngineName = Annotated[str, typer.Option("--engine", help="onnxruntime, or openvino where it is installed.")]
 
 
 def plan(
@@ -149,6 +149,7 @@ def predict(
 def profile(
     bundle: BundleFile,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the profile.")],
+    engine: EngineName = "onnxruntime",
     threads: Threads = 1,
     seconds: Annotated[float, typer.Option(metavar="S", help="Time spent on timing [s].")] = 50.0,
     json_to: JsonFile = None,
@@ -163,7 +164,7 @@ def profile(
     from sentryfuse.run.profiling import profile as measure
 
     loaded = load_bundle(bundle)
-    made = measure(loaded, threads=threads, seconds=seconds, path=bundle)
+    made = measure(loaded, threads=threads, seconds=seconds, path=bundle, engine=engine)
     made.save(out)
     dense = made.median_ms(loaded.layout, None)
     output.line(
@@ -177,7 +178,7 @@ def bench(
     bundle: BundleFile,
     present: Presents = None,
     ratio: Ratios = None,
-    engine: Annotated[str, typer.Option(help="onnxruntime; this version has no other.")] = ("onnxruntime"),
+    engine: EngineName = "onnxruntime",
     threads: Threads = 1,
     repeats: Annotated[int, typer.Option(min=1, metavar="N", help="Windows timed per sub-network.")] = 300,
     json_to: JsonFile = None,
@@ -188,8 +189,6 @@ def bench(
     Latency, memory and switching, beside the dense model.
     """
     output = Output(json_to, quiet=quiet)
-    if engine != "onnxruntime":
-        raise ConfigError(f"engine {engine!r} is unknown; this version has onnxruntime")
     from sentryfuse.bundle import load_bundle
     from sentryfuse.run.bench import bench as bench_bundle
     from sentryfuse.run.bench import machine
@@ -202,9 +201,10 @@ def bench(
         threads=threads,
         repeats=repeats,
         path=bundle,
+        engine=engine,
     )
     output.table(
-        f"{bundle.name}, one window per call, threads: {threads}",
+        f"{bundle.name}, one window per call, {engine}, threads: {threads}",
         ("name", "sensors", "p50 [ms]", "p95 [ms]", "p99 [ms]", "MMAC", "weights [MB]",
          "peak RSS [MB]", "cold switch p50 [ms]", "warm [us]"),
         [

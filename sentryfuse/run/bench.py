@@ -23,16 +23,16 @@ from numpy.typing import NDArray
 from sentryfuse.bundle import Bundle, load_bundle
 from sentryfuse.errors import ConfigError
 from sentryfuse.progress import Progress
+from sentryfuse.run.engines import ENGINE, Engine, find_engine
 from sentryfuse.run.session import Session
 from sentryfuse.types import Budget, Plan, check_present
 
-ENGINE = "onnxruntime"
 ROUNDS = 10
 BUILDS = 20
 SWAPS = 1000
 POOL = 16  # different random windows
 WARM_UP = 5
-_PACKAGES = ("numpy", "onnx", "onnxruntime", "torch")
+_PACKAGES = ("numpy", "onnx", "onnxruntime", "openvino", "torch")
 _CHILD = "from sentryfuse.run.bench import tell_memory; tell_memory()"
 
 
@@ -45,6 +45,7 @@ def bench(
     repeats: int = 300,
     builds: int = BUILDS,
     path: Path | None = None,
+    engine: str = ENGINE,
 ) -> list[dict[str, Any]]:
     """Measure sub-networks of a bundle on this machine, one window per call.
 
@@ -57,6 +58,7 @@ def bench(
         builds: cold switches timed per sub-network; 0 leaves them out.
         path: the bundle's file; peak memory is measured in a fresh process that reads it, and is
             `None` without it.
+        engine: a name of `ENGINES`.
 
     Returns:
         One dictionary per set and ratio: `name`, `present`, `ratio`, `engine`, `threads`,
@@ -65,7 +67,8 @@ def bench(
         `peak_rss_reason` where it is `None`, `weights_mb`, `macs`.
 
     Raises:
-        ConfigError: unknown sensors, fewer than one repeat or thread, or a negative number of builds.
+        ConfigError: unknown sensors, fewer than one repeat or thread, a negative number of builds, or an
+            engine that is unknown or not installed.
         BudgetError: a ratio no sub-network reaches.
     """
     if repeats < 1 or threads < 1 or builds < 0:
@@ -76,7 +79,8 @@ def bench(
     budgets = [Budget(ratio=ratio) for ratio in dict.fromkeys((0.0, *map(float, ratios)))]
     asked = [(names, budget) for names in sets for budget in budgets]
     plans = [bundle.plan(names, budget) for names, budget in asked]
-    sessions = [Session(bundle, plan, threads=threads, batch=1) for plan in plans]
+    built = find_engine(engine)
+    sessions = [Session(bundle, plan, threads=threads, batch=1, engine=built) for plan in plans]
     windows = random_windows(bundle)
     for session in sessions:
         for window in windows[:WARM_UP]:
@@ -89,7 +93,7 @@ def bench(
             order = range(len(asked)) if turn % 2 == 0 else reversed(range(len(asked)))
             for i in order:
                 for _ in range(-(-builds // ROUNDS)):
-                    cold[i].append(_time_cold(bundle, *asked[i], threads=threads))
+                    cold[i].append(_time_cold(bundle, *asked[i], threads=threads, engine=built))
                 for k in range(-(-repeats // ROUNDS)):
                     latency[i].append(_time_run(sessions[i], windows[k % POOL]))
             bar.update(turn + 1)
@@ -97,13 +101,13 @@ def bench(
 
     rows = []
     for (names, budget), plan, times, switches in zip(asked, plans, latency, cold, strict=True):
-        rss, reason = peak_rss_mb(path, plan, threads=threads)
+        rss, reason = peak_rss_mb(path, plan, threads=threads, engine=engine)
         rows.append(
             {
                 "name": f"r{budget.ratio:g}" if budget.ratio else "dense",
                 "present": list(names),
                 "ratio": budget.ratio,
-                "engine": ENGINE,
+                "engine": engine,
                 "threads": threads,
                 "plan_id": plan.plan_id,
                 "latency_ms": _quantiles(times, 50, 95, 99),
@@ -142,11 +146,12 @@ def own_version() -> str:
 def tell_memory() -> None:
     """What the fresh process does: answer a few windows, print its own peak memory [bytes].
 
-    Reads one JSON object from standard input: `path`, `plan`, `threads`.
+    Reads one JSON object from standard input: `path`, `plan`, `threads`, `engine`.
     """
     asked = json.loads(sys.stdin.read())
     bundle = load_bundle(asked["path"])
-    session = Session(bundle, Plan.from_json(asked["plan"]), threads=asked["threads"], batch=1)
+    plan = Plan.from_json(asked["plan"])
+    session = Session(bundle, plan, threads=asked["threads"], batch=1, engine=asked["engine"])
     for window in random_windows(bundle)[:WARM_UP]:
         session.run(window)
     print(_own_peak_bytes())
@@ -170,10 +175,12 @@ def _time_run(session: Session, window: Mapping[str, NDArray[np.float32]]) -> fl
     return (time.perf_counter_ns() - started) / 1e6
 
 
-def _time_cold(bundle: Bundle, names: tuple[str, ...], budget: Budget, *, threads: int) -> float:
+def _time_cold(
+    bundle: Bundle, names: tuple[str, ...], budget: Budget, *, threads: int, engine: Engine
+) -> float:
     """Deciding, slicing and building one session [ms]."""
     started = time.perf_counter_ns()
-    Session(bundle, bundle.plan(names, budget), threads=threads, batch=1)
+    Session(bundle, bundle.plan(names, budget), threads=threads, batch=1, engine=engine)
     return (time.perf_counter_ns() - started) / 1e6
 
 
@@ -194,11 +201,13 @@ def _quantiles(times: Sequence[float], *percents: int) -> dict[str, float]:
     return {f"p{p}": float(np.percentile(times, p)) for p in percents}
 
 
-def peak_rss_mb(path: Path | None, plan: Plan, *, threads: int) -> tuple[float | None, str | None]:
+def peak_rss_mb(
+    path: Path | None, plan: Plan, *, threads: int, engine: str = ENGINE
+) -> tuple[float | None, str | None]:
     """Peak resident memory of a fresh process that reads the bundle and answers with this plan."""
     if path is None:
         return None, "not measured"
-    asked = json.dumps({"path": str(path), "plan": plan.to_json(), "threads": threads})
+    asked = json.dumps({"path": str(path), "plan": plan.to_json(), "threads": threads, "engine": engine})
     done = subprocess.run(
         [sys.executable, "-c", _CHILD], input=asked, capture_output=True, text=True, check=False
     )

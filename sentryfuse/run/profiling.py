@@ -19,7 +19,8 @@ from sentryfuse.errors import ConfigError
 from sentryfuse.profile import DeviceProfile, features
 from sentryfuse.progress import Progress
 from sentryfuse.pruning.plan import largest_ratio
-from sentryfuse.run.bench import ENGINE, machine, peak_rss_mb, random_windows
+from sentryfuse.run.bench import machine, peak_rss_mb, random_windows
+from sentryfuse.run.engines import ENGINE, find_engine
 from sentryfuse.run.session import Session
 from sentryfuse.types import Budget, Plan
 
@@ -35,6 +36,7 @@ def profile(
     seconds: float = SECONDS,
     path: Path | None = None,
     seed: int = 0,
+    engine: str = ENGINE,
 ) -> DeviceProfile:
     """Measure this device with a bundle; run it when nothing else runs.
 
@@ -45,23 +47,26 @@ def profile(
         seconds: spent on timing [s].
         path: the bundle's file; memory is measured in a fresh process that reads it, and is `None` without.
         seed: of the draw of sub-networks.
+        engine: a name of `ENGINES`.
 
     Returns:
         The profile.
 
     Raises:
-        ConfigError: too few plans to fit anything, or a number that is not positive.
+        ConfigError: too few plans to fit anything, a number that is not positive, or an engine that is
+            unknown or not installed.
     """
     if threads < 1 or plans < 8 or not seconds > 0:
         raise ConfigError(
             f"a profile needs threads >= 1, plans >= 8 and seconds > 0, got {threads}, {plans}, {seconds}"
         )
+    built = find_engine(engine)
     asked = random_plans(bundle, plans, np.random.default_rng(seed))
     with Progress("profile", ROUNDS + 1) as bar:
         sessions, switches = [], []
         for plan in asked:
             started = time.perf_counter()
-            sessions.append(Session(bundle, plan, threads=threads, batch=1))
+            sessions.append(Session(bundle, plan, threads=threads, batch=1, engine=built))
             switches.append(1e3 * (time.perf_counter() - started))
         bar.update(1, "building")
         windows = random_windows(bundle)
@@ -77,9 +82,9 @@ def profile(
     ms_per = fit(described, p50)
     fitted = np.array([sum(v * ms_per[k] for k, v in row.items()) for row in described])
     error = np.abs(fitted / p50 - 1)
-    rss, reason = peak_rss_mb(path, bundle.plan(), threads=threads)
+    rss, reason = peak_rss_mb(path, bundle.plan(), threads=threads, engine=engine)
     return DeviceProfile(
-        engine=ENGINE,
+        engine=engine,
         threads=threads,
         ms_per=ms_per,
         p95_factor=float(np.median(p95 / fitted)),
