@@ -107,7 +107,7 @@ def make_recipe(
     compute(work, example, shapes)
 
     sizes = _sizes(left, example, shapes)
-    enter = _flattening(left, example, sizes, reads)
+    enter = _flattening(left, example, sizes, {n: shape for n, shape in shapes.items() if n in reads})
     leave = _unflattening(left, example, sizes)
     inner = [node for node in left if node is not leave and node not in enter.values()]
     if fused:
@@ -179,20 +179,18 @@ def _sizes(left: Sequence[NodeProto], known: Mapping[str, Array], shapes: Shapes
 
 
 def _flattening(
-    left: Sequence[NodeProto],
-    known: Mapping[str, Array],
-    sizes: Mapping[str, list[int]],
-    reads: Mapping[str, str],
+    left: Sequence[NodeProto], known: Mapping[str, Array], sizes: Mapping[str, list[int]], reads: Shapes
 ) -> dict[str, NodeProto]:
     """What a step reads -> the node that only makes `(B * L, D)` of it."""
-    return {
-        node.input[0]: node
-        for node in left
-        if node.op_type == "Reshape"
-        and node.input[0] in reads
-        and node.input[1] in known
-        and len(sizes.get(node.output[0], ())) == 2
-    }
+    found = {}
+    for node in left:
+        shape = reads.get(node.input[0], ()) if node.op_type == "Reshape" else ()
+        batch, length, width = shape if len(shape) == 3 else (None,) * 3
+        if batch is None or length is None or node.input[1] not in known:
+            continue
+        if sizes.get(node.output[0]) == [batch * length, width]:
+            found[node.input[0]] = node
+    return found
 
 
 def _unflattening(
