@@ -16,6 +16,7 @@ from sentryfuse.pruning.plan import check_plan
 from sentryfuse.pruning.units import kept_groups, slice_block
 from sentryfuse.run.constants import bank_tokens, codes, part_shares
 from sentryfuse.run.fuse import OPSET, OWN
+from sentryfuse.run.parts import Part, whole
 from sentryfuse.run.recipe import Nodes, Recipe, make_recipe
 from sentryfuse.run.wire import Pieces, model_bytes, model_header, node_bytes, tensor_pieces
 from sentryfuse.types import Plan
@@ -41,13 +42,19 @@ def assemble(bundle: Bundle, plan: Plan, *, batch: int | None = None) -> ModelPr
     return model
 
 
-def assemble_bytes(bundle: Bundle, plan: Plan, *, batch: int | None = None, fused: bool) -> bytes:
-    """As `assemble`, serialised; with `fused` in fewer nodes, some of which only onnxruntime knows."""
+def assemble_bytes(
+    bundle: Bundle, plan: Plan, *, batch: int | None = None, fused: bool, part: Part | None = None
+) -> bytes:
+    """As `assemble`, serialised; with `fused` in fewer nodes, some of which only onnxruntime knows.
+
+    With `part` only its steps: values it is given are inputs beside its windows, and what it writes is the
+    output.
+    """
     ways = _ASSEMBLERS.setdefault(bundle, {})
     assembler = ways.get((batch, fused))
     if assembler is None:
         assembler = ways[batch, fused] = _Assembler(bundle, batch=batch, fused=fused)
-    return assembler.assemble(plan)
+    return assembler.assemble(plan, part or whole(bundle.layout, plan.present))
 
 
 class _Assembler:
@@ -65,12 +72,17 @@ class _Assembler:
         self.header = model_header(template, opset=OPSET if fused else 0, own=OWN if fused else "")
         self._recipes: dict[tuple[str, str, tuple[str, ...]], Recipe] = {}
 
-    def assemble(self, plan: Plan) -> bytes:
+    def assemble(self, plan: Plan, part: Part) -> bytes:
         layout = self.layout
         check_plan(layout, plan)
         spans = layout.spans(plan.present)
+        free: int | str = self.batch or "B"
+        made = {step.writes: (free, spans[step.name].leaving, layout.d_model) for step in layout.steps
+                if step.name in spans}  # fmt: skip
+        windows = {f"window.{name}": (free, *self.windows[f"window.{name}"]) for name in part.windows}
+        inputs = windows | {value: made[value] for value in part.given}
         graph = _Graph()
-        for step in layout.route(plan.present):
+        for step in part.steps:
             lengths = layout.part_lengths(step, plan.present) if step.parts else []
             if step.op == "concat":
                 graph.run(step.name, "Concat", step.reads, step.writes, axis=1)
@@ -78,7 +90,7 @@ class _Assembler:
                 graph.run(step.name, "Mean", step.reads, step.writes)
             elif step.op == "bank":
                 tokens = bank_tokens(step, plan.present, self.weights)
-                _add_bank(graph, step, f"window.{plan.present[0]}", tokens)
+                _add_bank(graph, step, next(iter(inputs)), tokens)
             elif step.op == "codes":
                 scale, shift = codes(step, lengths, self.weights)
                 graph.hold(f"{step.name}/scale", scale)
@@ -88,12 +100,10 @@ class _Assembler:
                 graph.run(f"{step.name}+", "Add", (scaled, f"{step.name}/shift"), step.writes)
             else:
                 self._add_step(graph, step, plan, spans[step.name], lengths)
-        free: int | str = self.batch or "B"
+        graph.finish(part.writes)
+        shape = (free, len(self.classes)) if part.writes == "logits" else made[part.writes]
         return model_bytes(
-            graph.pieces,
-            inputs=[(f"window.{name}", (free, *self.windows[f"window.{name}"])) for name in plan.present],
-            output=("logits", (free, len(self.classes))),
-            header=self.header,
+            graph.pieces, inputs=inputs.items(), output=(part.writes, shape), header=self.header
         )
 
     def _add_step(self, graph: _Graph, step: Step, plan: Plan, span: Span, lengths: list[int]) -> None:
@@ -181,6 +191,10 @@ class _Graph:
             self._waiting[writes] = recipe.leave, held
             self._flat.add(writes)
 
+    def finish(self, value: str) -> None:
+        """Give a value its full shape, for whoever reads it outside."""
+        self._unflatten(value)
+
     def _unflatten(self, value: str) -> None:
         if value in self._waiting:
             self._add(*self._waiting.pop(value))
@@ -193,11 +207,11 @@ class _Graph:
                 self.pieces += held[name]
 
 
-def _add_bank(graph: _Graph, step: Step, window: str, tokens: Any) -> None:
-    """A constant, once per window: as many as there are windows of some sensor."""
+def _add_bank(graph: _Graph, step: Step, given: str, tokens: Any) -> None:
+    """A constant, once per window: as many as there are of some input."""
     name = f"{step.name}/"
     graph.hold(f"{name}tokens", tokens)
     graph.hold(f"{name}size", np.array(tokens.shape[1:], np.int64))
-    graph.run(f"{name}1", "Shape", [window], f"{name}batch", start=0, end=1)
+    graph.run(f"{name}1", "Shape", [given], f"{name}batch", start=0, end=1)
     graph.run(f"{name}2", "Concat", [f"{name}batch", f"{name}size"], f"{name}shape", axis=0)
     graph.run(f"{name}3", "Expand", [f"{name}tokens", f"{name}shape"], step.writes)

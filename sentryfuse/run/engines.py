@@ -71,8 +71,8 @@ class _Free:
         self.session = session
 
     def __call__(self, feed: Mapping[str, Array]) -> Array:
-        logits: Array = self.session.run(["logits"], feed)[0]
-        return logits
+        answer: Array = self.session.run(None, feed)[0]
+        return answer
 
 
 class _Bound:
@@ -87,22 +87,23 @@ class _Bound:
             bound = self._idle.pop()
         except IndexError:  # as many callers as never before
             bound = self._bind()
-        binding, inputs, logits = bound
+        binding, inputs, answer = bound
         for name, x in feed.items():
             np.copyto(inputs[name], x)
         self.session.run_with_iobinding(binding)
-        result = logits.copy()
+        result = answer.copy()
         self._idle.append(bound)
         return result
 
     def _bind(self) -> tuple[ort.IOBinding, dict[str, Array], Array]:
         binding = self.session.io_binding()
         inputs = {value.name: np.zeros(value.shape, np.float32) for value in self.session.get_inputs()}
-        logits = np.zeros(self.session.get_outputs()[0].shape, np.float32)
+        output = self.session.get_outputs()[0]
+        answer = np.zeros(output.shape, np.float32)
         for name, x in inputs.items():
             binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(x))
-        binding.bind_ortvalue_output("logits", ort.OrtValue.ortvalue_from_numpy(logits))
-        return binding, inputs, logits
+        binding.bind_ortvalue_output(output.name, ort.OrtValue.ortvalue_from_numpy(answer))
+        return binding, inputs, answer
 
 
 class OpenVino:

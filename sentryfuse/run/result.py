@@ -40,6 +40,7 @@ class Result:
         status: see `Status`.
         reason: why it is not OK, one sentence; empty for OK.
         present: sensors that the answer is made of.
+        reused: those of them whose tokens are those of an earlier window, since nothing had changed.
         verdicts: every sensor -> why it is used or not.
         answer: name of the class; `None` where nothing is said.
         probabilities: `(K,)`; `None` where nothing is said.
@@ -57,6 +58,7 @@ class Result:
     status: Status
     reason: str
     present: tuple[str, ...]
+    reused: tuple[str, ...]
     verdicts: Mapping[str, Verdict]
     answer: str | None
     probabilities: NDArray[np.float32] | None
@@ -87,6 +89,7 @@ class Result:
             "status": str(self.status),
             "reason": self.reason,
             "present": list(self.present),
+            "reused": list(self.reused),
             "verdicts": {name: str(verdict) for name, verdict in self.verdicts.items()},
             "answer": self.answer,
             "probabilities": None if self.probabilities is None else self.probabilities.tolist(),

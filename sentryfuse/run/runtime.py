@@ -96,22 +96,24 @@ class Runtime:
         self.events = events or Events()
         self.budget = budget or Budget(ratio=0.0)
         self.bundle = bundle
-        self.sessions = Sessions(bundle, threads=threads, kept=kept, engine=engine)
+        self._cutter = Cutter(
+            bundle.layout.modalities,
+            hop_s=hop_s,
+            rules=rules,
+            scale=_scale(bundle),
+            wait_s=wait_s,
+            start_s=source.start_s,
+        )
+        slow = _slower_than(self._cutter.hop_s, bundle)
+        self._options: dict[str, Any] = {"threads": threads, "kept": kept, "engine": engine, "apart": slow}
+        self.sessions = Sessions(bundle, **self._options)
         try:
             self._current = self.sessions.get(self.sessions.plan(None, self.budget, profile))
-            self._cutter = Cutter(
-                bundle.layout.modalities,
-                hop_s=hop_s,
-                rules=rules,
-                scale=_scale(bundle),
-                wait_s=wait_s,
-                start_s=source.start_s,
-            )
         except BaseException:
             self.sessions.close()
             raise
         self._plan_id = self._current.plan.plan_id
-        self._options: dict[str, Any] = {"threads": threads, "kept": kept, "engine": engine}
+        self._tokens: dict[str, NDArray[np.float32]] = {}  # of slow sensors, made by the current session
         self._person = Person(bundle) if bundle.normalise == "subject" else None
         self._governor = None if policy is None else Governor(policy)
         self._reader, self._power_at, self._energy_label = reader, -math.inf, "none"
@@ -237,6 +239,8 @@ class Runtime:
 
     def _answer(self, window: CutWindow) -> Result:
         began = time.perf_counter()
+        for name in [name for name in self._tokens if window.changed[name]]:
+            del self._tokens[name]
         try:
             self._take_over()
             self._tell_sensors(window)
@@ -253,12 +257,16 @@ class Runtime:
                 reason = f"the sub-network was not ready within {self.deadline_ms:g} ms"
                 return self._without(window, began, Status.STALE, reason)
             values = window.values if self._person is None else self._person.standardise(window.values)
+            if session is not self._current:
+                self._tokens = {}
+            reused = tuple(name for name in session.apart if name in self._tokens)
             started = time.perf_counter()
-            probabilities = session.run(values)[0]
+            probabilities = session.run(values, self._tokens)[0]
             latency_ms = 1e3 * (time.perf_counter() - started)
             if not np.isfinite(probabilities).all():
                 raise ConfigError("the sub-network answered with numbers that are not finite")
         except Exception as error:
+            self._tokens = {}
             self._tell_fault(error, window.window_id)
             return self._without(window, began, Status.FAULT, f"{type(error).__name__}: {error}")
         self._in_force(session, window.window_id, began)
@@ -277,6 +285,7 @@ class Runtime:
             status=Status.DEGRADED if reasons else Status.OK,
             reason="; ".join(reasons),
             present=window.present,
+            reused=reused,
             verdicts=window.verdicts,
             answer=answer,
             probabilities=probabilities,
@@ -301,6 +310,7 @@ class Runtime:
             status=status,
             reason=reason,
             present=window.present,
+            reused=(),
             verdicts=window.verdicts,
             answer=None if repeat is None else repeat.answer,
             probabilities=None if repeat is None else repeat.probabilities,
@@ -406,7 +416,7 @@ class Runtime:
         self.bundle, before, self.sessions = bundle, self.sessions, sessions
         self._over = {}
         self._current = sessions.get(sessions.plan(self._present or None, None))
-        self._plan_id = self._current.plan.plan_id
+        self._plan_id, self._tokens = self._current.plan.plan_id, {}
         before.close()
         self.events.tell("bundle", digest=bundle.digest[:12])
 
@@ -425,6 +435,13 @@ def _scale(bundle: Bundle) -> Mapping[str, tuple[Any, Any]] | None:
             if mean is not None and std is not None:
                 found[step.needs[0]] = (mean, std)
     return found
+
+
+def _slower_than(hop_s: float, bundle: Bundle) -> tuple[str, ...]:
+    """Sensors that mostly have no news from one window to the next; none where all are standardised anew."""
+    if bundle.normalise == "subject":
+        return ()
+    return tuple(m.name for m in bundle.layout.modalities if m.rate_hz * hop_s < 1)
 
 
 def _limits(budget: Budget) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from sentryfuse.bundle import Bundle
 from sentryfuse.errors import ConfigError
 from sentryfuse.run.assemble import assemble_bytes
 from sentryfuse.run.engines import ENGINE, Engine, find_engine
+from sentryfuse.run.parts import split
 from sentryfuse.types import Plan
 
 Array = NDArray[np.float32]
@@ -41,6 +42,10 @@ class Session:
         threads: of the engine.
         batch: windows per call; a fixed number is faster, `None` allows any.
         engine: a name of `ENGINES`, or one of your own.
+        apart: sensors whose own steps run apart, so that their tokens can be used again; see `run`.
+
+    Attributes:
+        apart: those of them that the plan has.
 
     Raises:
         ConfigError: the plan belongs to another model, or the engine is unknown or not installed.
@@ -54,27 +59,37 @@ class Session:
         threads: int = 1,
         batch: int | None = None,
         engine: str | Engine = ENGINE,
+        apart: Collection[str] = (),
     ) -> None:
         self.bundle, self.plan, self.batch = bundle, plan, batch
         self.engine = find_engine(engine)
+        self._parts, rest = split(bundle.layout, plan.present, apart)
+        self.apart = tuple(self._parts)
         started = time.perf_counter()
-        model = assemble_bytes(bundle, plan, batch=batch, fused=self.engine.fused)
+        models = [
+            assemble_bytes(bundle, plan, batch=batch, fused=self.engine.fused, part=part)
+            for part in (*self._parts.values(), rest)
+        ]
         sliced = time.perf_counter()
-        self._answer = self.engine.build(model, threads=threads, batch=batch)
+        *encoders, self._answer = (self.engine.build(m, threads=threads, batch=batch) for m in models)
+        self._encoders = dict(zip(self._parts, encoders, strict=True))
         built = time.perf_counter()
         self.times = BuildTimes(1e3 * (sliced - started), 1e3 * (built - sliced))
-        self.graph_bytes = len(model)
+        self.graph_bytes = sum(map(len, models))
         self._shapes = {
             m.name: (f"window.{m.name}", (batch, m.length, m.n_channels))
             for m in bundle.layout.modalities
             if m.name in plan.present
         }
 
-    def run(self, windows: Mapping[str, Array]) -> Array:
+    def run(self, windows: Mapping[str, Array], tokens: MutableMapping[str, Array] | None = None) -> Array:
         """Answer windows.
 
         Args:
             windows: modality name -> raw windows `(B, T, C)`; those of absent sensors are never read.
+            tokens: of sensors that run apart, as they were left by a call of this session: those that are
+                here are used in place of the windows, those that are not are made and put here. Take out
+                the ones whose windows have changed. `None` makes all of them.
 
         Returns:
             Probabilities, `(B, n_classes)`.
@@ -93,7 +108,17 @@ class Session:
                 "every sensor must bring as many windows as the others, got "
                 f"{', '.join(f'{len(windows[name])} of {name}' for name in self._shapes)}"
             )
+        if self._parts:
+            self._encode(feed, {} if tokens is None else tokens)
         return softmax(self._answer(feed))
+
+    def _encode(self, feed: dict[str, Any], tokens: MutableMapping[str, Array]) -> None:
+        """Tokens in place of the windows of sensors that run apart."""
+        for name, part in self._parts.items():
+            window = feed.pop(f"window.{name}")
+            if name not in tokens:
+                tokens[name] = self._encoders[name]({f"window.{name}": window})
+            feed[part.writes] = tokens[name]
 
     def _checked(self, name: str, given: Any, shape: tuple[int | None, ...]) -> Array:
         """A window that is not exactly what an engine takes, as it takes it."""

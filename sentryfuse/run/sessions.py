@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from threading import Condition, Lock, Thread
 from types import TracebackType
 from typing import NamedTuple
@@ -46,6 +46,7 @@ class Sessions:
         engine: a name of `ENGINES`, or one of your own.
         max_plans: plans remembered.
         batch: windows per call; `None` allows any.
+        apart: sensors whose own steps run apart; see `Session`.
 
     Raises:
         ConfigError: a number below 1, or an engine that is unknown or not installed.
@@ -60,6 +61,7 @@ class Sessions:
         engine: str | Engine = ENGINE,
         max_plans: int = MAX_PLANS,
         batch: int | None = 1,
+        apart: Collection[str] = (),
     ) -> None:
         if min(threads, kept, max_plans) < 1 or (batch is not None and batch < 1):
             raise ConfigError(
@@ -67,7 +69,7 @@ class Sessions:
                 f"{threads}, {kept}, {max_plans}, {batch}"
             )
         self.bundle, self.threads, self.kept, self.batch = bundle, threads, kept, batch
-        self.engine, self.max_plans = find_engine(engine), max_plans
+        self.engine, self.max_plans, self.apart = find_engine(engine), max_plans, frozenset(apart)
         self._lock = Lock()
         self._plans: OrderedDict[object, _Made] = OrderedDict()
         self._ids: OrderedDict[int, _Made] = OrderedDict()  # of plans by identity
@@ -244,7 +246,14 @@ class Sessions:
                 return session
             gone.clear()  # before the build, so that no more than `kept` ever take memory; outside the lock,
             # because it takes longer than others may wait
-            session = Session(self.bundle, plan, threads=self.threads, batch=self.batch, engine=self.engine)
+            session = Session(
+                self.bundle,
+                plan,
+                threads=self.threads,
+                batch=self.batch,
+                engine=self.engine,
+                apart=self.apart,
+            )
             with self._lock:
                 self._check_open()
                 self._warm[plan_id] = session
