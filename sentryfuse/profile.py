@@ -31,6 +31,8 @@ class DeviceProfile:
         safe_factor: the same, exceeded by 5 % of the plans timed; budgets are held with it.
         cold_switch_ms: median of slicing and building a sub-network [ms].
         rss_mb: resident memory of a process with one dense session [MB].
+        sparse_from: shortest length at which the sparse attention core is as fast as the dense one [tokens];
+            `None` where the model has one core only.
         mj_per_ms: what a millisecond of work takes above idle [mJ/ms = W]; `None` without a figure.
         energy: where that figure is from: label, scope, spread; or why there is none.
         about: device, versions, spread, date of the measurement.
@@ -43,6 +45,7 @@ class DeviceProfile:
     safe_factor: float
     cold_switch_ms: float
     rss_mb: float | None
+    sparse_from: int | None
     mj_per_ms: float | None
     energy: Mapping[str, Any]
     about: Mapping[str, Any]
@@ -119,6 +122,9 @@ class DeviceProfile:
             factors += [] if body["mj_per_ms"] is None else [float(body["mj_per_ms"])]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ConfigError(f"{path} is a damaged profile ({error!r}); measure it again") from None
+        start = body["sparse_from"]
+        if start is not None and not (isinstance(start, int) and start >= 2):
+            raise ConfigError(f"{path} has no length for the sparse core, but {start!r}; measure it again")
         if not all(0 <= x < float("inf") for x in times) or not all(0 < x < 1e3 for x in factors):
             raise ConfigError(f"{path} has times that are not positive numbers; measure it again")
         return cls(**body)

@@ -27,6 +27,7 @@ PROFILE = DeviceProfile(
     safe_factor=1.5,
     cold_switch_ms=10.0,
     rss_mb=80.0,
+    sparse_from=None,
     mj_per_ms=2.5,
     energy={"label": "measured-onboard"},
     about={},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -33,8 +33,24 @@ from sentryfuse.cli.options import (
 )
 from sentryfuse.cli.output import Output, score_table, sensor_label
 
+if TYPE_CHECKING:
+    from sentryfuse.bundle import Bundle
+    from sentryfuse.profile import DeviceProfile
+
 BundleFile = Annotated[Path, typer.Argument(metavar="BUNDLE", help="File written by `sentryfuse export`.")]
 EngineName = Annotated[str, typer.Option("--engine", help="onnxruntime, or openvino where it is installed.")]
+
+
+def open_bundle(path: Path, device: DeviceProfile | None = None) -> Bundle:
+    """A bundle, with the attention core that is the faster one on the device, if there is a profile of it."""
+    from sentryfuse.bundle import load_bundle
+
+    bundle = load_bundle(path)
+    if device is None:
+        return bundle
+    from sentryfuse.run.break_even import with_break_even
+
+    return with_break_even(bundle, device.sparse_from)
 
 
 def plan(
@@ -70,14 +86,12 @@ def plan(
     )[0]
     names, device = sensor_set(present), profile_of(profile)
     if source.is_file():
-        from sentryfuse.bundle import load_bundle
-
-        bundle = load_bundle(source)
+        bundle = open_bundle(source, device)
         layout, made = bundle.layout, bundle.plan(names, budget, device)
     else:
         from sentryfuse.cli.run_folder import open_run
 
-        model = open_run(source)
+        model = open_run(source, sparse_from=None if device is None else device.sparse_from)
         from sentryfuse.pruning import make_plan
 
         layout, made = model.layout, make_plan(model, names, budget, profile=device)
@@ -114,11 +128,11 @@ def predict(
         energy_mj=energy_mj,
         protocol=protocol,
     )
-    from sentryfuse.bundle import load_bundle
     from sentryfuse.run.predict import predict as predict_windows
     from sentryfuse.types import check_present
 
-    loaded = load_bundle(bundle)
+    device = profile_of(profile)
+    loaded = open_bundle(bundle, device)
     sets = sensor_sets(present)
     for names in sets:
         check_present(names, loaded.names)
@@ -131,7 +145,7 @@ def predict(
         missing_rates=missing_rate or (None,),
         budgets=budgets,
         threads=threads,
-        profile=profile_of(profile),
+        profile=device,
     )
     score_table(output, f"{windows.name}, {split}", rows, loaded.names)
     output.json(

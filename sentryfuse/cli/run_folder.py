@@ -14,7 +14,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,8 +48,12 @@ def check_free(folder: Path, *, overwrite: bool) -> None:
         )
 
 
-def open_run(folder: Path) -> SentryModel:
+def open_run(folder: Path, *, sparse_from: int | None = None) -> SentryModel:
     """The model of a folder.
+
+    Args:
+        folder: of `sentryfuse train` or `prune`.
+        sparse_from: shortest length of the sparse attention core [tokens]; `None` = as it was trained.
 
     Raises:
         CheckpointError: none is there yet, or it is damaged.
@@ -60,9 +64,15 @@ def open_run(folder: Path) -> SentryModel:
         raise CheckpointError(
             f"{folder}: training is not finished; repeat the same `sentryfuse train` command"
         )
-    from sentryfuse.checkpoint import from_pretrained
+    from sentryfuse.checkpoint import SentryModel, from_pretrained
 
-    return from_pretrained(folder)
+    model = from_pretrained(folder)
+    if sparse_from is None or model.config.attention.core == "dense":
+        return model
+    rule = replace(model.config.attention, sparse_from=sparse_from)
+    other = SentryModel(replace(model.config, attention=rule))
+    other.load_tensors(model.tensors())
+    return other.eval()
 
 
 def train_into(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from sentryfuse.cli.device import BundleFile
+from sentryfuse.cli.device import BundleFile, open_bundle
 from sentryfuse.cli.options import (
     EnergyMj,
     LatencyMs,
@@ -92,7 +92,6 @@ def run(
     output = Output(json_to, quiet=quiet, files=[] if events is None else [events])
     if trace is not None and power is not None:
         raise ConfigError("--trace and --power both name a meter; give one of them")
-    from sentryfuse.bundle import load_bundle
     from sentryfuse.cli.live import Tally, live
     from sentryfuse.power import open_reader, read_policy
     from sentryfuse.run import Events, Runtime
@@ -110,7 +109,7 @@ def run(
     meter = f"trace:{trace}" if trace is not None else power
     if rules is not None and meter is None:
         meter = "auto"
-    loaded = load_bundle(bundle)
+    loaded = open_bundle(bundle, device)
     tally = Tally(loaded.names)
     with ExitStack() as opened:
         lines = _lines(json_to, opened)

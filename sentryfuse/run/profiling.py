@@ -21,6 +21,7 @@ from sentryfuse.profile import DeviceProfile, features
 from sentryfuse.progress import Progress
 from sentryfuse.pruning.plan import largest_ratio
 from sentryfuse.run.bench import machine, peak_rss_mb, random_windows
+from sentryfuse.run.break_even import break_even, with_break_even
 from sentryfuse.run.consumption import mj_per_ms
 from sentryfuse.run.engines import ENGINE, find_engine
 from sentryfuse.run.session import Session
@@ -65,6 +66,8 @@ def profile(
             f"a profile needs threads >= 1, plans >= 8 and seconds > 0, got {threads}, {plans}, {seconds}"
         )
     built = find_engine(engine)
+    sparse_from = break_even(bundle, random_windows(bundle), threads=threads, engine=built)
+    bundle = with_break_even(bundle, sparse_from)  # what is timed is what will run
     asked = random_plans(bundle, plans, np.random.default_rng(seed))
     with Progress("profile", ROUNDS + 1) as bar:
         sessions, switches = [], []
@@ -99,6 +102,7 @@ def profile(
         safe_factor=float(np.percentile(p95 / fitted, 95)),
         cold_switch_ms=float(np.median(switches)),
         rss_mb=rss,
+        sparse_from=sparse_from,
         mj_per_ms=rate,
         energy=energy,
         about={
