@@ -77,7 +77,8 @@ class Container:
         self.entries = dict(_entries(header, self._first, self._size))
         digest = hashlib.sha256(text.encode())
         seal = self.entries.pop(SEAL, None)
-        if seal is None or self._read(seal.start, min(seal.end - seal.start, 99)) != digest.digest():
+        written = self._read(seal.start, 32) if seal and seal.shape == (32,) else b""
+        if written != digest.digest():
             raise BundleError("is damaged: its manifest has another digest; copy it again")
         self.digest = digest.hexdigest()
 

@@ -22,6 +22,7 @@ MAX_NODES = 2000
 MAX_PARTS = 10_000  # nodes, constants, inputs, outputs of a graph together
 MAX_BYTES = 2**18  # of a graph, the contents of its constants left out
 MAX_RANK = 8
+LARGEST = 1e9  # of a constant; what silences experts and pads maxima is as large
 CONSTANTS: Mapping[int, type] = {
     TensorProto.FLOAT: np.float32,
     TensorProto.INT64: np.int64,
@@ -132,12 +133,13 @@ def _check_constant(constant: TensorProto) -> None:
         raise Inconsistent("that takes data from other files")
     dtype = CONSTANTS.get(constant.data_type)
     dims = list(constant.dims)
-    if dtype is None or constant.HasField("segment") or len(dims) > MAX_RANK or min(dims, default=1) < 0:
+    least = 0 if len(dims) == 1 else 1  # a list may be empty
+    if dtype is None or constant.HasField("segment") or len(dims) > MAX_RANK or min(dims, default=1) < least:
         raise Inconsistent("with a constant of an unknown type or shape")
     if math.prod(dims) * np.dtype(dtype).itemsize != len(constant.raw_data):
         raise Inconsistent("with a constant whose shape is not that of its bytes")
-    if dtype is np.float32 and not np.isfinite(np.frombuffer(constant.raw_data, np.float32)).all():
-        raise Inconsistent("with constants that are not finite")
+    if dtype is np.float32 and not (np.abs(np.frombuffer(constant.raw_data, dtype)) <= LARGEST).all():
+        raise Inconsistent(f"with a constant beyond {LARGEST:g}")
 
 
 def _check_node(node: NodeProto) -> None:
@@ -156,8 +158,8 @@ def _check_node(node: NodeProto) -> None:
         ):
             raise Inconsistent(f"with an attribute of {node.op_type} that no export writes")
         seen.add(attribute.name)
-        if attribute.type == AttributeProto.FLOAT and not math.isfinite(attribute.f):
-            raise Inconsistent(f"with an attribute of {node.op_type} that is not finite")
+        if attribute.type == AttributeProto.FLOAT and not 0 < attribute.f <= 1:
+            raise Inconsistent(f"with an attribute of {node.op_type} that is not within 0 to 1")
 
 
 def _check_names(graph: GraphProto) -> None:

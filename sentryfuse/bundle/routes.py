@@ -36,13 +36,14 @@ def check_routes(layout: Layout) -> None:
         _check_reads(step)
         if steps & {*_outer(step.name), *_outer(step.writes)} - {step.writes}:
             raise Inconsistent(f"has a step {step.name} inside another")
-        for read in step.reads:
-            if read not in writers:
-                raise Inconsistent(f"has a step {step.name} that reads {read} before any step writes it")
-            if read.startswith("window.") and read.removeprefix("window.") not in step.needs:
-                raise Inconsistent(f"has a step {step.name} that reads {read} also when it is absent")
-        any_of_them = step.op in ("concat", "mean")
-        for reads in [step.reads] if any_of_them else [(read,) for read in step.reads]:
+        asked = step.reads + (step.parts if step.op == "head" else ())  # a head weighs all of its parts
+        for name in asked:
+            if name not in writers:
+                raise Inconsistent(f"has a step {step.name} that asks for {name} before any step writes it")
+            if name.startswith("window.") and name.removeprefix("window.") not in step.needs:
+                raise Inconsistent(f"has a step {step.name} that reads {name} also when it is absent")
+        # of what is joined or averaged some must be there, of everything else all
+        for reads in [step.reads] if step.op in ("concat", "mean") else [(name,) for name in asked]:
             if search.finds_a_gap(when, [cube for read in reads for cube in writers[read]]):
                 raise Inconsistent(
                     f"has a step {step.name} that runs with sensors that leave {reads[0]} unwritten"

@@ -22,6 +22,7 @@ CONSTANT_WEIGHTS = {
 }
 MADE_ON_DEVICE = (".x", ".source", ".group_of", ".pick.sampled", ".pick.kept", ".pick.slots", ".pick.shares")
 STATISTICS = ("mean", "std", "normalise.mean", "normalise.std")  # of an embedding; measured, not trained
+LARGEST = 1e6  # of a trained number; more comes from a flipped bit or a training that went wrong
 MAX_GRAPH = 2**24  # bytes of one graph; constants that describe long windows take most of it
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -100,13 +101,15 @@ def check_values(layout: Layout, weights: Mapping[str, NDArray[Any]], gate: Nump
     """Refuse numbers that are finite and still make every answer meaningless.
 
     Raises:
-        Inconsistent: a deviation that is not positive, or a gate that overflows.
+        Inconsistent: a trained number out of range, a deviation that is not positive, or a gate that
+            overflows.
     """
-    for step in layout.steps:
-        for leaf in ("std", "normalise.std"):
-            name = f"{step.name}.{leaf}"
-            if step.op == "embed" and name in weights and not (weights[name] > 0).all():
-                raise Inconsistent(f"holds deviations that are not positive in weights.{name}")
+    measured = {f"{step.name}.{leaf}" for step in layout.steps if step.op == "embed" for leaf in STATISTICS}
+    for name, values in weights.items():
+        if name not in measured and max(-values.min(), values.max()) > LARGEST:
+            raise Inconsistent(f"holds a number beyond {LARGEST:g} in weights.{name}")
+        if name in measured and name.endswith("std") and not values.min() > 0:
+            raise Inconsistent(f"holds deviations that are not positive in weights.{name}")
     with np.errstate(all="ignore"):
         for present in (layout.names, *((name,) for name in layout.names)):
             scores = gate.importance(present)
@@ -124,6 +127,10 @@ def _check_step(layout: Layout, step: Step, own: Shapes) -> None:
         _check_shapes(f"weights.{block.name}", wanted, found)
     if step.op in CONSTANT_WEIGHTS:
         _check_shapes(f"weights.{step.name}", _constant_shapes(step, d_model, left), left)
+    if step.op == "embed":
+        channels = next(m.n_channels for m in layout.modalities if f"window.{m.name}" in step.reads)
+        measured = {name: shape for name, shape in left.items() if name in STATISTICS}
+        _check_shapes(f"weights.{step.name}", dict.fromkeys(measured, (channels,)), measured)
     shared = sum(d_model for block in step.blocks if not block.active)  # the biases that leave a block
     held = sum(math.prod(shape) for name, shape in left.items() if name not in STATISTICS) + shared
     if held != step.params_fixed:
