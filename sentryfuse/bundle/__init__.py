@@ -18,6 +18,8 @@ each stage reads no more than the one before has allowed:
     ---         the body is read once; digests, finite weights
     graphs      the wire format, then closed lists of operators, attributes and types
     shapes      sizes of every value inside, worked out without the engine
+
+One file a stage, hence so many; `rules`, `arithmetic`, `arrangement` and `operators` are the closed list.
 """
 
 from sentryfuse.bundle.container import FORMAT, SEAL

@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, helper, numpy_helper
 
 from sentryfuse.bundle.container import Inconsistent
+from sentryfuse.bundle.graphs import MAX_RANK
 from sentryfuse.bundle.manifest import MAX_TOKENS, Manifest
 from sentryfuse.bundle.operators import KINDS, OPERATORS, Shape, Value
 from sentryfuse.bundle.tensors import GRAPH_OPS, block_shapes, weights_by_step
@@ -73,8 +74,10 @@ class _Walk:
     """
 
     def __init__(self, manifest: Manifest, graphs: Mapping[str, ModelProto]) -> None:
-        self.manifest, self.graphs = manifest, graphs
+        self.manifest = manifest
         self.done: set[object] = set()
+        self.nodes = {key: nodes_of(model.graph) for key, model in graphs.items()}
+        self.reads = {key: [value.name for value in model.graph.input] for key, model in graphs.items()}
         self.constants = {
             key: {c.name: _constant(numpy_helper.to_array(c)) for c in model.graph.initializer}
             for key, model in graphs.items()
@@ -103,19 +106,17 @@ class _Walk:
             "pick.shares": Value("f", (len(step.parts), span.entering)),
         }
         for block in step.blocks:
-            units = kept.get(block.name, range(block.units))
-            groups = kept_groups(block, units) if block.groups else ()
+            groups = block.groups
+            if groups and block.name in kept:
+                groups = kept_groups(block, kept[block.name])
             leaf = block.name.removeprefix(f"{step.name}.")
             made[f"{leaf}.group_of"] = _constant(np.array(groups, np.int64))
             if block.active:
                 made["pick.slots"] = Value("f", (min(block.active, len(set(groups))),))
         for key in self.manifest.step_graphs[step.name].values():
-            graph = self.graphs[key].graph
             inputs = {
-                value.name: made[value.name]
-                if value.name in made
-                else Value("f", weights[f"{step.name}.{value.name}"])
-                for value in graph.input
+                name: made[name] if name in made else Value("f", weights[f"{step.name}.{name}"])
+                for name in self.reads[key]
             }
             sizes = (
                 key,
@@ -126,18 +127,40 @@ class _Walk:
                 continue
             self.done.add(sizes)
             try:
-                found = follow(graph, inputs | self.constants[key], MAX_ELEMENTS * batch)
+                found = follow(self.nodes[key], inputs | self.constants[key], MAX_ELEMENTS * batch)
             except ValueError as error:
                 raise Inconsistent(f"has a graph {key!r} that does not fit {step.name}: {error}") from None
             if found != Value("f", y):
                 raise Inconsistent(f"has a graph {key!r} that makes {found.shape} of {step.name}, not {y}")
 
 
-def follow(graph: GraphProto, given: Mapping[str, Value], limit: int) -> Value:
+class _Node(NamedTuple):
+    """A node, taken out of its message once: asking the message again is slow."""
+
+    operator: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    options: Mapping[str, Any]
+
+
+def nodes_of(graph: GraphProto) -> list[_Node]:
+    """The nodes of a graph, for `follow`."""
+    return [
+        _Node(
+            node.op_type,
+            tuple(node.input),
+            tuple(node.output),
+            {a.name: helper.get_attribute_value(a) for a in node.attribute},
+        )
+        for node in graph.node
+    ]
+
+
+def follow(nodes: Iterable[_Node], given: Mapping[str, Value], limit: int) -> Value:
     """Work out the type and size of a graph's output `y`.
 
     Args:
-        graph: nodes in order, of known operators.
+        nodes: of `nodes_of`, in order, of known operators.
         given: inputs and constants by name.
         limit: elements that no value may exceed.
 
@@ -148,19 +171,15 @@ def follow(graph: GraphProto, given: Mapping[str, Value], limit: int) -> Value:
         ValueError: a node cannot take what it is given, or makes something too large.
     """
     values = dict(given)
-    for node in graph.node:
-        options = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    for operator, inputs, outputs, options in nodes:
         try:
-            made = OPERATORS[node.op_type].rule([values[name] for name in node.input], options)
+            made = OPERATORS[operator].rule([values[name] for name in inputs], options)
         except (ValueError, IndexError, KeyError, TypeError) as error:
-            raise ValueError(f"{node.op_type} is given {error}") from None
-        for name, value in zip(node.output, made, strict=True):
-            if (
-                len(value.shape) > 8
-                or math.prod(value.shape) > limit
-                or (value.kind == "f" and 0 in value.shape)
-            ):
-                raise ValueError(f"{node.op_type} makes {value.shape}")
+            raise ValueError(f"{operator} is given {error}") from None
+        for name, value in zip(outputs, made, strict=True):
+            empty = value.kind == "f" and 0 in value.shape
+            if len(value.shape) > MAX_RANK or math.prod(value.shape) > limit or empty:
+                raise ValueError(f"{operator} makes {value.shape}")
             values[name] = value
     return values["y"]
 

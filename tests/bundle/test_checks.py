@@ -15,7 +15,7 @@ from sentryfuse.bundle import load_bundle, save_bundle
 from sentryfuse.bundle.container import Inconsistent
 from sentryfuse.bundle.operators import OPERATORS, Value
 from sentryfuse.bundle.routes import check_routes
-from sentryfuse.bundle.shapes import follow
+from sentryfuse.bundle.shapes import follow, nodes_of
 from sentryfuse.errors import BundleError
 from sentryfuse.layout import AttentionRule, Layout, Step
 from sentryfuse.types import Modality
@@ -215,13 +215,13 @@ def test_what_is_too_large_is_refused_before_it_exists():
     )
     given = {"x": Value("f", (1, 1)), "size": Value("i", (2,), np.array([10**5, 10**5]))}
     with pytest.raises(ValueError, match=r"Expand makes \(100000, 100000\)"):
-        follow(graph, given, 10**8)
+        follow(nodes_of(graph), given, 10**8)
 
 
 def test_a_size_that_follows_from_the_data_is_refused():
     graph = helper.make_graph([helper.make_node("Expand", ["x", "size"], ["y"])], "one", [], [])
     with pytest.raises(ValueError, match="does not follow"):
-        follow(graph, {"x": Value("f", (1,)), "size": Value("i", (1,))}, 10**8)
+        follow(nodes_of(graph), {"x": Value("f", (1,)), "size": Value("i", (1,))}, 10**8)
 
 
 def change_and_load(tmp_path: Path, change: Any) -> None:

@@ -1,4 +1,4 @@
-"""What a path may lead to: pipes, folders, links, files that change. Nothing hangs or stays open. No torch."""
+"""What a path may lead to: pipes, folders, links, files that change. Nothing hangs or leaks. No torch."""
 
 from __future__ import annotations
 
