@@ -30,6 +30,7 @@ from sentryfuse.bundle.rules import (
 @operator("Gelu", 1, attributes="approximate")
 def _same(inputs: Inputs, options: Options) -> list[Value]:
     floats(inputs)
+    need(options.get("approximate", b"none") in (b"none", b"tanh"), "an approximation that nobody knows")
     return [Value("f", inputs[0].shape)]
 
 

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
 from sentryfuse.bundle.container import Inconsistent
-from sentryfuse.bundle.operators import ATTRIBUTES, OPERATORS
+from sentryfuse.bundle.operators import ATTRIBUTES, FLAGS, OPERATORS
 
 IR_VERSIONS = range(8, 14)
 OPSETS = range(18, 26)
@@ -133,7 +133,7 @@ def _check_constant(constant: TensorProto) -> None:
         raise Inconsistent("that takes data from other files")
     dtype = CONSTANTS.get(constant.data_type)
     dims = list(constant.dims)
-    least = 0 if len(dims) == 1 else 1  # a list may be empty
+    least = 0 if dtype is np.int64 and len(dims) == 1 else 1  # only a list of axes or sizes may be empty
     if dtype is None or constant.HasField("segment") or len(dims) > MAX_RANK or min(dims, default=1) < least:
         raise Inconsistent("with a constant of an unknown type or shape")
     if math.prod(dims) * np.dtype(dtype).itemsize != len(constant.raw_data):
@@ -158,6 +158,9 @@ def _check_node(node: NodeProto) -> None:
         ):
             raise Inconsistent(f"with an attribute of {node.op_type} that no export writes")
         seen.add(attribute.name)
+        # parts of an engine differ in whether 2 means yes
+        if attribute.name in FLAGS and attribute.i not in (0, 1):
+            raise Inconsistent(f"with an attribute of {node.op_type} that is neither 0 nor 1")
         if attribute.type == AttributeProto.FLOAT and not 0 < attribute.f <= 1:
             raise Inconsistent(f"with an attribute of {node.op_type} that is not within 0 to 1")
 

@@ -5,6 +5,6 @@ computed, since sizes follow from them.
 """
 
 from sentryfuse.bundle import arithmetic, arrangement  # each puts its operators on the list
-from sentryfuse.bundle.rules import ATTRIBUTES, KINDS, OPERATORS, Shape, Value
+from sentryfuse.bundle.rules import ATTRIBUTES, FLAGS, KINDS, OPERATORS, Shape, Value
 
-__all__ = ["ATTRIBUTES", "KINDS", "OPERATORS", "Shape", "Value", "arithmetic", "arrangement"]
+__all__ = ["ATTRIBUTES", "FLAGS", "KINDS", "OPERATORS", "Shape", "Value", "arithmetic", "arrangement"]

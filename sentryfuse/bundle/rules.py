@@ -26,6 +26,17 @@ ATTRIBUTES = {
     for name in names.split()
 }
 
+FLAGS = {
+    "allowzero",
+    "keepdims",
+    "largest",
+    "noop_with_empty_axes",
+    "sorted",
+    "stash_type",
+    "transA",
+    "transB",
+}
+
 
 class Value(NamedTuple):
     """What is known of a value before anything runs.

@@ -177,7 +177,7 @@ def follow(nodes: Iterable[_Node], given: Mapping[str, Value], limit: int) -> Va
         except (ValueError, IndexError, KeyError, TypeError) as error:
             raise ValueError(f"{operator} is given {error}") from None
         for name, value in zip(outputs, made, strict=True):
-            empty = value.kind == "f" and 0 in value.shape
+            empty = 0 in value.shape and (value.kind != "i" or len(value.shape) > 1)
             if len(value.shape) > MAX_RANK or math.prod(value.shape) > limit or empty:
                 raise ValueError(f"{operator} makes {value.shape}")
             values[name] = value

@@ -281,3 +281,40 @@ def test_graphs_of_different_versions_are_refused(tmp_path):
 
     with pytest.raises(BundleError, match="different ONNX versions"):
         change_and_load(tmp_path, change)
+
+
+@pytest.mark.parametrize(("attribute", "value"), [("keepdims", 99), ("largest", 2), ("epsilon", -1.0)])
+def test_attributes_that_engines_read_differently_are_refused(tmp_path, attribute, value):
+    """Any number but 0 may mean yes to one part of an engine and no to another."""
+
+    def change(m: Any, t: dict[str, np.ndarray]) -> None:
+        for name in [name for name in t if name.startswith("graph.")]:
+            model = ModelProto.FromString(t[name].tobytes())
+            for found in (a for node in model.graph.node for a in node.attribute if a.name == attribute):
+                found.CopyFrom(helper.make_attribute(attribute, value))
+            t[name] = np.frombuffer(model.SerializeToString(), np.uint8)
+
+    with pytest.raises(BundleError, match="attribute"):
+        change_and_load(tmp_path, change)
+
+
+def test_a_constant_of_nothing_is_refused(tmp_path):
+    """The engine takes it, and fails later, with the number of windows."""
+
+    def change(m: Any, t: dict[str, np.ndarray]) -> None:
+        for name in [name for name in t if name.startswith("graph.")]:
+            model = ModelProto.FromString(t[name].tobytes())
+            for constant in model.graph.initializer:
+                if constant.data_type == 1:
+                    constant.CopyFrom(numpy_helper.from_array(np.zeros(0, np.float32), constant.name))
+            t[name] = np.frombuffer(model.SerializeToString(), np.uint8)
+
+    with pytest.raises(BundleError, match="unknown type or shape"):
+        change_and_load(tmp_path, change)
+
+
+@pytest.mark.parametrize("kind", ["f", "b"])
+def test_a_value_of_nothing_is_refused(kind):
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "one", [], [])
+    with pytest.raises(ValueError, match=r"Identity makes \(2, 0\)"):
+        follow(nodes_of(graph), {"x": Value(kind, (2, 0))}, 10**8)
