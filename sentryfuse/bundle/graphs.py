@@ -13,7 +13,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
-from sentryfuse.bundle.container import Inconsistent
+from sentryfuse.bundle.container import Inconsistent, is_name
 from sentryfuse.bundle.operators import ATTRIBUTES, FLAGS, OPERATORS
 
 IR_VERSIONS = range(8, 14)
@@ -167,10 +167,13 @@ def _check_node(node: NodeProto) -> None:
 
 def _check_names(graph: GraphProto) -> None:
     """Every name is made once, before it is read: no cycles, nothing dangling."""
+    names = [node.name for node in graph.node]
+    if len(set(names)) < len(names) or not all(map(is_name, names)):
+        raise Inconsistent("with nodes whose names are not their own")
     known: set[str] = set()
 
     def make(name: str) -> None:
-        if not name or name in known:
+        if not is_name(name) or name in known:
             raise Inconsistent("where a value has no name or two origins")
         known.add(name)
 

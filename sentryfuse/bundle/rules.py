@@ -108,7 +108,7 @@ def need(fact: bool, what: str) -> None:
 
 def numbers(value: Value) -> list[int]:
     """Known whole numbers of a vector."""
-    if value.known is None or len(value.shape) > 1:
+    if value.known is None or len(value.shape) != 1:
         raise ValueError("a size that does not follow from other sizes")
     found: list[int] = value.known.ravel().tolist()
     return found

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from onnx import AttributeProto, ModelProto, TensorProto, helper, numpy_helper
+from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from sentryfuse.bundle import SEAL
 
@@ -476,6 +476,11 @@ def _constant_type(model: ModelProto, rng: random.Random) -> None:
     rng.choice(model.graph.initializer).data_type = rng.choice([0, 2, 6, 8, 10, 11, 16, 99, -1])
 
 
+def _node(operator: str, inputs: list[str], outputs: list[str], **attributes: Any) -> NodeProto:
+    """A node with a name of its own, as the exporter gives them."""
+    return helper.make_node(operator, inputs, outputs, name=f"made {outputs[0]}", **attributes)
+
+
 def _giant(model: ModelProto, rng: random.Random) -> None:
     """The answer, spread over more than any memory before it shrinks again."""
     graph = model.graph
@@ -484,8 +489,8 @@ def _giant(model: ModelProto, rng: random.Random) -> None:
     graph.initializer.append(numpy_helper.from_array(np.array([*sizes, 1, 1, 1], np.int64), "giant"))
     graph.initializer.append(numpy_helper.from_array(np.arange(len(sizes)), "giant axes"))
     last.output[0] = "small"
-    graph.node.append(helper.make_node("Expand", ["small", "giant"], ["large"]))
-    graph.node.append(helper.make_node("ReduceMax", ["large", "giant axes"], ["y"], keepdims=0))
+    graph.node.append(_node("Expand", ["small", "giant"], ["large"]))
+    graph.node.append(_node("ReduceMax", ["large", "giant axes"], ["y"], keepdims=0))
 
 
 def _giant_pad(model: ModelProto, rng: random.Random) -> None:
@@ -494,8 +499,8 @@ def _giant_pad(model: ModelProto, rng: random.Random) -> None:
     graph.initializer.append(numpy_helper.from_array(pads, "pads"))
     graph.initializer.append(numpy_helper.from_array(np.zeros((), np.float32), "nil"))
     graph.node[-1].output[0] = "small"
-    graph.node.append(helper.make_node("Pad", ["small", "pads", "nil"], ["large"]))
-    graph.node.append(helper.make_node("Identity", ["large"], ["y"]))
+    graph.node.append(_node("Pad", ["small", "pads", "nil"], ["large"]))
+    graph.node.append(_node("Identity", ["large"], ["y"]))
 
 
 def _doubling(model: ModelProto, rng: random.Random) -> None:
@@ -503,8 +508,8 @@ def _doubling(model: ModelProto, rng: random.Random) -> None:
     graph = model.graph
     graph.node[-1].output[0] = "d0"
     for i in range(40):
-        graph.node.append(helper.make_node("Concat", [f"d{i}", f"d{i}"], [f"d{i + 1}"], axis=1))
-    graph.node.append(helper.make_node("ReduceMax", ["d40"], ["y"]))
+        graph.node.append(_node("Concat", [f"d{i}", f"d{i}"], [f"d{i + 1}"], axis=1))
+    graph.node.append(_node("ReduceMax", ["d40"], ["y"]))
 
 
 def _attribute(model: ModelProto, rng: random.Random) -> None:
@@ -541,7 +546,7 @@ def _versions(model: ModelProto, rng: random.Random) -> None:
 
 def _many_nodes(model: ModelProto, rng: random.Random) -> None:
     for i in range(5000):
-        model.graph.node.append(helper.make_node("Identity", ["x"], [f"n{i}"]))
+        model.graph.node.append(_node("Identity", ["x"], [f"n{i}"]))
 
 
 def _inputs(model: ModelProto, rng: random.Random) -> None:
@@ -557,7 +562,7 @@ def _constant_answer(model: ModelProto, rng: random.Random) -> None:
     graph = model.graph
     graph.node[-1].output[0] = "unused"
     graph.initializer.append(numpy_helper.from_array(np.zeros((1, 3), np.float32), "fixed"))
-    graph.node.append(helper.make_node("Identity", ["fixed"], ["y"]))
+    graph.node.append(_node("Identity", ["fixed"], ["y"]))
 
 
 ATTACKS: dict[str, Any] = {

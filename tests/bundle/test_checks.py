@@ -318,3 +318,21 @@ def test_a_value_of_nothing_is_refused(kind):
     graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "one", [], [])
     with pytest.raises(ValueError, match=r"Identity makes \(2, 0\)"):
         follow(nodes_of(graph), {"x": Value(kind, (2, 0))}, 10**8)
+
+
+def test_sizes_that_are_a_single_number_are_refused():
+    graph = helper.make_graph([helper.make_node("Reshape", ["x", "size"], ["y"])], "one", [], [])
+    with pytest.raises(ValueError, match="does not follow"):
+        follow(nodes_of(graph), {"x": Value("f", (4,)), "size": Value("i", (), np.array(4))}, 10**8)
+
+
+@pytest.mark.parametrize("name", ["", "same", "a\nb"])
+def test_nodes_without_names_of_their_own_are_refused(tmp_path, name):
+    def change(m: Any, t: dict[str, np.ndarray]) -> None:
+        model = ModelProto.FromString(t["graph.0"].tobytes())
+        for node in model.graph.node:
+            node.name = name
+        t["graph.0"] = np.frombuffer(model.SerializeToString(), np.uint8)
+
+    with pytest.raises(BundleError, match="nodes whose names"):
+        change_and_load(tmp_path, change)
