@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, get_args
 
@@ -44,7 +44,7 @@ class Manifest:
     layout: Layout
     classes: tuple[str, ...]
     normalise: str
-    subject_floor: Mapping[str, tuple[float, ...]]
+    subject_floor: Mapping[str, Sequence[float]]
     graphs: tuple[str, ...]
     step_graphs: Mapping[str, Mapping[str, str]]
     about: Mapping[str, Any]
@@ -78,7 +78,7 @@ def read_manifest(data: Mapping[str, Any]) -> Manifest:
         layout=layout,
         classes=classes,
         normalise=data["normalise"],
-        subject_floor=_floors(data["subject_floor"], layout, needed=data["normalise"] == "subject"),
+        subject_floor=_floors(data["subject_floor"], layout),
         graphs=graphs,
         step_graphs=_step_graphs(data["step_graphs"], layout, graphs),
         about=about,
@@ -199,15 +199,15 @@ def _block(data: Any, at: str, step: str) -> Block:
     return made
 
 
-def _floors(data: Any, layout: Layout, *, needed: bool) -> dict[str, tuple[float, ...]]:
+def _floors(data: Any, layout: Layout) -> dict[str, list[float]]:
     floors = _object(data, "subject_floor")
     sizes = {m.name: m.n_channels for m in layout.modalities}
-    if not floors.keys() <= sizes.keys() or (needed and floors.keys() != sizes.keys()):
-        raise _wrong("subject_floor", sorted(floors), f"given for {', '.join(sizes)}")
+    if not floors.keys() <= sizes.keys():
+        raise _wrong("subject_floor", sorted(floors), f"for some of {', '.join(sizes)}")
     found = {}
     for name, values in floors.items():
         at = f"subject_floor.{name}"
-        found[name] = tuple(_number(v, at, 0, 3e38) for v in _list(values, at, sizes[name], sizes[name]))
+        found[name] = [_number(v, at, 0, 3e38) for v in _list(values, at, sizes[name], sizes[name])]
         if not all(found[name]):
             raise _wrong(at, 0, "positive")
     return found

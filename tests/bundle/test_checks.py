@@ -263,7 +263,7 @@ def drop_channel(m: dict[str, Any]) -> None:
         ("as \\(3,\\), the layout asks for \\(2,\\)", lambda m, t: drop_channel(m)),
         ("not positive", lambda m, t: t.update({"weights.embed.acc.normalise.std": np.zeros(3, np.float32)})),
         ("beyond 1e\\+06", lambda m, t: t.update({"weights.head.norm.bias": np.full(16, 1e9, np.float32)})),
-        ("subject_floor", lambda m, t: m.update(normalise="subject")),
+        ("subject_floor", lambda m, t: m.update(subject_floor={"acc": [1.0, 0.0]})),
         ("no step uses", lambda m, t: (m["graphs"].append("g"), t.update({"graph.6": t["graph.0"]}))),
         ("classes is .*, not a short name", lambda m, t: m.update(classes=["a", "\x1b[2J"])),
     ],
