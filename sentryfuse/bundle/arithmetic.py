@@ -74,7 +74,7 @@ def _cast(inputs: Inputs, options: Options) -> list[Value]:
 
 @operator("Clip", 2, 3)
 def _clip(inputs: Inputs, options: Options) -> list[Value]:
-    kind, shape, _ = inputs[0]
+    kind, shape, *_ = inputs[0]
     need(all(v.kind == kind and not v.shape for v in inputs[1:]), "bounds that are not single numbers")
     return [Value(kind, shape)]
 
@@ -156,7 +156,7 @@ def _linear(inputs: Inputs, options: Options) -> list[Value]:
 
 @operator("ReduceMax ReduceMean ReduceMin ReduceSum", 1, 2, attributes="keepdims noop_with_empty_axes")
 def _reduced(inputs: Inputs, options: Options) -> list[Value]:
-    kind, shape, _ = inputs[0]
+    kind, shape, *_ = inputs[0]
     axes = axes_of(numbers(inputs[1]), len(shape)) if len(inputs) > 1 else set(range(len(shape)))
     need(kind != "b" and bool(axes), "no numbers or no axis")
     if options.get("keepdims", 1):

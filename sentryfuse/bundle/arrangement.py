@@ -41,7 +41,7 @@ def _joined(inputs: Inputs, options: Options) -> list[Value]:
 
 @operator("Split", 2, outputs=2, attributes="axis")
 def _split(inputs: Inputs, options: Options) -> list[Value]:
-    kind, shape, _ = inputs[0]
+    kind, shape, *_ = inputs[0]
     axis = axis_of(options.get("axis", 0), len(shape))
     sizes = numbers(inputs[1])
     need(len(sizes) == 2 and min(sizes) > 0 and sum(sizes) == shape[axis], "parts of other sizes")
@@ -50,7 +50,7 @@ def _split(inputs: Inputs, options: Options) -> list[Value]:
 
 @operator("Slice", 3, 5)
 def _slice(inputs: Inputs, options: Options) -> list[Value]:
-    kind, shape, known = inputs[0]
+    kind, shape, known, _ = inputs[0]
     starts, ends = numbers(inputs[1]), numbers(inputs[2])
     axes = numbers(inputs[3]) if len(inputs) > 3 else list(range(len(starts)))
     steps = numbers(inputs[4]) if len(inputs) > 4 else [1] * len(starts)
@@ -66,7 +66,7 @@ def _slice(inputs: Inputs, options: Options) -> list[Value]:
 
 @operator("Pad", 3, attributes="mode")
 def _padded(inputs: Inputs, options: Options) -> list[Value]:
-    kind, shape, _ = inputs[0]
+    kind, shape, *_ = inputs[0]
     pads = numbers(inputs[1])
     need(options.get("mode", b"constant") == b"constant", "padding with other values than one")
     need(len(pads) == 2 * len(shape) and min(pads) >= 0, "padding of other sizes")
@@ -79,12 +79,12 @@ def _padded(inputs: Inputs, options: Options) -> list[Value]:
 def _expanded(inputs: Inputs, options: Options) -> list[Value]:
     wanted = numbers(inputs[1])
     need(all(0 < n <= MAX_KNOWN for n in wanted), "a size out of range")
-    return [Value(inputs[0].kind, np.broadcast_shapes(inputs[0].shape, tuple(wanted)))]
+    return [inputs[0]._replace(shape=np.broadcast_shapes(inputs[0].shape, tuple(wanted)), known=None)]
 
 
 @operator("Reshape", 2, attributes="allowzero")
 def _reshaped(inputs: Inputs, options: Options) -> list[Value]:
-    kind, shape, known = inputs[0]
+    shape, known = inputs[0].shape, inputs[0].known
     wanted = numbers(inputs[1])
     if not options.get("allowzero"):
         wanted = [shape[i] if n == 0 else n for i, n in enumerate(wanted)]
@@ -96,32 +96,32 @@ def _reshaped(inputs: Inputs, options: Options) -> list[Value]:
     need(math.prod(wanted) == total, f"{shape} as {wanted}")
     if known is not None:
         return [whole(known.reshape(wanted))]
-    return [Value(kind, tuple(wanted))]
+    return [inputs[0]._replace(shape=tuple(wanted))]
 
 
 @operator("Squeeze", 1, 2)
 def _squeezed(inputs: Inputs, options: Options) -> list[Value]:
-    kind, shape, known = inputs[0]
+    kind, shape, known, below = inputs[0]
     ones = {i for i, n in enumerate(shape) if n == 1}
     axes = axes_of(numbers(inputs[1]), len(shape)) if len(inputs) > 1 else ones
     need(axes <= ones, "to drop an axis that holds something")
     made = tuple(n for i, n in enumerate(shape) if i not in axes)
-    return [Value(kind, made) if known is None else whole(known.reshape(made))]
+    return [Value(kind, made, below=below) if known is None else whole(known.reshape(made))]
 
 
 @operator("Unsqueeze", 2)
 def _unsqueezed(inputs: Inputs, options: Options) -> list[Value]:
-    kind, shape, known = inputs[0]
+    kind, shape, known, below = inputs[0]
     given = numbers(inputs[1])
     axes = axes_of(given, len(shape) + len(given))
     left = iter(shape)
     made = tuple(1 if i in axes else next(left) for i in range(len(shape) + len(given)))
-    return [Value(kind, made) if known is None else whole(known.reshape(made))]
+    return [Value(kind, made, below=below) if known is None else whole(known.reshape(made))]
 
 
 @operator("Transpose", 1, attributes="perm")
 def _turned(inputs: Inputs, options: Options) -> list[Value]:
-    kind, shape, _ = inputs[0]
+    kind, shape, *_ = inputs[0]
     order = list(options.get("perm", range(len(shape))[::-1]))
     need(sorted(order) == list(range(len(shape))), "an order of other axes")
     return [Value(kind, tuple(shape[i] for i in order))]
@@ -132,10 +132,7 @@ def _gathered(inputs: Inputs, options: Options) -> list[Value]:
     data, at = inputs
     axis = axis_of(options.get("axis", 0), len(data.shape))
     n = data.shape[axis]
-    # positions that only the engine knows are checked by it
-    need(at.kind == "i", "positions that are not whole numbers")
-    if at.known is not None:
-        need(bool(((at.known >= -n) & (at.known < n)).all()), "a position that is not there")
+    _check_range(at, n)
     if data.known is not None and at.known is not None:
         return [whole(np.take(data.known, at.known, axis))]
     return [Value(data.kind, (*data.shape[:axis], *at.shape, *data.shape[axis + 1 :]))]
@@ -160,7 +157,17 @@ def _check_positions(data: Value, at: Value, options: Options) -> None:
     rank = len(data.shape)
     axis = axis_of(options.get("axis", 0), rank)
     fits = all(i == axis or n <= data.shape[i] for i, n in enumerate(at.shape))
-    need(at.kind == "i" and len(at.shape) == rank and fits, "positions of another size")
+    need(len(at.shape) == rank and fits, "positions of another size")
+    _check_range(at, data.shape[axis])
+
+
+def _check_range(at: Value, n: int) -> None:
+    """Positions, computed or not, that are all there among `n`."""
+    need(at.kind == "i", "positions that are not whole numbers")
+    if at.known is None:
+        need(0 < at.below <= n, "positions that may not be there")
+    else:
+        need(bool(((at.known >= -n) & (at.known < n)).all()), "a position that is not there")
 
 
 @operator("TopK", 2, outputs=2, attributes="axis largest sorted")
@@ -171,4 +178,4 @@ def _best(inputs: Inputs, options: Options) -> list[Value]:
     (k,) = numbers(inputs[1])
     need(0 < k <= shape[axis], "more of the best than there are")
     made = (*shape[:axis], k, *shape[axis + 1 :])
-    return [Value("f", made), Value("i", made)]
+    return [Value("f", made), Value("i", made, below=shape[axis])]

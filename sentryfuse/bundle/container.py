@@ -95,10 +95,10 @@ class Container:
     def _header(self) -> dict[str, Any]:
         length = int.from_bytes(self._read(0, 8), "little")
         if not 2 <= length <= min(MAX_HEADER, self._size - 8):
-            raise BundleError(f"does not begin with a header; {DAMAGED}")
+            raise BundleError(f"is not a bundle, it does not begin with a header; {DAMAGED}")
         raw = self._read(8, length)
         if not raw.startswith(b"{"):
-            raise BundleError(f"does not begin with a header; {DAMAGED}")
+            raise BundleError(f"is not a bundle, it does not begin with a header; {DAMAGED}")
         try:
             text = raw.decode()
         except UnicodeDecodeError:

@@ -45,11 +45,13 @@ class Value(NamedTuple):
         kind: of its elements.
         shape: its sizes.
         known: its content, where whole numbers follow from sizes.
+        below: what positions that only the engine knows are smaller than; 0 if nothing is known.
     """
 
     kind: Kind
     shape: Shape
     known: NDArray[np.int64] | None = None
+    below: int = 0
 
 
 Inputs = Sequence[Value]

@@ -336,3 +336,19 @@ def test_nodes_without_names_of_their_own_are_refused(tmp_path, name):
 
     with pytest.raises(BundleError, match="nodes whose names"):
         change_and_load(tmp_path, change)
+
+
+@pytest.mark.parametrize(("axis", "fits"), [(2, True), (1, False)])
+def test_positions_that_only_the_engine_knows_stay_inside(axis, fits):
+    """The best 2 of 9 are positions below 9: along that axis, and along no shorter one."""
+    nodes = [
+        helper.make_node("TopK", ["x", "two"], ["best", "at"]),
+        helper.make_node("GatherElements", ["x", "at"], ["y"], axis=axis),
+    ]
+    given = {"x": Value("f", (1, 4, 9)), "two": Value("i", (1,), np.array([2]))}
+    graph = nodes_of(helper.make_graph(nodes, "one", [], []))
+    if fits:
+        assert follow(graph, given, 10**8).shape == (1, 4, 2)
+    else:
+        with pytest.raises(ValueError, match="positions that may not be there"):
+            follow(graph, given, 10**8)
