@@ -161,7 +161,7 @@ class Experts(nn.Module):
         rows = self._tokens_taken(torch.where(active, logits, -LOWEST), n_windows, pick)  # (E, N)
         places = seats.flatten()  # an empty seat reads some channel, and is silenced by `there`
         there = (places >= 0).to(x.dtype).unsqueeze(1)
-        places = places * (places >= 0)
+        places = torch.maximum(places, torch.zeros((), dtype=torch.int64))
         w_up, b_up, w_down = (  # as (E, ...): on the device these are folded into constants
             each.index_select(0, places).unflatten(0, seats.shape) for each in (w_up, b_up, w_down.T)
         )

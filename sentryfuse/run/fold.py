@@ -51,6 +51,7 @@ RULES: dict[str, Callable[[list[Array], Attributes], Array]] = {
     "Cast": lambda i, a: i[0].astype(helper.tensor_dtype_to_np_dtype(a["to"])),
     "Gather": lambda i, a: np.take(i[0], i[1], a.get("axis", 0)),
     "GreaterOrEqual": lambda i, _: i[0] >= i[1],
+    "Max": lambda i, _: np.maximum(i[0], i[1]),
     "Reshape": lambda i, a: _reshape(i[0], i[1], a),
     "Slice": lambda i, _: _slice(*i),
     "Squeeze": lambda i, _: np.squeeze(i[0], _axes(i, 1)),

@@ -39,6 +39,7 @@ CASES: dict[str, tuple[str, list[Any], dict[str, Any]]] = {
     "concat of sizes": ("Concat", [INTS, MORE], {"axis": 0}),
     "gather": ("Gather", [GRID, np.array([2, 0])], {"axis": 1}),
     "gather one": ("Gather", [INTS, np.array(1)], {}),
+    "max": ("Max", [INTS, np.array(3)], {}),
     "reshape": ("Reshape", [GRID, np.array([4, -1])], {}),
     "reshape that keeps": ("Reshape", [GRID, np.array([0, 12])], {}),
     "reshape with allowzero": ("Reshape", [GRID, np.array([24, 1])], {"allowzero": 1}),

@@ -1,0 +1,130 @@
+"""A bundle in memory, and reading one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from sentryfuse.bundle.container import Inconsistent, check_digests, open_container, save_bundle
+from sentryfuse.bundle.graphs import read_graph
+from sentryfuse.bundle.manifest import read_manifest
+from sentryfuse.bundle.routes import check_routes
+from sentryfuse.bundle.shapes import check_shapes
+from sentryfuse.bundle.tensors import check_tensors, check_values
+from sentryfuse.errors import BundleError
+from sentryfuse.gate.predict import NumpyGate, levelled
+from sentryfuse.layout import Layout
+from sentryfuse.profile import DeviceProfile
+from sentryfuse.pruning.plan import plan_layout
+from sentryfuse.types import Budget, Plan, check_present
+
+__all__ = ["Bundle", "load_bundle", "save_bundle"]
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A verified bundle.
+
+    Attributes:
+        layout: what the model computes.
+        classes: names of the labels.
+        normalise: "train" (inside the graphs) or "subject" (each person's own statistics first).
+        subject_floor: modality -> smallest deviation used per subject, `(C,)`.
+        weights: all weights of the big model by name.
+        gate: presence -> importance.
+        graphs: template key -> ONNX graph.
+        step_graphs: step name -> {"dense": key, "sparse": key}.
+        about: facts for people: backbone, preset, training.
+        digest: sha256 over the whole content.
+    """
+
+    layout: Layout
+    classes: tuple[str, ...]
+    normalise: str
+    subject_floor: Mapping[str, Any]
+    weights: Mapping[str, Array]
+    gate: NumpyGate
+    graphs: Mapping[str, ModelProto]
+    step_graphs: Mapping[str, Mapping[str, str]]
+    about: Mapping[str, Any]
+    digest: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Modality names, in order."""
+        return self.layout.names
+
+    def plan(
+        self,
+        present: Iterable[str] | None = None,
+        budget: Budget | None = None,
+        profile: DeviceProfile | None = None,
+    ) -> Plan:
+        """Decide which units stay for these sensors and this budget; see `plan_layout`."""
+        names = check_present(present, self.names)
+        return plan_layout(
+            self.layout,
+            levelled(self.gate.importance(names)),
+            present=names,
+            budget=budget or Budget(ratio=0.0),
+            scorer="gate",
+            profile=profile,
+        )
+
+
+def load_bundle(path: str | Path) -> Bundle:
+    """Read a bundle and verify it; see the room's description for what is checked in which order.
+
+    Args:
+        path: a file written by `sentryfuse export`.
+
+    Returns:
+        The bundle; nothing is kept open, and its arrays cannot be written to.
+
+    Raises:
+        BundleError: not a bundle, damaged, of another format version, or not self-consistent.
+    """
+    try:
+        return _load(path)
+    except Inconsistent as error:
+        raise BundleError(f"{path} {error}; export it again") from None
+    except BundleError as error:
+        raise BundleError(f"{path} {error}") from None
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError) as error:
+        # no check above should let this happen; a device must still get its one sentence
+        raise BundleError(f"{path} cannot be understood ({error!r}); export it again") from error
+
+
+def _load(path: str | Path) -> Bundle:
+    with open_container(path) as container:
+        manifest = read_manifest(container.manifest)
+        check_routes(manifest.layout)
+        check_tensors(manifest, container.entries)
+        tensors = container.tensors()
+    check_digests(container.manifest, tensors)
+    parts: dict[str, dict[str, Array]] = {"weights": {}, "gate": {}, "graph": {}}
+    for name, tensor in tensors.items():
+        kind, rest = name.split(".", 1)
+        parts[kind][rest] = tensor
+    gate = NumpyGate(manifest.layout, parts["gate"])
+    check_values(manifest.layout, parts["weights"], gate)
+    graphs = {key: read_graph(parts["graph"][str(i)].data, key) for i, key in enumerate(manifest.graphs)}
+    check_shapes(manifest, graphs, {name: t.shape for name, t in parts["weights"].items()})
+    return Bundle(
+        layout=manifest.layout,
+        classes=manifest.classes,
+        normalise=manifest.normalise,
+        subject_floor=manifest.subject_floor,
+        weights=parts["weights"],
+        gate=gate,
+        graphs=graphs,
+        step_graphs=manifest.step_graphs,
+        about=manifest.about,
+        digest=container.digest,
+    )
