@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentryfuse.bundle import Bundle
-from sentryfuse.errors import ConfigError
+from sentryfuse.errors import BundleError, ConfigError, SentryFuseError
 from sentryfuse.run.assemble import assemble_bytes
 from sentryfuse.run.engines import ENGINE, Engine, find_engine
 from sentryfuse.run.parts import split
@@ -49,6 +49,7 @@ class Session:
 
     Raises:
         ConfigError: the plan belongs to another model, or the engine is unknown or not installed.
+        BundleError: the engine refuses the graph.
     """
 
     def __init__(
@@ -66,12 +67,20 @@ class Session:
         self._parts, rest = split(bundle.layout, plan.present, apart)
         self.apart = tuple(self._parts)
         started = time.perf_counter()
-        models = [
-            assemble_bytes(bundle, plan, batch=batch, fused=self.engine.fused, part=part)
-            for part in (*self._parts.values(), rest)
-        ]
-        sliced = time.perf_counter()
-        *encoders, self._answer = (self.engine.build(m, threads=threads, batch=batch) for m in models)
+        try:
+            models = [
+                assemble_bytes(bundle, plan, batch=batch, fused=self.engine.fused, part=part)
+                for part in (*self._parts.values(), rest)
+            ]
+            sliced = time.perf_counter()
+            *encoders, self._answer = (self.engine.build(m, threads=threads, batch=batch) for m in models)
+        except (SentryFuseError, MemoryError):
+            raise
+        except Exception as error:  # of the engine's own kinds, or of graphs that passed every check
+            raise BundleError(
+                f"{self.engine.name} refuses a sub-network of this bundle ({' '.join(str(error).split())}); "
+                "export the model again"
+            ) from error
         self._encoders = dict(zip(self._parts, encoders, strict=True))
         built = time.perf_counter()
         self.times = BuildTimes(1e3 * (sliced - started), 1e3 * (built - sliced))

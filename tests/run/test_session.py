@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from sentryfuse.bundle import Bundle, load_bundle
-from sentryfuse.errors import ConfigError
+from sentryfuse.errors import BundleError, ConfigError
 from sentryfuse.pruning.plan import largest_ratio
 from sentryfuse.run import Session
+from sentryfuse.run.engines import OnnxRuntime
 from sentryfuse.run.session import softmax
 from sentryfuse.types import Budget
 from tests.tiny import CLASSES, GOLDEN, SENSOR_SETS, tiny_batch
@@ -115,3 +116,12 @@ def test_softmax_survives_large_logits():
     made = softmax(given)
     np.testing.assert_allclose(made.sum(1), 1)
     np.testing.assert_allclose(made[0, :2], [1 / (1 + np.exp(-1)), 1 / (1 + np.e)], rtol=1e-5)
+
+
+def test_what_an_engine_refuses_is_said_in_one_sentence(bundle):
+    class Picky(OnnxRuntime):
+        def build(self, model, **options):
+            return super().build(model[:-20], **options)
+
+    with pytest.raises(BundleError, match="onnxruntime refuses a sub-network of this bundle"):
+        Session(bundle, bundle.plan(), batch=1, engine=Picky())

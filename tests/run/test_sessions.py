@@ -168,16 +168,16 @@ def test_building_is_done_on_one_thread_at_a_time_and_once_for_each_plan(bundle,
 def test_a_failed_preparation_is_told_once_and_may_be_tried_again(bundle, plans):
     engine = Counting()
     with Sessions(bundle, engine=engine) as sessions:
-        engine.error = RuntimeError("no memory")
+        engine.error = MemoryError("no memory")
         sessions.prepare(plans[1])
         assert sessions.wait(10)
         assert {plan_id: str(e) for plan_id, e in sessions.failures().items()} == {
             plans[1].plan_id: "no memory"
         }
-        with pytest.raises(RuntimeError, match="no memory"):
+        with pytest.raises(MemoryError, match="no memory"):
             sessions.ready(plans[1])
         assert sessions.ready(plans[1]) is None
-        with pytest.raises(RuntimeError, match="no memory"):
+        with pytest.raises(MemoryError, match="no memory"):
             sessions.get(plans[1])
         engine.error = None
         sessions.prepare(plans[1])
@@ -188,7 +188,7 @@ def test_a_failed_preparation_is_told_once_and_may_be_tried_again(bundle, plans)
 
 def test_a_failure_nobody_asked_for_is_logged_at_the_end(bundle, plans, caplog):
     engine = Counting()
-    engine.error = RuntimeError("no memory")
+    engine.error = MemoryError("no memory")
     with caplog.at_level(logging.WARNING), Sessions(bundle, engine=engine) as sessions:
         sessions.prepare(plans[1])
         assert sessions.wait(10)
