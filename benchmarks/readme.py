@@ -60,6 +60,8 @@ def filled(text: str) -> str:
         "attention": attention_table,
         "core": core_table,
         "speed": speed_table,
+        "switching": switching_table,
+        "absence": absence_table,
     }
     for name, make in tables.items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
@@ -234,17 +236,90 @@ def core_table() -> str:
 
 
 def speed_table() -> str:
-    """Latency against dense, by shape."""
+    """Latency against dense in the same engine, and against eager torch, by shape."""
     path = RESULTS / "speed.json"
+    if not path.is_file():
+        return ""
+    ratios = (0.5, 0.6, 0.75)
+    rows: dict[str, dict[str, str]] = {}
+    for row in json.loads(path.read_text())["rows"]:
+        made = rows.setdefault(row["shape"], {"sensors x tokens": row["shape"]})
+        cell = f"{row['latency_ms']['p50']:.2f} ms"
+        if row["engine"] == "torch":
+            made["eager torch, dense"] = cell
+        elif row["ratio"] == 0:
+            made["dense"] = cell
+        else:
+            made[f"r = {row['ratio']:g}"] = (
+                f"{cell} ({row['speed_up']:.1f}x, {row['speed_up_over_torch']:.1f}x)"
+            )
+    heads = ["sensors x tokens", "eager torch, dense", "dense", *(f"r = {r:g}" for r in ratios)]
+    return table(heads, [[row.get(head, "") for head in heads] for row in rows.values()])
+
+
+def switching_table() -> str:
+    """What switching costs while a stream runs, and that nothing is lost."""
+    path = RESULTS / "switching.json"
+    if not path.is_file():
+        return ""
+    found = json.loads(path.read_text())
+    rows = []
+    if "time" in found:
+        part = found["time"]
+        warm, cold, cpu = part["warm_ms"], part["cold_ms"], part["cold_processor_ms"]
+        rows.append(
+            [
+                "warm switch, p50 / p99",
+                f"{1e3 * warm['p50']:.1f} / {1e3 * warm['p99']:.1f} us",
+                f"{part['swaps']:,} switches",
+            ]
+        )
+        rows.append(
+            [
+                "cold switch (slice and build), p50 / p99",
+                f"{cold['p50']:.1f} / {cold['p99']:.1f} ms",
+                f"{part['builds']:,} builds",
+            ]
+        )
+        rows.append(
+            ["the same, processor time of the builder", f"{cpu['p50']:.1f} / {cpu['p99']:.1f} ms", ""]
+        )
+    if "memory" in found:
+        part = found["memory"]
+        rows.append(
+            [
+                "resident memory, many plans in turn",
+                f"{part['ratio']:.2f} of one dense session",
+                f"{part['plans']:,} plans",
+            ]
+        )
+    if "growth" in found:
+        part = found["growth"]
+        first = part["inferences"] // 10
+        rows.append(
+            [
+                f"growth from inference {first:,} on",
+                f"{part['grown_bytes'] / 2**20:+.2f} MiB",
+                f"{part['inferences']:,} inferences",
+            ]
+        )
+    if "law" in found:
+        part = found["law"]
+        wrong = " / ".join(str(part[key]) for key in ("lost", "doubled", "mixed"))
+        rows.append(["windows lost / doubled / mixed, 4 producers", wrong, f"{part['switches']:,} switches"])
+    return table(["while the stream runs", "", "of"], rows)
+
+
+def absence_table() -> str:
+    """Time of a window without sensors, and with tokens kept."""
+    path = RESULTS / "absence.json"
     if not path.is_file():
         return ""
     rows: dict[str, list[str]] = {}
     for row in json.loads(path.read_text())["rows"]:
-        cell = f"{row['latency_ms']['p50']:.2f} ms"
-        if row["ratio"]:
-            cell += f" ({row['speed_up']:.1f}x)"
-        rows.setdefault(row["shape"], [row["shape"]]).append(cell)
-    return table(["sensors x tokens", "dense", "r = 0.4", "r = 0.6", "r = 0.8"], list(rows.values()))
+        cell = f"{row['latency_ms']['p50']:.2f} ms ({100 * row['of_all']:.0f} %)"
+        rows.setdefault(row["variant"], [row["variant"]]).append(cell)
+    return table(["six sensors, three of them slow", "r = 0", "r = 0.6"], list(rows.values()))
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -6,6 +6,7 @@ this package.
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from sentryfuse.stream import HealthRules, open_source
     from sentryfuse.training import TrainSettings, train
     from sentryfuse.types import Budget, Cost, Modality, Plan
+
+# whoever wants to see events asks for them; they must not appear on standard error by themselves
+logging.getLogger("sentryfuse").addHandler(logging.NullHandler())
 
 __version__ = "0.1.0"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,6 +27,8 @@ from sentryfuse.cli.options import (
 )
 from sentryfuse.cli.output import STDOUT, Output, plain
 from sentryfuse.errors import ConfigError
+
+_log = logging.getLogger("sentryfuse.run")
 
 if TYPE_CHECKING:
     from sentryfuse.cli.live import Tally
@@ -105,6 +108,9 @@ def run(
         energy_mj=energy_mj,
         protocol=protocol,
     )[0]
+    limits = (ratio, macs, latency_ms, memory_mb, energy_mj)
+    if policy is not None and any(limit is not None for limit in limits):
+        raise ConfigError("--policy and a limit both say what a window may take; give one of them")
     rules, device = None if policy is None else read_policy(policy), profile_of(profile)
     meter = f"trace:{trace}" if trace is not None else power
     if rules is not None and meter is None:
@@ -124,7 +130,7 @@ def run(
             Runtime(
                 loaded,
                 stream,
-                budget=budget,
+                budget=budget if rules is None else None,
                 profile=device,
                 policy=rules,
                 reader=reader,
@@ -164,5 +170,12 @@ def _lines(json_to: str | None, opened: ExitStack) -> TextIO | None:
 
 
 def _write(lines: TextIO | None, row: dict[str, Any]) -> None:
-    if lines is not None:
+    """One line; a disk that is full must not end the stream, a reader that has gone must."""
+    if lines is None:
+        return
+    try:
         print(json.dumps(plain(row), allow_nan=False, ensure_ascii=False), file=lines, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _log.error("a line of JSON could not be written: %s", error)

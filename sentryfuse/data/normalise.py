@@ -133,13 +133,14 @@ class RunningStatistics:
     Args:
         mean: prior mean, `(C,)`, physical units.
         std: prior standard deviation, `(C,)`, physical units, positive.
-        weight: how many observations the prior counts as [samples], positive.
+        weight: how many observations the prior counts as [samples], positive; one number, or one per
+            channel `(C,)`.
 
     Raises:
         ConfigError: shapes that differ, or numbers that are not positive where they must be.
     """
 
-    def __init__(self, mean: ArrayLike, std: ArrayLike, weight: float) -> None:
+    def __init__(self, mean: ArrayLike, std: ArrayLike, weight: ArrayLike) -> None:
         self._mean = np.array(mean, dtype=np.float64)
         spread = np.asarray(std, dtype=np.float64)
         if self._mean.ndim != 1 or spread.shape != self._mean.shape:
@@ -148,9 +149,10 @@ class RunningStatistics:
             )
         if not (np.isfinite(self._mean).all() and np.isfinite(spread).all() and (spread > 0).all()):
             raise ConfigError("the prior mean must be finite and the prior std finite and positive")
-        if not (np.isfinite(weight) and weight > 0):
-            raise ConfigError(f"the prior weight must be a positive number of samples, not {weight}")
-        self._count = np.full(self._mean.shape, float(weight))
+        counts = np.asarray(weight, dtype=np.float64)
+        if counts.shape not in ((), self._mean.shape) or not (np.isfinite(counts) & (counts > 0)).all():
+            raise ConfigError(f"the prior weight must be a positive number of samples, not {weight!r}")
+        self._count = np.broadcast_to(counts, self._mean.shape).copy()
         self._m2 = spread**2 * self._count
 
     def update(self, values: ArrayLike) -> None:

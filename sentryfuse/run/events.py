@@ -1,7 +1,7 @@
 """What happened while the stream ran: structured log lines, and a file of JSON lines for later.
 
 Kinds: `sensor_silent` (overdue between windows), `sensor_lost`, `sensor_back`, `switch`, `budget`,
-`over_budget`, `stale`, `power`, `fault`, `bundle`.
+`over_budget`, `too_slow`, `stale`, `power`, `fault`, `bundle`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Self
 from sentryfuse.errors import ConfigError
 
 _log = logging.getLogger("sentryfuse.run")
-_BAD = {"sensor_silent", "sensor_lost", "over_budget", "stale", "fault"}
+_BAD = {"sensor_silent", "sensor_lost", "over_budget", "too_slow", "stale", "fault"}
 
 
 class Events:
@@ -44,6 +44,7 @@ class Events:
         self._file = None
         if path is not None:
             try:
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
                 self._file = Path(path).open("a", encoding="utf-8", buffering=1)  # noqa: SIM115
             except OSError as error:
                 raise ConfigError(f"events cannot be written to {path}: {error.strerror}") from None

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from sentryfuse.bundle import Bundle
 from sentryfuse.data import RunningStatistics
+from sentryfuse.errors import ConfigError
 
 Array = NDArray[np.float32]
+SELDOM = 1e-6  # weight of a channel that has not been measured yet [samples]
+FARTHEST = 20.0  # own deviations; what lies beyond is clipped, so that one spike does not spoil the rest
 
 
 class Person:
@@ -19,32 +21,55 @@ class Person:
     Early windows are answered from little: the first one is standardised by itself.
 
     Args:
-        bundle: one that wants windows standardised by person.
+        names: every sensor of the model.
+        floor: modality -> smallest deviation, `(C,)`, physical units, of the bundle.
+
+    Raises:
+        ConfigError: a sensor without a floor.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
-        self._floor = {name: np.asarray(floor, np.float32) for name, floor in bundle.subject_floor.items()}
+    def __init__(self, names: tuple[str, ...], floor: Mapping[str, ArrayLike]) -> None:
+        missing = [name for name in names if name not in floor]
+        if missing:
+            raise ConfigError(
+                "this bundle standardises by person and lacks the smallest deviation of "
+                f"{', '.join(missing)}; train and export again"
+            )
+        self._floor = {name: np.asarray(floor[name], np.float32) for name in names}
         self._seen: dict[str, RunningStatistics] = {}
 
     def standardise(self, values: Mapping[str, Array]) -> dict[str, Array]:
         """Take windows in and standardise them.
 
         Args:
-            values: modality -> `(1, T, C)`, physical units.
+            values: modality -> `(1, T, C)`, physical units, NaN where not measured.
 
         Returns:
             The same shapes, in deviations of this person.
         """
         made = {}
         for name, x in values.items():
-            floor = self._floor[name]
-            seen = self._seen.get(name)
+            floor, seen = self._floor[name], self._seen.get(name)
             if seen is None:
-                with np.errstate(all="ignore"):  # a window without a value has no mean
-                    mean, std = np.nanmean(x[0], 0), np.nanstd(x[0], 0)
-                mean, std = np.nan_to_num(mean), np.maximum(np.nan_to_num(std), floor)
-                seen = self._seen[name] = RunningStatistics(mean, std, weight=x.shape[1])
+                seen = self._seen[name] = _first(x[0], floor)
             else:
+                far = FARTHEST * np.maximum(seen.std, floor)
+                x = np.clip(x, seen.mean - far, seen.mean + far)
                 seen.update(x[0])
             made[name] = ((x - seen.mean) / np.maximum(seen.std, floor)).astype(np.float32)
         return made
+
+
+def _first(x: Array, floor: Array) -> RunningStatistics:
+    """Statistics of the first window, `(T, C)`, by medians: nothing is known yet of what is far."""
+    measured = np.isfinite(x)
+    count = measured.sum(0)
+    mean, std = np.zeros(x.shape[1], np.float32), floor.copy()
+    for channel in np.flatnonzero(count):
+        own = x[measured[:, channel], channel]
+        mean[channel] = np.median(own)
+        near = np.abs(own - mean[channel]) <= FARTHEST * max(
+            float(np.median(np.abs(own - mean[channel]))), float(floor[channel])
+        )
+        mean[channel], std[channel] = own[near].mean(), max(float(own[near].std()), float(floor[channel]))
+    return RunningStatistics(mean, std, weight=np.where(count > 0, count, SELDOM))

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -18,21 +19,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentryfuse.bundle import Bundle
-from sentryfuse.errors import BudgetError, ConfigError
+from sentryfuse.errors import ConfigError
 from sentryfuse.power import Governor, LadderReader, Policy
 from sentryfuse.profile import DeviceProfile
-from sentryfuse.pruning.plan import largest_ratio
 from sentryfuse.run.engines import ENGINE, Engine
 from sentryfuse.run.events import Events
 from sentryfuse.run.person import Person
 from sentryfuse.run.result import Result, Status
-from sentryfuse.run.session import Session
-from sentryfuse.run.sessions import Sessions
+from sentryfuse.run.serving import Serving
 from sentryfuse.stream import Cutter, CutWindow, HealthRules, Source, Verdict
 from sentryfuse.types import Budget, Plan
 
 DEADLINE_MS = 100.0
 POWER_EVERY_S = 1.0
+STALE_HOPS = 10  # an answer older than so many hops is not repeated
+LATEST, TOO_LATE = 100, 0.05  # windows looked at, and the share of them that may exceed a latency budget
 
 
 class _Answer(NamedTuple):
@@ -51,9 +52,9 @@ class Runtime:
     Args:
         bundle: of `load_bundle`.
         source: of `open_source`; stays the caller's to close.
-        budget: limits of one inference; `None` means none. A policy takes its place.
+        budget: limits of one inference; `None` means none.
         profile: times measured on this device, for budgets in milliseconds.
-        policy: what is left -> budget; needs `reader`.
+        policy: what is left -> budget, in place of one; needs `reader`.
         reader: of `open_reader`; stays the caller's to close.
         hop_s: from the start of one window to the next [s]; `None` is the window's length.
         rules: what a sensor may do and still be used.
@@ -65,8 +66,9 @@ class Runtime:
         events: where events go; `None` only logs them.
 
     Raises:
-        BudgetError: no sub-network fits the budget even with all sensors.
-        ConfigError: numbers that mean nothing, or a policy without a reader.
+        BudgetError: no sub-network fits the budget, or a level of the policy, even with all sensors.
+        ConfigError: numbers that mean nothing, a policy without a reader or beside a budget, or a profile of
+            another engine or number of threads.
         BundleError: a graph that the engine refuses.
     """
 
@@ -92,10 +94,10 @@ class Runtime:
             raise ConfigError(f"deadline_ms must be 0 or a positive number, got {deadline_ms}")
         if policy is not None and reader is None:
             raise ConfigError("a policy follows a meter, and none was given; open one with open_reader")
-        self.source, self.profile, self.deadline_ms = source, profile, deadline_ms
+        if policy is not None and budget is not None:
+            raise ConfigError("a policy and a budget both say what a window may take; give one of them")
+        self.source, self.deadline_ms = source, deadline_ms
         self.events = events or Events()
-        self.budget = budget or Budget(ratio=0.0)
-        self.bundle = bundle
         self._cutter = Cutter(
             bundle.layout.modalities,
             hop_s=hop_s,
@@ -104,26 +106,49 @@ class Runtime:
             wait_s=wait_s,
             start_s=source.start_s,
         )
-        slow = _slower_than(self._cutter.hop_s, bundle)
-        self._options: dict[str, Any] = {"threads": threads, "kept": kept, "engine": engine, "apart": slow}
-        self.sessions = Sessions(bundle, **self._options)
+        self._person = Person(bundle.names, bundle.subject_floor) if bundle.normalise == "subject" else None
+        self._serving = Serving(
+            bundle,
+            budget=budget or Budget(ratio=0.0),
+            profile=profile,
+            threads=threads,
+            kept=kept,
+            engine=engine,
+            apart=_slower_than(self._cutter.hop_s, bundle),
+            events=self.events,
+        )
         try:
-            self._current = self.sessions.get(self.sessions.plan(None, self.budget, profile))
+            for level in () if policy is None else policy.levels:
+                self._serving.check(level.budget)
         except BaseException:
-            self.sessions.close()
+            self._serving.close()
             raise
-        self._plan_id = self._current.plan.plan_id
-        self._tokens: dict[str, NDArray[np.float32]] = {}  # of slow sensors, made by the current session
-        self._person = Person(bundle) if bundle.normalise == "subject" else None
         self._governor = None if policy is None else Governor(policy)
         self._reader, self._power_at, self._energy_label = reader, -math.inf, "none"
-        self._coming: tuple[Bundle, Sessions] | None = None
-        self._over: dict[tuple[tuple[str, ...], Budget], tuple[Plan, str]] = {}
+        self._moving = {m.name for m in bundle.layout.modalities if m.rate_hz > 0}
+        self._due: deque[tuple[CutWindow, float]] = deque()  # windows, and when they were cut
+        self._tokens: dict[str, NDArray[np.float32]] = {}  # of slow sensors, made by the current session
+        self._too_late: deque[bool] = deque(maxlen=LATEST)
         self._last: _Answer | None = None
         self._present: tuple[str, ...] = bundle.names
         self._seen: dict[str, bool] = {}
         self._silent: set[str] = set()
-        self._told_over = ""
+        self._told: dict[str, str] = {}  # kind of event -> what was said last, so that it is said once
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle in force."""
+        return self._serving.bundle
+
+    @property
+    def budget(self) -> Budget:
+        """What one inference may take now."""
+        return self._serving.budget
+
+    @property
+    def plan(self) -> Plan:
+        """The plan in force."""
+        return self._serving.current.plan
 
     @property
     def window_s(self) -> float:
@@ -135,47 +160,39 @@ class Runtime:
         """From the start of one window to the next [s]."""
         return self._cutter.hop_s
 
-    @property
-    def plan(self) -> Plan:
-        """The plan in force."""
-        return self._current.plan
-
     def __iter__(self) -> Iterator[Result]:
         """Results until the source has ended."""
         while not self.source.ended:
             yield from self.step()
-        yield from self.finish()
+        while results := self.finish():
+            yield from results
 
     def step(self, timeout_s: float = 0.1) -> list[Result]:
-        """Take in what has arrived and answer the windows that are due; never raises.
+        """Take in what has arrived and answer windows that are due; never raises.
 
         Args:
-            timeout_s: wait at most so long for samples [s]. A window then waits for its sub-network no
-                longer than the deadline.
+            timeout_s: wait at most so long for samples [s]; not at all while windows are due.
 
         Returns:
-            One result per window that was due, in order; mostly none or one.
+            One result per window, in order; mostly none or one. At least one of those due, then as many as
+            the deadline allows; the rest wait for the next call.
         """
-        try:
-            self._follow_power()
-            packets = self.source.read(timeout_s)
-            self._cutter.push(packets)
-            now_s = self.source.now_s()
-            self._look_for_silence(now_s)
-            windows = self._cutter.cut(now_s)
-        except Exception as error:  # a stream that nobody can reach must go on
-            self._tell_fault(error)
-            return []
-        return [self._answer(window) for window in windows]
+        began = time.perf_counter()
+        self._tried("power", self._follow_power)
+        if not self._tried("source", self._take_in, 0.0 if self._due else timeout_s):
+            time.sleep(max(0.0, timeout_s - (time.perf_counter() - began)))  # a dead source must not spin
+        self._tried("stream", self._cut)
+        return self._answer_due(time.perf_counter() + self.deadline_ms / 1e3)
 
     def finish(self) -> list[Result]:
-        """Answer the windows that have ended, without waiting for late packets; for the end of a source."""
-        try:
-            windows = self._cutter.flush(self.source.now_s())
-        except Exception as error:
-            self._tell_fault(error)
-            return []
-        return [self._answer(window) for window in windows]
+        """Answer windows that have ended, without waiting for late packets; for the end of a source.
+
+        Returns:
+            Some of them in order, none when there are no more: call until then.
+        """
+        if not self._due:
+            self._tried("stream", self._flush)
+        return self._answer_due(time.perf_counter() + self.deadline_ms / 1e3)
 
     def set_budget(self, budget: Budget, reason: str = "asked for") -> None:
         """Change what one inference may take, from the next window on.
@@ -184,36 +201,29 @@ class Runtime:
             budget: one that the sensors present cannot meet is answered by the smallest sub-network, as
                 DEGRADED.
             reason: for the events.
+
+        Raises:
+            BudgetError: milliseconds or millijoules without a profile that measured them; nothing changes.
         """
         if budget == self.budget:
             return
-        self.budget = budget
+        self._serving.check_judged(budget)
+        self._serving.budget = budget
         self.events.tell("budget", reason=reason, **_limits(budget))
-        self._prepare(self._present)
 
     def swap(self, bundle: Bundle) -> None:
         """Serve another bundle from the next window on; if it cannot, this one goes on unchanged.
 
         Args:
-            bundle: made for the same sensors and classes.
+            bundle: made for the same sensors, classes and normalisation.
 
         Raises:
             ConfigError: it was made for others.
             BundleError: a graph that the engine refuses.
         """
-        same = bundle.layout.modalities == self.bundle.layout.modalities
-        if not same or bundle.classes != self.bundle.classes or bundle.normalise != self.bundle.normalise:
-            raise ConfigError(
-                "the new bundle was made for other sensors, classes or normalisation than the one that is "
-                "serving; start a runtime of its own for it"
-            )
-        sessions = Sessions(bundle, **self._options)
-        try:
-            sessions.get(sessions.plan(self._present or None, None))
-        except BaseException:
-            sessions.close()
-            raise
-        self._coming = (bundle, sessions)
+        if self._person is not None:
+            Person(bundle.names, bundle.subject_floor)
+        self._serving.offer(bundle, self._present)
 
     def counters(self) -> dict[str, Any]:
         """What was counted since the start, ready for `json.dumps`: per sensor, per kind of event."""
@@ -225,9 +235,7 @@ class Runtime:
 
     def close(self) -> None:
         """Let the sub-networks go; source and meter stay the caller's."""
-        self.sessions.close()
-        if self._coming is not None:
-            self._coming[1].close()
+        self._serving.close()
 
     def __enter__(self) -> Self:
         return self
@@ -237,27 +245,44 @@ class Runtime:
     ) -> None:
         self.close()
 
-    def _answer(self, window: CutWindow) -> Result:
-        began = time.perf_counter()
+    def _take_in(self, timeout_s: float) -> None:
+        self._cutter.push(self.source.read(timeout_s))
+
+    def _cut(self) -> None:
+        now_s = self.source.now_s()
+        self._look_for_silence(now_s)
+        self._due.extend((window, time.perf_counter()) for window in self._cutter.cut(now_s))
+
+    def _flush(self) -> None:
+        self._due.extend((w, time.perf_counter()) for w in self._cutter.flush(self.source.now_s()))
+
+    def _answer_due(self, until: float) -> list[Result]:
+        results: list[Result] = []
+        while self._due and (not results or time.perf_counter() < until):
+            window, cut = self._due.popleft()
+            results.append(self._answer(window, cut, time.perf_counter() + self.deadline_ms / 1e3))
+        return results
+
+    def _answer(self, window: CutWindow, cut: float, until: float) -> Result:
         for name in [name for name in self._tokens if window.changed[name]]:
             del self._tokens[name]
+        session = None
         try:
             self._take_over()
             self._tell_sensors(window)
-            if not window.present:
-                return self._without(window, began, Status.REFUSED, "no sensor is there")
-            plan, over = self._choose(window.present)
-            if over and over != self._told_over:
-                self.events.tell("over_budget", window_id=window.window_id, reason=over)
-            self._told_over = over
-            session = self._session(plan, began)
-            self._expect_returns(window)
+            if not window.present or (self._moving and not self._moving & set(window.present)):
+                self._tokens = {}
+                return self._without(window, cut, Status.REFUSED, "no live sensor is there")
+            plan, over = self._serving.choose(window.present)
+            self._tell_once("over_budget", over, window_id=window.window_id)
+            session = self._serving.session(plan, until)
             if session is None:
                 self.events.tell("stale", window_id=window.window_id)
                 reason = f"the sub-network was not ready within {self.deadline_ms:g} ms"
-                return self._without(window, began, Status.STALE, reason)
+                return self._without(window, cut, Status.STALE, reason)
+            self._expect_returns(window)
             values = window.values if self._person is None else self._person.standardise(window.values)
-            if session is not self._current:
+            if session is not self._serving.current:
                 self._tokens = {}
             reused = tuple(name for name in session.apart if name in self._tokens)
             started = time.perf_counter()
@@ -265,17 +290,20 @@ class Runtime:
             latency_ms = 1e3 * (time.perf_counter() - started)
             if not np.isfinite(probabilities).all():
                 raise ConfigError("the sub-network answered with numbers that are not finite")
-        except Exception as error:
+        except Exception as error:  # a stream that nobody can reach must go on
             self._tokens = {}
-            self._tell_fault(error, window.window_id)
-            return self._without(window, began, Status.FAULT, f"{type(error).__name__}: {error}")
-        self._in_force(session, window.window_id, began)
-        reasons = [over] if over else []
+            if session is not None:
+                self._serving.give_up(session)
+            self._tell_fault(error, window_id=window.window_id)
+            return self._without(window, cut, Status.FAULT, f"{type(error).__name__}: {error}")
+        waited_ms = round(1e3 * (time.perf_counter() - cut), 3)
+        self._serving.put_in_force(session, window_id=window.window_id, waited_ms=waited_ms)
         absent = [name for name in window.verdicts if name not in window.present]
-        if absent:
-            reasons.insert(0, f"without {', '.join(f'{n} ({window.verdicts[n]})' for n in absent)}")
+        reasons = [f"without {', '.join(f'{n} ({window.verdicts[n]})' for n in absent)}"] if absent else []
+        reasons += [reason for reason in (over, self._judge_time(latency_ms, window.window_id)) if reason]
         answer = self.bundle.classes[int(probabilities.argmax())]
-        self._last = _Answer(window.end_s, answer, probabilities, session.plan, self._plan_id)
+        plan_id = self._serving.plan_id
+        self._last = _Answer(window.end_s, answer, probabilities, session.plan, plan_id)
         if self._reader is not None:
             self._reader.count(session.plan.cost.macs, session.plan.dense.macs)
         return Result(
@@ -290,26 +318,28 @@ class Runtime:
             answer=answer,
             probabilities=probabilities,
             plan=session.plan,
-            plan_id=self._plan_id,
+            plan_id=plan_id,
             latency_ms=latency_ms,
-            delay_ms=1e3 * (time.perf_counter() - began),
+            delay_ms=1e3 * (time.perf_counter() - cut),
             age_s=None,
             energy_label=self._energy_label,
         )
 
-    def _without(self, window: CutWindow, began: float, status: Status, reason: str) -> Result:
-        """A result that is not made of its window: only STALE repeats the last answer."""
+    def _without(self, window: CutWindow, cut: float, status: Status, reason: str) -> Result:
+        """A result that is not made of its window; only STALE repeats the last answer, unless it is old."""
         last, repeat = self._last, None
         if last is not None:
-            reason += f"; the last answer is {window.end_s - last.end_s:.3g} s old"
-            repeat = last if status is Status.STALE else None
+            age_s = window.end_s - last.end_s
+            reason += f"; the last answer is {age_s:.3g} s old"
+            if status is Status.STALE and age_s <= STALE_HOPS * self.hop_s:
+                repeat = last
         return Result(
             window_id=window.window_id,
             end_s=window.end_s,
             at_s=time.monotonic(),
             status=status,
             reason=reason,
-            present=window.present,
+            present=() if repeat is None else repeat.plan.present,
             reused=(),
             verdicts=window.verdicts,
             answer=None if repeat is None else repeat.answer,
@@ -317,51 +347,32 @@ class Runtime:
             plan=None if repeat is None else repeat.plan,
             plan_id=None if repeat is None else repeat.plan_id,
             latency_ms=None,
-            delay_ms=1e3 * (time.perf_counter() - began),
+            delay_ms=1e3 * (time.perf_counter() - cut),
             age_s=None if last is None else window.end_s - last.end_s,
             energy_label=self._energy_label,
         )
 
-    def _choose(self, present: tuple[str, ...]) -> tuple[Plan, str]:
-        """The plan for these sensors, or the smallest there is and why no plan fits."""
-        budget = self.budget
-        found = self._over.get((present, budget))
-        if found is None:
-            try:
-                plan = self.sessions.plan(present, budget, self.profile)
-            except BudgetError as error:
-                least = Budget(ratio=largest_ratio(self.bundle.layout, present))
-                found = self.sessions.plan(present, least), str(error)
-                self._over = {(present, budget): found}
-            else:
-                return plan, ""
-        return found
+    def _judge_time(self, latency_ms: float, window_id: int) -> str:
+        """Whether the latest windows took longer than the budget says more often than they may."""
+        limit = self.budget.latency_ms
+        if limit is None:
+            self._too_late.clear()
+            return ""
+        self._too_late.append(latency_ms > limit)
+        n, late = len(self._too_late), sum(self._too_late)
+        if n < LATEST // 5 or late <= TOO_LATE * n:
+            self._tell_once("too_slow", "")
+            return ""
+        self._tell_once("too_slow", f"budget {limit:g} ms", window_id=window_id, late=late, of=n)
+        return f"{late} of the last {n} windows took longer than the budget of {limit:g} ms"
 
-    def _session(self, plan: Plan, began: float) -> Session | None:
-        """The session of a plan, waited for until the deadline; a build that failed raises."""
-        if plan is self._current.plan:
-            return self._current
-        session = self.sessions.ready(plan)
-        if session is None:
-            self.sessions.prepare(plan)
-            left_s = self.deadline_ms / 1e3 - (time.perf_counter() - began)
-            self.sessions.wait(max(0.0, left_s))
-            session = self.sessions.ready(plan)
-        return session
-
-    def _in_force(self, session: Session, window_id: int, began: float) -> None:
-        if session is self._current:
-            return
-        before, self._current, self._plan_id = self._plan_id, session, session.plan.plan_id
-        self.events.tell(
-            "switch",
-            window_id=window_id,
-            plan_id=self._plan_id,
-            before=before,
-            present=list(session.plan.present),
-            macs=session.plan.cost.macs,
-            waited_ms=round(1e3 * (time.perf_counter() - began), 3),
-        )
+    def _take_over(self) -> None:
+        """Put a swapped bundle in force, between two windows."""
+        if self._serving.take_over(self._present):
+            self._tokens = {}
+            self._cutter.rescale(_scale(self.bundle))
+            if self._person is not None:
+                self._person = Person(self.bundle.names, self.bundle.subject_floor)
 
     def _tell_sensors(self, window: CutWindow) -> None:
         self._present = window.present or self._present
@@ -371,29 +382,27 @@ class Runtime:
                 kind = "sensor_back" if on else "sensor_lost"
                 self.events.tell(kind, sensor=name, verdict=str(verdict), window_id=window.window_id)
             self._seen[name] = on
+        self._silent &= {name for name in self._silent if not self._seen[name]}
 
     def _look_for_silence(self, now_s: float) -> None:
-        """A sensor that falls silent between windows: have the sub-network without it built ahead."""
+        """A sensor that falls silent between windows: have the sub-network without it built ahead.
+
+        Told once per sensor and window.
+        """
         silent = set(self._cutter.silent(now_s))
         new = sorted(silent - self._silent)
-        self._silent = silent
+        self._silent |= silent
         for name in new:
             self.events.tell("sensor_silent", sensor=name, stream_s=round(now_s, 6))
         left = tuple(name for name in self._present if name not in silent)
         if new and left:
-            self._prepare(left)
+            self._serving.prepare(left)
 
     def _expect_returns(self, window: CutWindow) -> None:
         """Sensors that are good again and wait to be trusted: have the sub-network with them built ahead."""
         if any(verdict is Verdict.RECOVERING for verdict in window.verdicts.values()):
             good = (Verdict.OK, Verdict.RECOVERING)
-            self._prepare(tuple(name for name, verdict in window.verdicts.items() if verdict in good))
-
-    def _prepare(self, present: tuple[str, ...]) -> None:
-        try:
-            self.sessions.prepare(self._choose(present)[0])
-        except Exception as error:  # only ahead of time; who needs it will ask again, and be told
-            self._tell_fault(error)
+            self._serving.prepare(tuple(n for n, verdict in window.verdicts.items() if verdict in good))
 
     def _follow_power(self) -> None:
         now_s = self.source.now_s()
@@ -407,21 +416,28 @@ class Runtime:
         if self._governor is not None:
             decision = self._governor.update(reading, now_s)
             self.set_budget(decision.budget, decision.reason)
+            self._serving.prepare(self._present)
 
-    def _take_over(self) -> None:
-        """Put a swapped bundle in force, between two windows."""
-        if self._coming is None:
-            return
-        (bundle, sessions), self._coming = self._coming, None
-        self.bundle, before, self.sessions = bundle, self.sessions, sessions
-        self._over = {}
-        self._current = sessions.get(sessions.plan(self._present or None, None))
-        self._plan_id, self._tokens = self._current.plan.plan_id, {}
-        before.close()
-        self.events.tell("bundle", digest=bundle.digest[:12])
+    def _tried(self, what: str, action: Callable[..., None], *arguments: Any) -> bool:
+        """Do something that must not end the stream; the same trouble is told once, until it is over."""
+        try:
+            action(*arguments)
+        except Exception as error:
+            self._tell_once(f"fault {what}", f"{type(error).__name__}: {error}")
+            return False
+        self._told.pop(f"fault {what}", None)
+        return True
 
-    def _tell_fault(self, error: Exception, window_id: int | None = None) -> None:
-        self.events.tell("fault", error=f"{type(error).__name__}: {error}", window_id=window_id)
+    def _tell_once(self, kind: str, said: str, **facts: Any) -> None:
+        """Tell an event unless the same was said last; an empty one only forgets."""
+        if said and self._told.get(kind) != said:
+            event, _, part = kind.partition(" ")
+            about = {"error": said, "part": part} if part else {"reason": said}
+            self.events.tell(event, **about, **facts)
+        self._told[kind] = said
+
+    def _tell_fault(self, error: Exception, **facts: Any) -> None:
+        self.events.tell("fault", error=f"{type(error).__name__}: {error}", **facts)
 
 
 def _scale(bundle: Bundle) -> Mapping[str, tuple[Any, Any]] | None:

@@ -76,7 +76,8 @@ class Sessions:
         self._warm: OrderedDict[str, Session] = OrderedDict()
         self._pinned: dict[str, Session] = {}
         self._failed: dict[str, Exception] = {}
-        self._wanted: Plan | None = None
+        self._needed: Plan | None = None  # somebody waits for it
+        self._wanted: Plan | None = None  # built ahead of time
         self._begun: str | None = None
         self._changed = Condition(self._lock)
         self._worker: Thread | None = None
@@ -150,11 +151,15 @@ class Sessions:
             self._warm.pop(plan_id, None)
         return session
 
-    def prepare(self, plan: Plan) -> None:
+    def prepare(self, plan: Plan, *, needed: bool = False) -> None:
         """Have a session built on the worker thread.
 
-        Takes the place of an earlier plan that has not begun. Whether it went well is told by `ready` and
-        `failures`.
+        Takes the place of an earlier plan of the same kind that has not begun. Whether it went well is told
+        by `ready` and `failures`.
+
+        Args:
+            plan: what to build.
+            needed: somebody waits for it, so it goes before plans that are only expected.
 
         Raises:
             ConfigError: this is closed.
@@ -162,11 +167,14 @@ class Sessions:
         with self._lock:
             self._check_open()
             plan_id = self._id(plan)
-            if plan_id == self._begun or self._find(plan_id) is not None:
-                self._wanted = None
+            there = plan_id == self._begun or self._find(plan_id) is not None
+            if needed:
+                self._needed = None if there else plan
+            else:
+                self._wanted = None if there else plan
+            if there:
                 self._changed.notify_all()
                 return
-            self._wanted = plan
             self._failed.pop(plan_id, None)
             if self._worker is None:
                 self._worker = Thread(target=self._work, name="sentryfuse-sessions", daemon=True)
@@ -178,23 +186,38 @@ class Sessions:
         with self._lock:
             return dict(self._failed)
 
-    def wait(self, timeout_s: float | None = None) -> bool:
+    def wait(self, timeout_s: float | None = None, plan: Plan | None = None) -> bool:
         """Wait until nothing is being prepared.
 
         Args:
             timeout_s: how long to wait at most [s]; `None` means as long as it takes.
+            plan: wait for this one only, until it is ready or has failed.
 
         Returns:
-            Whether nothing is being prepared.
+            Whether what was waited for has come.
         """
         with self._lock:
-            return self._changed.wait_for(lambda: self._wanted is None and self._begun is None, timeout_s)
+            plan_id = None if plan is None else self._id(plan)
+
+            def done() -> bool:
+                if plan_id is not None and (plan_id in self._failed or self._find(plan_id) is not None):
+                    return True
+                return self._needed is None and self._wanted is None and self._begun is None
+
+            return self._changed.wait_for(done, timeout_s)
+
+    def drop(self, plan: Plan) -> None:
+        """Let the session of a plan go, so that the next one is built anew."""
+        with self._lock:
+            plan_id = self._id(plan)
+            gone = self._warm.pop(plan_id, None), self._pinned.pop(plan_id, None)
+        del gone  # freeing a session takes longer than others may wait for the lock
 
     def close(self) -> None:
         """Stop the worker and let all sessions go; failures that nobody asked for are logged."""
         with self._lock:
             self._closed = True
-            self._wanted = None
+            self._needed = self._wanted = None
             self._changed.notify_all()
             worker = self._worker
         if worker is not None:
@@ -217,8 +240,14 @@ class Sessions:
     def _work(self) -> None:
         while True:
             with self._lock:
-                self._changed.wait_for(lambda: self._closed or self._wanted is not None)
-                plan, self._wanted = self._wanted, None
+                self._changed.wait_for(
+                    lambda: self._closed or self._needed is not None or self._wanted is not None
+                )
+                plan: Plan | None
+                if self._needed is not None:
+                    plan, self._needed = self._needed, None
+                else:
+                    plan, self._wanted = self._wanted, None
                 if self._closed or plan is None:
                     return
                 self._begun = plan_id = self._id(plan)

@@ -138,6 +138,16 @@ class Cutter:
             windows.append(self._cut_one(end_s, now_s))
         return windows
 
+    def rescale(self, scale: Mapping[str, tuple[ArrayLike, ArrayLike]] | None) -> None:
+        """Judge ranges by another training from the next window on; see the class.
+
+        Raises:
+            ConfigError: a scale that does not fit.
+        """
+        scales = _checked_scale(self._modalities, scale or {})
+        for name in self._modalities:
+            self._sensor(name).scale = scales.get(name)
+
     def flush(self, now_s: float) -> list[CutWindow]:
         """The windows that have ended, without waiting for late packets: for a source that has ended."""
         return self.cut(now_s + self.wait_s + 1e-9 * max(1.0, abs(now_s)))

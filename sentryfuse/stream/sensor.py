@@ -35,7 +35,7 @@ class Sensor:
         self.standing = Standing(rules)
         self.clock = SensorClock(self.period_s, rules.clock_tolerance_s)
         self.last_received_s: float | None = None
-        self._rules, self._scale = rules, scale
+        self._rules, self.scale = rules, scale
         capacity = math.ceil(2 * keep_s * modality.rate_hz) + _FEWEST
         self._buffer = SampleBuffer(capacity, modality.n_channels, self.period_s)
         self._packet_s = 0.0  # what one packet spans, lately
@@ -161,7 +161,7 @@ class Sensor:
         verdict, window, nothing = Verdict.GAP, None, True
         if self.clock.offset_s is not None:
             steps = self._steps(start_s - self.clock.offset_s)
-            verdict, window = judge(steps, self.modality, self._rules, self._scale)
+            verdict, window = judge(steps, self.modality, self._rules, self.scale)
             nothing = not len(steps.slots)
         if start_s < self.clock.jumped_s <= now_s:
             return Verdict.CLOCK, None
@@ -203,7 +203,7 @@ class StaticSensor:
         self.modality = modality
         self.standing = Standing(rules)
         self.last_received_s: float | None = None
-        self._rules, self._scale = rules, scale
+        self._rules, self.scale = rules, scale
         self._buffer = SampleBuffer(_FEWEST, modality.n_channels, 0.0)
         self._counts = dict.fromkeys(("packets", "samples", "duplicate", "reordered", "dropped"), 0)
 
@@ -231,7 +231,7 @@ class StaticSensor:
         if newest >= 0:
             row = self._buffer.values[newest : newest + 1]
             steps = Steps(np.zeros(1, np.intp), row, np.zeros(1), row)
-            verdict, window = judge(steps, self.modality, self._rules, self._scale)
+            verdict, window = judge(steps, self.modality, self._rules, self.scale)
             self._buffer.forget_before(float(self._buffer.times_s[newest]))
         verdict = self.standing.after(window_id, verdict)
         return verdict, window[None] if window is not None and verdict is Verdict.OK else None
