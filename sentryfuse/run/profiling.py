@@ -67,13 +67,15 @@ def profile(
         )
     built = find_engine(engine)
     sparse_from = break_even(bundle, random_windows(bundle), threads=threads, engine=built)
-    bundle = with_break_even(bundle, sparse_from)  # what is timed is what will run
-    asked = random_plans(bundle, plans, np.random.default_rng(seed))
+    # as it was trained, and as it will run here if that is another core: both must have their times
+    forms = list({id(b): b for b in (bundle, with_break_even(bundle, sparse_from))}.values())
+    rng = np.random.default_rng(seed)
+    asked = [(form, plan) for form in forms for plan in random_plans(form, plans // len(forms), rng)]
     with Progress("profile", ROUNDS + 1) as bar:
         sessions, switches = [], []
-        for plan in asked:
+        for form, plan in asked:
             started = time.perf_counter()
-            sessions.append(Session(bundle, plan, threads=threads, batch=1, engine=built))
+            sessions.append(Session(form, plan, threads=threads, batch=1, engine=built))
             switches.append(1e3 * (time.perf_counter() - started))
         bar.update(1, "building")
         windows = random_windows(bundle)
@@ -89,7 +91,7 @@ def profile(
         rate, energy = mj_per_ms(sessions[0], windows, reader, seconds=seconds)
     p50 = np.array([np.percentile(t, 50) for t in times])
     p95 = np.array([np.percentile(t, 95) for t in times])
-    described = [features(bundle.layout, plan.present, plan.kept) for plan in asked]
+    described = [features(form.layout, plan.present, plan.kept) for form, plan in asked]
     ms_per = fit(described, p50)
     fitted = np.array([sum(v * ms_per[k] for k, v in row.items()) for row in described])
     error = np.abs(fitted / p50 - 1)

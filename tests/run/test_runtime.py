@@ -369,7 +369,7 @@ def test_a_bundle_that_takes_over_keeps_the_budget_and_brings_its_own_ranges():
 
 
 def test_what_cannot_be_judged_is_refused_before_the_first_window_and_later():
-    reader, free = open_reader("none", now_s=0.0), read_policy("100%:ratio=0")
+    reader = open_reader("none", now_s=0.0)
     with pytest.raises(BudgetError, match="measured on the device"):
         Runtime(
             BUNDLE, source({}), policy=read_policy("100%:ratio=0,30%:ratio=0.5+latency_ms=4"), reader=reader
