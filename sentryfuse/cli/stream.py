@@ -67,8 +67,9 @@ def run(
         float, typer.Option(metavar="S", help="How long a window waits for late samples [s].")
     ] = 0.1,
     deadline_ms: Annotated[
-        float, typer.Option(metavar="MS", help="How long a window waits for its sub-network [ms].")
-    ] = 100.0,
+        float | None,
+        typer.Option(metavar="MS", help="How long a window waits for its sub-network [ms]; half a hop."),
+    ] = None,
     windows: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Stop after so many windows.")
     ] = None,

@@ -30,7 +30,7 @@ from sentryfuse.run.serving import Serving
 from sentryfuse.stream import Cutter, CutWindow, HealthRules, Source, Verdict
 from sentryfuse.types import Budget, Plan
 
-DEADLINE_MS = 100.0
+DEADLINE_HOPS, DEADLINE_MS = 0.5, 1000.0  # of the default: half a hop, and no more than a second
 POWER_EVERY_S = 1.0
 STALE_HOPS = 10  # an answer older than so many hops is not repeated
 LATEST, TOO_LATE = 100, 0.05  # windows looked at, and the share of them that may exceed a latency budget
@@ -59,7 +59,8 @@ class Runtime:
         hop_s: from the start of one window to the next [s]; `None` is the window's length.
         rules: what a sensor may do and still be used.
         wait_s: how long a window waits for late packets [s].
-        deadline_ms: how long a window may wait for its sub-network to be built [ms].
+        deadline_ms: how long a window may wait for its sub-network to be built [ms]; `None` is half a hop,
+            a second at most.
         threads: of the engine.
         engine: a name or an `Engine`.
         kept: warm sub-networks.
@@ -84,19 +85,19 @@ class Runtime:
         hop_s: float | None = None,
         rules: HealthRules | None = None,
         wait_s: float = 0.1,
-        deadline_ms: float = DEADLINE_MS,
+        deadline_ms: float | None = None,
         threads: int = 1,
         engine: str | Engine = ENGINE,
         kept: int = 4,
         events: Events | None = None,
     ) -> None:
-        if not (math.isfinite(deadline_ms) and deadline_ms >= 0):
+        if deadline_ms is not None and not (math.isfinite(deadline_ms) and deadline_ms >= 0):
             raise ConfigError(f"deadline_ms must be 0 or a positive number, got {deadline_ms}")
         if policy is not None and reader is None:
             raise ConfigError("a policy follows a meter, and none was given; open one with open_reader")
         if policy is not None and budget is not None:
             raise ConfigError("a policy and a budget both say what a window may take; give one of them")
-        self.source, self.deadline_ms = source, deadline_ms
+        self.source = source
         self.events = events or Events()
         self._cutter = Cutter(
             bundle.layout.modalities,
@@ -106,6 +107,8 @@ class Runtime:
             wait_s=wait_s,
             start_s=source.start_s,
         )
+        own_ms = min(DEADLINE_MS, 1e3 * DEADLINE_HOPS * self._cutter.hop_s)
+        self.deadline_ms = own_ms if deadline_ms is None else deadline_ms
         self._person = Person(bundle.names, bundle.subject_floor) if bundle.normalise == "subject" else None
         self._serving = Serving(
             bundle,
