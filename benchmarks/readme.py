@@ -62,6 +62,7 @@ def filled(text: str) -> str:
         "speed": speed_table,
         "switching": switching_table,
         "absence": absence_table,
+        "size": size_table,
     }
     for name, make in tables.items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
@@ -320,6 +321,20 @@ def absence_table() -> str:
         cell = f"{row['latency_ms']['p50']:.2f} ms ({100 * row['of_all']:.0f} %)"
         rows.setdefault(row["variant"], [row["variant"]]).append(cell)
     return table(["six sensors, three of them slow", "r = 0", "r = 0.6"], list(rows.values()))
+
+
+def size_table() -> str:
+    """What an environment without extras holds, the largest packages first."""
+    path = RESULTS / "size.json"
+    if not path.is_file():
+        return ""
+    found = json.loads(path.read_text())
+    largest = list(found["packages_mb"].items())[:3]
+    heads = ["installed [MB]", *(name for name, _ in largest), "all others", "sentryfuse itself"]
+    own = found["packages_mb"].get("sentryfuse", 0.0)
+    rest = found["total_mb"] - own - sum(size for _, size in largest)
+    cells = [found["total_mb"], *(size for _, size in largest), rest, own]
+    return table(heads, [[f"{cell:.1f}" for cell in cells]])
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
