@@ -24,13 +24,12 @@ One file a stage, hence so many; `rules`, `arithmetic`, `arrangement` and `opera
 
 from sentryfuse.bundle.container import FORMAT, SEAL
 from sentryfuse.bundle.load import Bundle, load_bundle, save_bundle
-from sentryfuse.bundle.tensors import CONSTANT_WEIGHTS, GRAPH_OPS, MADE_ON_DEVICE
+from sentryfuse.bundle.tensors import CONSTANT_WEIGHTS, GRAPH_OPS
 
 __all__ = [
     "CONSTANT_WEIGHTS",
     "FORMAT",
     "GRAPH_OPS",
-    "MADE_ON_DEVICE",
     "SEAL",
     "Bundle",
     "load_bundle",

@@ -20,8 +20,6 @@ CONSTANT_WEIGHTS = {
     "bank": ("base", "given"),
     "codes": ("hidden.weight", "hidden.bias", "budget.weight", "budget.bias", "temporal", "modality"),
 }
-SIZES = ("sampled", "kept", "slots", "places", "shares")  # of sparse parts, as the graphs name them
-MADE_ON_DEVICE = (".x", ".source", ".group_of", ".seats", *(f".pick.{size}" for size in SIZES))
 STATISTICS = ("mean", "std", "normalise.mean", "normalise.std")  # of an embedding; measured, not trained
 LARGEST = 1e6  # of a trained number; more comes from a flipped bit or a training that went wrong
 MAX_GRAPH = 2**24  # bytes of one graph; constants that describe long windows take most of it

@@ -41,6 +41,7 @@ class Events:
     def __init__(self, path: str | Path | None = None) -> None:
         self.counts: Counter[str] = Counter()
         self.unwritten = 0
+        self._said: dict[str, str] = {}
         self._file = None
         if path is not None:
             try:
@@ -73,6 +74,19 @@ class Events:
             if not self.unwritten:
                 _log.error("events are no longer written down: %s", error)
             self.unwritten += 1
+
+    def tell_once(self, kind: str, said: str, **facts: Any) -> None:
+        """Tell something that lasts when it begins or changes, not again and again; never raises.
+
+        Args:
+            kind: as for `tell`; after a space, which part it is about.
+            said: the fact, as `reason`; empty where it is over, which is not told.
+            facts: what goes with it.
+        """
+        if said and self._said.get(kind) != said:
+            event, _, part = kind.partition(" ")
+            self.tell(event, reason=said, **({"part": part} if part else {}), **facts)
+        self._said[kind] = said
 
     def close(self) -> None:
         """Close the file; twice is no mistake."""

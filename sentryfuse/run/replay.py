@@ -19,6 +19,7 @@ from sentryfuse.errors import ConfigError
 from sentryfuse.run.session import Session
 from sentryfuse.run.sessions import Sessions
 from sentryfuse.scoring import check_recording, prepared
+from sentryfuse.stream import window_length_s
 from sentryfuse.types import Budget, check_present
 
 
@@ -68,7 +69,7 @@ def replay(
     check_recording(bundle.layout.modalities, bundle.classes, windows)
     changes = _checked(schedule, bundle)
     windows = prepared(windows, normalise=bundle.normalise, floor=bundle.subject_floor)
-    step_s = window_s(windows)
+    step_s = window_length_s(windows.modalities)
     records = []
     with Sessions(bundle, threads=threads) as sessions:
         stream = _Stream(sessions)
@@ -101,11 +102,6 @@ def replay(
                 }
             )
     return records
-
-
-def window_s(windows: Windows) -> float:
-    """Length of a window: of its longest stream, 1 where every modality is static [s]."""
-    return max((m.length / m.rate_hz for m in windows.modalities if m.rate_hz > 0), default=1.0)
 
 
 class _Stream:

@@ -26,6 +26,7 @@ from sentryfuse.run.engines import ENGINE, Engine
 from sentryfuse.run.events import Events
 from sentryfuse.run.person import Person
 from sentryfuse.run.result import Result, Status
+from sentryfuse.run.sensors import SensorWatch
 from sentryfuse.run.serving import Serving
 from sentryfuse.stream import Cutter, CutWindow, HealthRules, Source, Verdict
 from sentryfuse.types import Budget, Plan
@@ -133,10 +134,7 @@ class Runtime:
         self._tokens: dict[str, NDArray[np.float32]] = {}  # of slow sensors, made by the current session
         self._too_late: deque[bool] = deque(maxlen=LATEST)
         self._last: _Answer | None = None
-        self._present: tuple[str, ...] = bundle.names
-        self._seen: dict[str, bool] = {}
-        self._silent: set[str] = set()
-        self._told: dict[str, str] = {}  # kind of event -> what was said last, so that it is said once
+        self._sensors = SensorWatch(bundle.names, self.events)
 
     @property
     def bundle(self) -> Bundle:
@@ -226,7 +224,7 @@ class Runtime:
         """
         if self._person is not None:
             Person(bundle.names, bundle.subject_floor)
-        self._serving.offer(bundle, self._present)
+        self._serving.offer(bundle, self._sensors.present)
 
     def counters(self) -> dict[str, Any]:
         """What was counted since the start, ready for `json.dumps`: per sensor, per kind of event."""
@@ -272,12 +270,12 @@ class Runtime:
         session = None
         try:
             self._take_over()
-            self._tell_sensors(window)
+            self._sensors.see(window)
             if not window.present or (self._moving and not self._moving & set(window.present)):
                 self._tokens = {}
                 return self._without(window, cut, Status.REFUSED, "no live sensor is there")
             plan, over = self._serving.choose(window.present)
-            self._tell_once("over_budget", over, window_id=window.window_id)
+            self.events.tell_once("over_budget", over, window_id=window.window_id)
             session = self._serving.session(plan, until)
             if session is None:
                 self.events.tell("stale", window_id=window.window_id)
@@ -364,42 +362,23 @@ class Runtime:
         self._too_late.append(latency_ms > limit)
         n, late = len(self._too_late), sum(self._too_late)
         if n < LATEST // 5 or late <= TOO_LATE * n:
-            self._tell_once("too_slow", "")
+            self.events.tell_once("too_slow", "")
             return ""
-        self._tell_once("too_slow", f"budget {limit:g} ms", window_id=window_id, late=late, of=n)
+        self.events.tell_once("too_slow", f"budget {limit:g} ms", window_id=window_id, late=late, of=n)
         return f"{late} of the last {n} windows took longer than the budget of {limit:g} ms"
 
     def _take_over(self) -> None:
         """Put a swapped bundle in force, between two windows."""
-        if self._serving.take_over(self._present):
+        if self._serving.take_over(self._sensors.present):
             self._tokens = {}
             self._cutter.rescale(_scale(self.bundle))
             if self._person is not None:
                 self._person = Person(self.bundle.names, self.bundle.subject_floor)
 
-    def _tell_sensors(self, window: CutWindow) -> None:
-        self._present = window.present or self._present
-        for name, verdict in window.verdicts.items():
-            on = verdict is Verdict.OK
-            if self._seen.get(name, True) != on:
-                kind = "sensor_back" if on else "sensor_lost"
-                self.events.tell(kind, sensor=name, verdict=str(verdict), window_id=window.window_id)
-            self._seen[name] = on
-        self._silent &= {name for name in self._silent if not self._seen[name]}
-
     def _look_for_silence(self, now_s: float) -> None:
-        """A sensor that falls silent between windows: have the sub-network without it built ahead.
-
-        Told once per sensor and window.
-        """
-        silent = set(self._cutter.silent(now_s))
-        new = sorted(silent - self._silent)
-        self._silent |= silent
-        for name in new:
-            self.events.tell("sensor_silent", sensor=name, stream_s=round(now_s, 6))
-        left = tuple(name for name in self._present if name not in silent)
-        if new and left:
-            self._serving.prepare(left)
+        """A sensor that falls silent between windows: have the sub-network without it built ahead."""
+        if self._sensors.look(self._cutter.silent(now_s), now_s) and self._sensors.left:
+            self._serving.prepare(self._sensors.left)
 
     def _expect_returns(self, window: CutWindow) -> None:
         """Sensors that are good again and wait to be trusted: have the sub-network with them built ahead."""
@@ -419,28 +398,20 @@ class Runtime:
         if self._governor is not None:
             decision = self._governor.update(reading, now_s)
             self.set_budget(decision.budget, decision.reason)
-            self._serving.prepare(self._present)
+            self._serving.prepare(self._sensors.present)
 
     def _tried(self, what: str, action: Callable[..., None], *arguments: Any) -> bool:
         """Do something that must not end the stream; the same trouble is told once, until it is over."""
         try:
             action(*arguments)
         except Exception as error:
-            self._tell_once(f"fault {what}", f"{type(error).__name__}: {error}")
+            self.events.tell_once(f"fault {what}", f"{type(error).__name__}: {error}")
             return False
-        self._told.pop(f"fault {what}", None)
+        self.events.tell_once(f"fault {what}", "")
         return True
 
-    def _tell_once(self, kind: str, said: str, **facts: Any) -> None:
-        """Tell an event unless the same was said last; an empty one only forgets."""
-        if said and self._told.get(kind) != said:
-            event, _, part = kind.partition(" ")
-            about = {"error": said, "part": part} if part else {"reason": said}
-            self.events.tell(event, **about, **facts)
-        self._told[kind] = said
-
     def _tell_fault(self, error: Exception, **facts: Any) -> None:
-        self.events.tell("fault", error=f"{type(error).__name__}: {error}", **facts)
+        self.events.tell("fault", reason=f"{type(error).__name__}: {error}", **facts)
 
 
 def _scale(bundle: Bundle) -> Mapping[str, tuple[Any, Any]] | None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from sentryfuse.errors import ConfigError
-from sentryfuse.stream.packet import Packet
+from sentryfuse.stream.packet import Packet, Source
 from sentryfuse.types import Modality
 
 BUFFER_S = 10  # kept by an inlet while nobody reads; a sender's older samples go [s]
@@ -22,7 +21,7 @@ _POLL_S = 0.001
 _FORGET_S = 2.0  # a stream not heard of for so long is no longer listed
 
 
-class LslSource:
+class LslSource(Source):
     """One inlet for each modality whose stream is there; lost ones are looked for again.
 
     Inlets do not recover by themselves (`recover=False`): a stream that comes back in silence would
@@ -84,10 +83,6 @@ class LslSource:
             time.sleep(min(_POLL_S, left))
         return []
 
-    def index_at(self, end_s: float) -> int | None:
-        """Nothing here was recorded before."""
-        return None
-
     def counters(self) -> dict[str, dict[str, int]]:
         """Modality -> streams "malformed" (of its name, but not fitting); "dropped" is not told by LSL."""
         return {name: dict(counts) for name, counts in self._counts.items()}
@@ -97,19 +92,6 @@ class LslSource:
         self._ended = True
         self._inlets.clear()
         self._resolver = None
-
-    def __enter__(self) -> Self:
-        """Give the source itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Leave all streams."""
-        self.close()
 
     def _look(self) -> list[str]:
         """Open an inlet for streams that have none; gives sentences about those that do not fit."""

@@ -6,12 +6,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from sentryfuse.errors import ConfigError
-from sentryfuse.stream.packet import Packet
+from sentryfuse.stream.packet import Packet, Source
 from sentryfuse.stream.payload import BINARY, MAX_PAYLOAD, read_payload
 from sentryfuse.types import Modality
 
@@ -25,7 +24,7 @@ _KEEPALIVE_S = 15
 _TOPIC = dict[str, tuple[Modality, bool]]
 
 
-class MqttSource:
+class MqttSource(Source):
     """Messages of some topics; lost connections are taken up again. See `open_source`.
 
     The client's own thread only puts messages into a queue. When that is full the oldest go: fresh
@@ -104,10 +103,6 @@ class MqttSource:
                 packets.append(Packet(modality.name, *samples, received_s))
         return packets
 
-    def index_at(self, end_s: float) -> int | None:
-        """Nothing here was recorded before."""
-        return None
-
     def counters(self) -> dict[str, dict[str, int]]:
         """Modality -> messages "malformed" and "dropped"."""
         with self._news:
@@ -122,19 +117,6 @@ class MqttSource:
         self._client.loop_stop()
         with self._news:
             self._news.notify_all()
-
-    def __enter__(self) -> Self:
-        """Give the source itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Leave the broker."""
-        self.close()
 
     def _count(self, name: str, what: str) -> None:
         with self._news:

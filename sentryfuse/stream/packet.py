@@ -34,7 +34,7 @@ class Packet:
 
 
 class Source(Protocol):
-    """Samples of several sensors as they come in. Use with `with`.
+    """Samples of several sensors as they come in, the base of all sources. Use with `with`.
 
     Attributes:
         start_s: where the first window begins, on the clock of `now_s`; `None` = at the first sample.
@@ -63,6 +63,7 @@ class Source(Protocol):
             To compare answers with labels; `None` where no recorded window ends, and always for
             live streams.
         """
+        return None
 
     def counters(self) -> dict[str, dict[str, int]]:
         """Modality -> what was refused or lost before it became a packet: "malformed", "dropped"."""
@@ -72,6 +73,7 @@ class Source(Protocol):
 
     def __enter__(self) -> Self:
         """Give the source itself."""
+        return self
 
     def __exit__(
         self,
@@ -80,6 +82,7 @@ class Source(Protocol):
         traceback: TracebackType | None,
     ) -> None:
         """Close it."""
+        self.close()
 
 
 def window_length_s(modalities: Sequence[Modality]) -> float:

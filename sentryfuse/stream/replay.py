@@ -10,15 +10,13 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sentryfuse.data import Windows, open_data
 from sentryfuse.errors import ConfigError, DataError
-from sentryfuse.stream.packet import Packet, window_length_s
+from sentryfuse.stream.packet import Packet, Source, window_length_s
 from sentryfuse.stream.table import read_csv
 from sentryfuse.types import Modality
 
@@ -26,7 +24,7 @@ _PACKETS = 10  # that a window comes in, unless told otherwise
 _TICK = 1e-9  # times nearer than this share of a packet are the same
 
 
-class ReplaySource:
+class ReplaySource(Source):
     """Packets made from a recording; see `open_source`.
 
     Args:
@@ -95,19 +93,6 @@ class ReplaySource:
     def close(self) -> None:
         """Stop playing."""
         self._coming = None
-
-    def __enter__(self) -> Self:
-        """Give the source itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Stop playing."""
-        self.close()
 
     def _wall_s(self) -> float:
         """Where the recording would be if it were read in time [s]."""

@@ -39,7 +39,7 @@ def hide(batch: Batch, names: Set[str], most: float) -> dict[str, Tensor]:
 
     Source:
         Our choice, made on three of four folds of the training patients of physionet2012: up to 0.6 hidden
-        has an AUROC of 84.7 % against 83.9 % without.
+        has an AUROC of 84.7 % against 83.9 % without. The test patients show no gain.
     """
     made = dict(batch)
     for name in batch.keys() & names:

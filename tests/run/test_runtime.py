@@ -305,7 +305,7 @@ def test_step_never_raises_and_events_are_written_down(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
     assert sum(line["kind"] == "fault" for line in lines) == events.counts["fault"] == 1
     assert all({"kind", "unix_s", "at_s"} <= line.keys() for line in lines)
-    assert any("cable torn" in line.get("error", "") for line in lines)
+    assert any("cable torn" in line.get("reason", "") for line in lines)
 
 
 def test_a_source_that_stays_dead_is_told_once_and_windows_go_on():
