@@ -80,6 +80,12 @@ class Budget:
             if not value > 0 or value == float("inf"):
                 raise BudgetError(f"{item.name} must be a positive number, got {value}")
 
+    @property
+    def limits(self) -> dict[str, float]:
+        """The limits that are set, by name."""
+        found = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "protocol"}
+        return {name: limit for name, limit in found.items() if limit is not None}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:

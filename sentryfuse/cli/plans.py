@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from sentryfuse.cli.output import Output, sensor_label
@@ -20,9 +19,7 @@ def plan_json(plan: Plan, layout: Layout, profile: DeviceProfile | None = None) 
         layout: of the model it was made for.
         profile: of the device; adds what a window is expected to take there.
     """
-    asked = {
-        name: limit for name, limit in asdict(plan.budget).items() if name != "protocol" and limit is not None
-    }
+    asked = plan.budget.limits
     whole = plan.dense if plan.budget.protocol == "present" else count(layout)
     values = {
         "ratio": 1 - plan.cost.prunable_macs / whole.prunable_macs,

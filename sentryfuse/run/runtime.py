@@ -24,6 +24,7 @@ from sentryfuse.power import Governor, LadderReader, Policy
 from sentryfuse.profile import DeviceProfile
 from sentryfuse.run.engines import ENGINE, Engine
 from sentryfuse.run.events import Events
+from sentryfuse.run.pace import Pace
 from sentryfuse.run.person import Person
 from sentryfuse.run.result import Result, Status
 from sentryfuse.run.sensors import SensorWatch
@@ -34,7 +35,6 @@ from sentryfuse.types import Budget, Plan
 DEADLINE_HOPS, DEADLINE_MS = 0.5, 1000.0  # of the default: half a hop, and no more than a second
 POWER_EVERY_S = 1.0
 STALE_HOPS = 10  # an answer older than so many hops is not repeated
-LATEST, TOO_LATE = 100, 0.05  # windows looked at, and the share of them that may exceed a latency budget
 
 
 class _Answer(NamedTuple):
@@ -132,7 +132,7 @@ class Runtime:
         self._moving = {m.name for m in bundle.layout.modalities if m.rate_hz > 0}
         self._due: deque[tuple[CutWindow, float]] = deque()  # windows, and when they were cut
         self._tokens: dict[str, NDArray[np.float32]] = {}  # of slow sensors, made by the current session
-        self._too_late: deque[bool] = deque(maxlen=LATEST)
+        self._pace = Pace(self.events)
         self._last: _Answer | None = None
         self._sensors = SensorWatch(bundle.names, self.events)
 
@@ -210,7 +210,7 @@ class Runtime:
             return
         self._serving.check_judged(budget)
         self._serving.budget = budget
-        self.events.tell("budget", reason=reason, **_limits(budget))
+        self.events.tell("budget", reason=reason, **budget.limits)
 
     def swap(self, bundle: Bundle) -> None:
         """Serve another bundle from the next window on; if it cannot, this one goes on unchanged.
@@ -301,7 +301,9 @@ class Runtime:
         self._serving.put_in_force(session, window_id=window.window_id, waited_ms=waited_ms)
         absent = [name for name in window.verdicts if name not in window.present]
         reasons = [f"without {', '.join(f'{n} ({window.verdicts[n]})' for n in absent)}"] if absent else []
-        reasons += [reason for reason in (over, self._judge_time(latency_ms, window.window_id)) if reason]
+        reasons += [
+            reason for reason in (over, self._pace.judge(latency_ms, self.budget, window.window_id)) if reason
+        ]
         answer = self.bundle.classes[int(probabilities.argmax())]
         plan_id = self._serving.plan_id
         self._last = _Answer(window.end_s, answer, probabilities, session.plan, plan_id)
@@ -352,20 +354,6 @@ class Runtime:
             age_s=None if last is None else window.end_s - last.end_s,
             energy_label=self._energy_label,
         )
-
-    def _judge_time(self, latency_ms: float, window_id: int) -> str:
-        """Whether the latest windows took longer than the budget says more often than they may."""
-        limit = self.budget.latency_ms
-        if limit is None:
-            self._too_late.clear()
-            return ""
-        self._too_late.append(latency_ms > limit)
-        n, late = len(self._too_late), sum(self._too_late)
-        if n < LATEST // 5 or late <= TOO_LATE * n:
-            self.events.tell_once("too_slow", "")
-            return ""
-        self.events.tell_once("too_slow", f"budget {limit:g} ms", window_id=window_id, late=late, of=n)
-        return f"{late} of the last {n} windows took longer than the budget of {limit:g} ms"
 
     def _take_over(self) -> None:
         """Put a swapped bundle in force, between two windows."""
@@ -432,9 +420,3 @@ def _slower_than(hop_s: float, bundle: Bundle) -> tuple[str, ...]:
     if bundle.normalise == "subject":
         return ()
     return tuple(m.name for m in bundle.layout.modalities if m.rate_hz * hop_s < 1)
-
-
-def _limits(budget: Budget) -> dict[str, Any]:
-    """The limits that a budget has."""
-    names = ("ratio", "macs", "latency_ms", "memory_mb", "energy_mj")
-    return {name: getattr(budget, name) for name in names if getattr(budget, name) is not None}
