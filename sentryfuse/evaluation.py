@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sentryfuse.baselines import make_scorer
 from sentryfuse.checkpoint import SentryModel
 from sentryfuse.data import Windows
 from sentryfuse.pruning.cut import selection
-from sentryfuse.pruning.scorers import make_plan, make_scorer
+from sentryfuse.pruning.scorers import make_plan
 from sentryfuse.scoring import Answer, Way, check_recording, prepared, score_all
 from sentryfuse.types import Budget, Plan
 

@@ -25,6 +25,7 @@ ORDER = (
     {"gate"},
     {"checkpoint"},
     {"pruning"},
+    {"baselines"},
     {"evaluation"},
     {"training", "conversion"},
     {"bundle", "run"},

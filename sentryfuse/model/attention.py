@@ -10,7 +10,7 @@ Notation:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -20,19 +20,26 @@ from torch.nn import functional as F
 from sentryfuse.errors import ConfigError
 from sentryfuse.layout import AttentionRule, Block
 
+# block name, what enters its last product `(rows, columns)`, worth of each expert for each row `(rows, E)`
+Watch = Callable[[str, Tensor, Tensor | None], None]
+
 
 @dataclass(frozen=True)
 class Selection:
-    """Which units take part in a forward pass, without changing the model.
+    """Which units take part in a forward pass, without changing the model, and who looks on.
 
     Attributes:
         kept: block name -> indices of the units that take part, `(units kept,)`; absent name = all.
             The weights are sliced on the fly, so a smaller selection is also faster.
         gates: block name -> factor `xi` on every unit, `(B, units)` or `(units,)`; absent name = ones.
+        watch: called in every block with what enters its last product, after gates: one row per token, one
+            column per FFN channel or per dimension of each head. Where there are experts, also what each is
+            worth for the row; the product is scaled by it.
     """
 
     kept: Mapping[str, Tensor] = field(default_factory=dict)
     gates: Mapping[str, Tensor] = field(default_factory=dict)
+    watch: Watch | None = None
 
 
 @dataclass(frozen=True)
@@ -164,7 +171,10 @@ class SentryAttention(nn.Module):
         kept = select.kept.get(self.block.name) if select else None
         if kept is not None:
             wo = wo[:, self._rows(kept)]
-        return F.linear(self.heads(x, shape, source, select, pick), wo, self.o.bias)
+        heads = self.heads(x, shape, source, select, pick)
+        if select and select.watch:
+            select.watch(self.block.name, heads, None)
+        return F.linear(heads, wo, self.o.bias)
 
     def heads(
         self,

@@ -42,7 +42,10 @@ class FeedForward(nn.Module):
         if kept is not None:
             w_up, b_up, w_down = w_up[kept], b_up[kept], w_down[:, kept]
         xi = select.gates.get(self.block.name) if select else None
-        return F.linear(_gated(F.gelu(F.linear(x, w_up, b_up)), xi), w_down, self.down.bias)
+        hidden = _gated(F.gelu(F.linear(x, w_up, b_up)), xi)
+        if select and select.watch:
+            select.watch(self.block.name, hidden, None)
+        return F.linear(hidden, w_down, self.down.bias)
 
 
 @dataclass(frozen=True)
@@ -155,8 +158,10 @@ class Experts(nn.Module):
         xi = select.gates.get(self.block.name) if select else None
         act = activation(self.routing.activation)
         if not self.routing.capacity:
-            hidden = act(F.linear(x, w_up, b_up)) * worth.index_select(1, group_of)
-            return F.linear(_gated(hidden, xi), w_down) + worth @ bias
+            hidden = _gated(act(F.linear(x, w_up, b_up)), xi)
+            if select and select.watch:
+                select.watch(self.block.name, hidden, worth)
+            return F.linear(hidden * worth.index_select(1, group_of), w_down) + worth @ bias
 
         rows = self._tokens_taken(torch.where(active, logits, -LOWEST), n_windows, pick)  # (E, N)
         places = seats.flatten()  # an empty seat reads some channel, and is silenced by `there`
@@ -172,8 +177,11 @@ class Experts(nn.Module):
             hidden = (hidden.unflatten(1, (n_windows, -1)) * factor.transpose(0, 1).unsqueeze(2)).flatten(
                 1, 2
             )
+        taken = worth.T.gather(1, rows)  # (E, N), 0 where a token did not choose the expert
+        if select and select.watch:
+            select.watch(self.block.name, *_side_by_side(hidden, taken, seats))
         said = hidden @ (w_down * there.unflatten(0, seats.shape)) + bias.unsqueeze(1)  # (E, N, D)
-        said = said * worth.T.gather(1, rows).unsqueeze(2)  # 0 where a token did not choose the expert
+        said = said * taken.unsqueeze(2)
         return torch.zeros_like(x).index_add(0, rows.flatten(), said.flatten(0, 1))
 
     def _tokens_taken(self, wish: Tensor, n_windows: int, pick: Pick | None) -> Tensor:
@@ -190,6 +198,15 @@ class Experts(nn.Module):
 def activation(name: str) -> Callable[[Tensor], Tensor]:
     """The function behind "gelu" or "relu"."""
     return F.relu if name == "relu" else F.gelu
+
+
+def _side_by_side(hidden: Tensor, taken: Tensor, seats: Tensor) -> tuple[Tensor, Tensor]:
+    """What each expert computed, `(E, N, W)`, as rows over all channels, `(E * N, F)` and `(E * N, E)`."""
+    n_experts, length = taken.shape
+    rows = hidden.new_zeros(n_experts, length, int((seats >= 0).sum()))
+    for expert, own in enumerate(seats):
+        rows[expert][:, own[own >= 0]] = hidden[expert][:, own >= 0]
+    return rows.flatten(0, 1), torch.block_diag(*taken.unsqueeze(2))
 
 
 def _gated(hidden: Tensor, xi: Tensor | None) -> Tensor:

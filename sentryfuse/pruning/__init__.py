@@ -14,11 +14,11 @@ from sentryfuse.pruning.plan import plan_layout
 
 if TYPE_CHECKING:
     from sentryfuse.pruning.cut import prune
-    from sentryfuse.pruning.scorers import make_plan, make_scorer
+    from sentryfuse.pruning.scorers import make_plan
 
-_TORCH = {"prune": "cut", "make_plan": "scorers", "make_scorer": "scorers"}
+_TORCH = {"prune": "cut", "make_plan": "scorers"}
 
-__all__ = ["count", "make_plan", "make_scorer", "plan_layout", "prune"]
+__all__ = ["count", "make_plan", "plan_layout", "prune"]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,11 +12,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sentryfuse.baselines.weights import magnitude_scores
 from sentryfuse.checkpoint import SentryModel
 from sentryfuse.errors import ConfigError
 from sentryfuse.layout import Layout
 from sentryfuse.pruning.plan import STEP, largest_ratio, plan_layout
-from sentryfuse.pruning.scorers import magnitude_scores
 from sentryfuse.types import Budget
 
 RULES = ("gate", "static", "none")

@@ -7,17 +7,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from sentryfuse.baselines import SCORERS, make_scorer
+from sentryfuse.baselines.gradients import taylor_scores
+from sentryfuse.baselines.weights import magnitude_scores
 from sentryfuse.errors import BudgetError, ConfigError
 from sentryfuse.gate.saliency import batch_saliency, unit_factors
 from sentryfuse.model import Selection
 from sentryfuse.pruning.cut import selection
-from sentryfuse.pruning.scorers import (
-    SCORERS,
-    magnitude_scores,
-    make_plan,
-    make_scorer,
-    taylor_scores,
-)
+from sentryfuse.pruning.scorers import make_plan
 from sentryfuse.types import Budget
 from tests.tiny import CASES, NAMES, SENSOR_SETS, tiny_batch, tiny_model, tiny_windows, uneven_widths
 
