@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from statistics import fmean
 from typing import Any
@@ -225,12 +226,19 @@ def test_a_baseline_run_on_easy_cells_only_is_not_the_best_single_one(tmp_path):
     assert item["n_whole"] == 4
 
 
-def test_seeds_of_the_design_that_were_not_run_are_missed(tmp_path):
-    (tmp_path / "design.json").write_text('{"seeds": [0, 1, 2, 3], "backbones": ["mult", "maestro"]}')
+def test_what_the_design_names_and_was_not_run_is_missed(tmp_path):
+    design = {
+        "backbones": ["mult", "maestro"],
+        "datasets": {"dsads": {"turns": [{"seed": seed} for seed in range(4)]}},
+        "trainings": ["plain", "gate"],
+        "methods": [{"scorer": "gate"}, {"scorer": "taylor", "repair": "ridge", "trainings": ["plain"]}],
+    }
+    (tmp_path / "design.json").write_text(json.dumps(design))
     found = summed(tmp_path, small())
     item = found["comparisons"][0]
     assert (item["n_cells"], item["n_present"], item["n_whole"]) == (32, 16, 0)
     assert found["study"]["datasets"][0]["replicates_wanted"] == 4
+    assert found["study"]["not_run"] == ["taylor/aware/global/ridge on plain"]
 
 
 def test_a_study_of_plain_checkpoints_alone_has_table_a_only(tmp_path):

@@ -92,6 +92,23 @@ def test_with_answers_windows_are_resampled_and_both_sides_on_the_same(tmp_path)
     assert (interval["high"] - interval["low"]) / 2 == pytest.approx(1.96 * error, rel=0.1)
 
 
+def test_windows_that_two_seeds_share_count_as_one(tmp_path):
+    lines = with_answers(tmp_path / "one", small(seeds=(0,), datasets=("dsads",)))
+    write_lines(tmp_path / "one" / "lines.jsonl", lines)
+    again = [{**line, "seed": 1, "key": line["key"] + "-again"} for line in lines]
+    write_lines(tmp_path / "two" / "lines.jsonl", [*lines, *again])
+    (tmp_path / "two" / "answers").mkdir()
+    for path in (tmp_path / "one" / "answers").iterdir():
+        arrays = dict(np.load(path))
+        twice = {f"{name}-again": value for name, value in arrays.items() if name not in ("y", "windows")}
+        np.savez(tmp_path / "two" / "answers" / path.name, **arrays, **twice)
+    widths = []
+    for name in ("one", "two"):
+        interval = first_row(tmp_path / name)["over_best_interval"]
+        widths.append(interval["high"] - interval["low"])
+    assert widths[1] == pytest.approx(widths[0], rel=0.1)  # independent ones would give 0.7 of it
+
+
 def test_seeds_and_windows_together_and_auroc_too(tmp_path):
     lines = with_answers(tmp_path, small(datasets=("physionet2012", "wesad_wrist")))
     write_lines(tmp_path / "lines.jsonl", lines)

@@ -85,19 +85,24 @@ def test_missing_files_and_empty_folders_are_refused(tmp_path):
 
 def design(folder, **more):
     folder.mkdir(exist_ok=True)
-    data = {"backbones": ["mult"], "datasets": ["dsads"], "ratios": [0.4], "missing_rates": [0.0, 0.4]}
+    data = {
+        "backbones": ["mult"],
+        "datasets": {"dsads": {"turns": [{"seed": 0}]}},
+        "ratios": [0.4],
+        "missing_rates": [0.0, 0.4],
+    }
     (folder / "design.json").write_text(json.dumps({**data, **more}))
 
 
 def test_parts_of_one_design_go_together_and_two_designs_do_not(tmp_path):
     for name, part in (("a", SMALL[::2]), ("b", SMALL[1::2])):
-        design(tmp_path / name, seeds=[0, 1, 2], versions={"numpy": name})
+        design(tmp_path / name, windows=100, versions={"numpy": name})
         write_lines(tmp_path / name / "lines.jsonl", part)
     read = read_study([tmp_path / "a", tmp_path / "b"])
     assert len(read.lines) == len(SMALL)
     assert read.design["versions"] == {"numpy": "a"}
-    design(tmp_path / "b", seeds=[0, 1])
-    with pytest.raises(ConfigError, match="two designs, 'seeds' differs"):
+    design(tmp_path / "b", windows=200)
+    with pytest.raises(ConfigError, match="two designs, 'windows' differs"):
         read_study([tmp_path / "a", tmp_path / "b"])
 
 
@@ -123,6 +128,14 @@ def test_lines_that_contradict_each_other_are_refused(tmp_path, number, values, 
     path = write_lines(tmp_path / "lines.jsonl", change(number, **values))
     with pytest.raises(ConfigError, match=said):
         summarize_study(read_study([path]))
+
+
+def test_a_design_of_another_form_is_refused(tmp_path):
+    write_lines(tmp_path / "lines.jsonl", SMALL)
+    for datasets in (["dsads"], "dsads"):
+        design(tmp_path, datasets=datasets)
+        with pytest.raises(InputError, match="no design of a study"):
+            read_study([tmp_path])
 
 
 def test_other_files_are_no_study(tmp_path):

@@ -64,8 +64,8 @@ def intervals(
     """A percentile interval for each difference.
 
     Replicates are resampled within each backbone and data set, the same ones for all its cells, which
-    share their trainings. Windows are resampled within each set of test windows, the same ones for
-    everything that was scored on them.
+    share their trainings. A window of a recording counts as often in everything that was scored on it;
+    how often is drawn from a Poisson distribution, and windows of one training then sum to one.
 
     Args:
         grid: where the lines stand.
@@ -160,7 +160,7 @@ def _draw_windows(
     """Means over resampled replicates and windows, `(cases, n)`."""
     draws, n_strata, n_replicates = counts.shape
     total = np.zeros((len(cases), draws))
-    weights: dict[tuple[str, bytes], NDArray[np.float32]] = {}
+    counted: dict[str, NDArray[np.float32]] = {}
     for stratum in range(n_strata):
         dataset = grid.datasets[stratum % len(grid.datasets)]
         for replicate in range(n_replicates):
@@ -181,10 +181,13 @@ def _draw_windows(
                 for number, value in row.items():
                     share[case, column[number]] = value
             values = np.stack([read[number].values for number in numbers]).astype(np.float32)
-            key = (dataset, windows.tobytes())
-            if key not in weights:
-                weights[key] = _window_weights(draws, len(windows), rng)
-            drawn = (share @ values) @ weights[key].T  # (cases, n)
+            times = counted.get(dataset, np.empty((draws, 0), dtype=np.float32))
+            if (lacking := int(windows.max()) + 1 - times.shape[1]) > 0:
+                more = rng.poisson(1.0, size=(draws, lacking)).astype(np.float32)
+                counted[dataset] = times = np.hstack([times, more])
+            weights = times[:, windows]
+            weights /= weights.sum(axis=1, keepdims=True)
+            drawn = (share @ values) @ weights.T  # (cases, n)
             total += drawn * counts[:, stratum, replicate]
     return total
 
@@ -201,11 +204,3 @@ def _coefficients(cases: Sequence[_Case], stratum: int, replicate: int) -> dict[
         if row:
             found[number] = row
     return found
-
-
-def _window_weights(draws: int, n_windows: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """How much each window counts in each draw, `(n, N)`, summing to 1 over N."""
-    picked = rng.integers(0, n_windows, size=(draws, n_windows))
-    picked += np.arange(draws)[:, None] * n_windows
-    drawn = np.bincount(picked.ravel(), minlength=draws * n_windows)
-    return (drawn.reshape(draws, n_windows) / n_windows).astype(np.float32)

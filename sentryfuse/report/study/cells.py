@@ -108,8 +108,8 @@ def make_grid(lines: Sequence[Line], design: dict[str, Any] | None = None) -> Gr
 
     Args:
         lines: every evaluation once.
-        design: what was to be run, where known: `backbones`, `datasets`, `ratios`, `missing_rates`
-            and `seeds`, all optional.
+        design: what was to be run, where known: `backbones`, `datasets` (name -> its `turns`, one per
+            replicate), `ratios` and `missing_rates`, all optional.
 
     Returns:
         The grid; data sets with two classes are scored by AUROC, others by accuracy.
@@ -124,7 +124,8 @@ def make_grid(lines: Sequence[Line], design: dict[str, Any] | None = None) -> Gr
         raise ConfigError("there is no line with a ratio above 0; run the study further")
     pruned = [line for line in lines if not line.is_dense]
     backbones = _axis(design.get("backbones"), (line.backbone for line in lines))
-    datasets = _axis(design.get("datasets"), (line.dataset for line in lines))
+    planned = design.get("datasets", {})
+    datasets = _axis(list(planned), (line.dataset for line in lines))
     ratios = tuple(r for r in _axis(design.get("ratios"), (line.ratio for line in pruned)) if r > 0)
     rates = _axis(design.get("missing_rates"), (line.missing_rate for line in lines))
     trainings = _axis(None, (line.training for line in lines))
@@ -133,10 +134,11 @@ def make_grid(lines: Sequence[Line], design: dict[str, Any] | None = None) -> Gr
         name: tuple(sorted({Replicate(ln.seed, ln.fold) for ln in lines if ln.dataset == name}, key=str))
         for name in datasets
     }
-    seeds = design.get("seeds")
-    planned = len(seeds) if isinstance(seeds, list) else max(map(len, replicates.values()))
-    n_wanted = {name: max(planned, len(found)) for name, found in replicates.items()}
     n_replicates = max(map(len, replicates.values()))
+    n_wanted = {
+        name: max(len(planned[name].get("turns", ())) if planned else n_replicates, len(found))
+        for name, found in replicates.items()
+    }
 
     number_of = [
         {value: number for number, value in enumerate(values)}
@@ -183,7 +185,7 @@ def mean_over_replicates(values: Floats) -> Floats:
 def _axis(planned: Any, found: Iterable[Any]) -> tuple[Any, ...]:
     """The design's values in its order, otherwise those found, numbers ascending."""
     values = list(dict.fromkeys(found))
-    if isinstance(planned, list) and set(values) - {0.0} <= set(planned):
+    if planned and set(values) - {0.0} <= set(planned):
         return tuple(planned)
     return tuple(sorted(values) if all(isinstance(v, float | int) for v in values) else values)
 

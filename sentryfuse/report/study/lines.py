@@ -227,8 +227,8 @@ def _one_design(paths: Sequence[Path]) -> dict[str, Any]:
     design: dict[str, Any] = {}
     for path in paths:
         read = read_json(path)
-        if not isinstance(read, dict):
-            raise InputError(f"{path} is no design: it must be a JSON object; give the study's own")
+        if not isinstance(read, dict) or not isinstance(read.get("datasets", {}), dict):
+            raise InputError(f"{path} is no design of a study; give the one that `sentryfuse study` wrote")
         if not design:
             design = read
         elif (key := _difference(design, read)) is not None:

@@ -168,6 +168,8 @@ def _about(about: Mapping[str, Any]) -> str:
         short = len(item["replicates"]) < item["replicates_wanted"]
         missing = f", of {item['replicates_wanted']} wanted" if short else ""
         facts.append(f"{item['name']}: {item['score']}, {windows} test windows, {runs}{missing}")
+    if about["not_run"]:
+        facts.append(f"of the design not run: {', '.join(about['not_run'])}")
     if about["n_torn"]:
         facts.append(f"half-written last lines left out: {about['n_torn']}")
     facts += [f"{key}: {_flat(value)}" for key, value in _made(about["design"]).items()]
@@ -176,7 +178,9 @@ def _about(about: Mapping[str, Any]) -> str:
 
 def _made(design: Mapping[str, Any]) -> dict[str, Any]:
     """How it was run, as far as the design says so; its lists of cells are said already."""
-    said = ("backbones", "datasets", "ratios", "missing_rates", "protocols", "ours", "trainings")
+    said = (
+        "backbones", "datasets", "ratios", "missing_rates", "protocols", "trainings", "methods",
+    )  # fmt: skip
     return {key: value for key, value in design.items() if key not in said and _flat(value)}
 
 

@@ -30,6 +30,7 @@ from sentryfuse.report.study.lines import Study
 SCHEMA = 1
 NO_LOSS_RATIOS = (0.6, 0.8)
 N_LOSSES = 12
+METHOD_PARTS = {"scorer": None, "sensors": "aware", "allocation": "global", "repair": "none"}
 Row = dict[str, Any]
 
 
@@ -38,8 +39,7 @@ def summarize_study(study: Study, *, ours: str | None = None, seed: int = 0) -> 
 
     Args:
         study: what was read.
-        ours: our method on the training `gate`; by default what the design names `ours`, otherwise
-            `gate/aware`.
+        ours: our method on the training `gate`; by default `gate/aware`.
         seed: of the bootstrap.
 
     Returns:
@@ -51,15 +51,13 @@ def summarize_study(study: Study, *, ours: str | None = None, seed: int = 0) -> 
         InputError: answers are damaged or belong to other lines.
     """
     grid = make_grid(study.lines, study.design)
-    named = study.design.get("ours")
-    method = ours or (named if isinstance(named, str) else None)
     asked: list[tuple[Row, str, Difference]] = []
     made = [
         _comparison(grid, compare(grid, item, protocol), asked)
-        for item in comparisons(grid, method)
+        for item in comparisons(grid, ours)
         for protocol in grid.protocols
     ]
-    main = grid.find(OWN_TRAINING, method or OURS)
+    main = grid.find(OWN_TRAINING, ours or OURS)
     no_loss = [] if main is None else list(_no_loss(grid, main, asked))
     ablation = [] if main is None else list(_ablation(grid, main, asked))
     answers = Answers(grid, study.answers) if study.answers else None
@@ -68,7 +66,7 @@ def summarize_study(study: Study, *, ours: str | None = None, seed: int = 0) -> 
         row[key] = _interval(interval)
     return {
         "schema": SCHEMA,
-        "study": _about(grid, study, method or OURS),
+        "study": _about(grid, study, ours or OURS),
         "comparisons": made,
         "no_loss": no_loss,
         "ablation": ablation,
@@ -90,6 +88,7 @@ def _about(grid: Grid, study: Study, ours: str) -> Row:
         "n_torn": study.n_torn,
         "n_trainings": n_trained,
         "n_systems": len(grid.systems),
+        "not_run": _not_run(grid, study.design),
         "n_cells": grid.n_cells,
         "backbones": list(grid.backbones),
         "datasets": [
@@ -108,6 +107,18 @@ def _about(grid: Grid, study: Study, ours: str) -> Row:
         "trainings": list(grid.trainings),
         "design": study.design,
     }
+
+
+def _not_run(grid: Grid, design: Row) -> list[str]:
+    """Methods of the design that have no line on a training they are meant for."""
+    run = {(s.training, s.scorer, s.sensors, s.allocation, s.repair) for s in grid.systems}
+    lacking = []
+    for method in design.get("methods", []):
+        parts = [method.get(part, usual) for part, usual in METHOD_PARTS.items()]
+        for training in method.get("trainings") or design.get("trainings", []):
+            if (training, *parts) not in run:
+                lacking.append(f"{'/'.join(map(str, parts))} on {training}")
+    return lacking
 
 
 def _comparison(grid: Grid, gains: Gains, asked: list[tuple[Row, str, Difference]]) -> Row:
