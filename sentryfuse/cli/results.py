@@ -9,8 +9,10 @@ import typer
 
 from sentryfuse.cli.options import JsonFile, Quiet
 from sentryfuse.cli.output import Output
+from sentryfuse.errors import ConfigError
 
 PAGE = "report.html"
+STUDY_PAGE = "study-report"
 
 
 def demo(
@@ -40,11 +42,21 @@ def demo(
 def report(
     results: Annotated[
         list[Path],
-        typer.Argument(metavar="RESULT.json...", help="Files of `demo`, or of --json."),
+        typer.Argument(
+            metavar="RESULT.json|STUDY...",
+            help="Files of `demo` or of --json; or folders of `study`, or its lines (.jsonl, .jsonl.gz).",
+        ),
     ],
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The page; in a folder, report.html is written."),
+        typer.Option(
+            metavar="FILE",
+            help="The page; in a folder, report.html is written, and of a study README.md with its figures.",
+        ),
+    ] = None,
+    ours: Annotated[
+        str | None,
+        typer.Option(metavar="METHOD", help="Of a study: the method that is ours; gate/aware by default."),
     ] = None,
     markdown: Annotated[
         bool,
@@ -55,8 +67,15 @@ def report(
 ) -> None:
     """Make a page of result files.
 
-    Several files of the same dataset and backbone are put together.
+    Several files of the same dataset and backbone are put together; of a study, all its parts.
     """
+    from sentryfuse.report.study import is_study
+
+    if any(map(is_study, results)):
+        _report_study(results, out=out, ours=ours, markdown=markdown, json_to=json_to, quiet=quiet)
+        return
+    if ours is not None:
+        raise ConfigError("--ours is for the lines of a study, and none was given; leave it out")
     page = out if out is not None or markdown else Path(PAGE)
     if page is not None and page.is_dir():
         page = page / PAGE
@@ -81,3 +100,28 @@ def report(
     if page is not None:
         output.line(f"wrote {page}")
     output.json(merged)
+
+
+def _report_study(
+    paths: list[Path],
+    *,
+    out: Path | None,
+    ours: str | None,
+    markdown: bool,
+    json_to: str | None,
+    quiet: bool,
+) -> None:
+    """`report` of the lines of a study."""
+    from sentryfuse.report.study import all_tables, page_of, read_study, summarize_study, write_study_page
+
+    page = page_of(out or STUDY_PAGE) if out is not None or not markdown else None
+    output = Output(json_to, quiet=quiet, files=[page] if page else [])
+    study = read_study(paths)
+    summary = summarize_study(study, ours=ours)
+    if markdown:
+        for head, text in all_tables(summary):
+            output.line(f"## {head}\n\n{text}")
+    if page is not None:
+        write_study_page(study, summary, page)
+        output.line(f"wrote {page} and its figures")
+    output.json(summary)

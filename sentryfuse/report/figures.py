@@ -100,6 +100,40 @@ def draw_svg(
     Raises:
         ConfigError: matplotlib is not installed.
     """
+    return _for_page(_drawn(paint, name, width=width, height=height, gap=gap), name, label)
+
+
+def draw_svg_file(
+    paint: Callable[[Figure], None], name: str, *, width: float, height: float, gap: float = 0.02
+) -> str:
+    """The same as `draw_svg`, as a file of its own on white paper.
+
+    Args:
+        paint: draws on the figure; layout is taken care of.
+        name: decides the ids inside.
+        width: of the drawing [inch].
+        height: of the drawing [inch].
+        gap: room between panels beside each other, as a share of the width.
+
+    Returns:
+        What an `.svg` file holds; text as text.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+    """
+    return _drawn(paint, name, width=width, height=height, gap=gap, paper="white")
+
+
+def _drawn(
+    paint: Callable[[Figure], None],
+    name: str,
+    *,
+    width: float,
+    height: float,
+    gap: float,
+    paper: str = "none",
+) -> str:
+    """What matplotlib writes."""
     try:
         import matplotlib
         from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -112,12 +146,12 @@ def draw_svg(
         # a browser has the letters that matplotlib's own font lacks
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         matplotlib.rcdefaults()  # nobody's matplotlibrc changes the page
-        matplotlib.rcParams.update(cast(Any, {**STYLE, "svg.hashsalt": name}))
+        matplotlib.rcParams.update(cast(Any, {**STYLE, "svg.hashsalt": name, "figure.facecolor": paper}))
         figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(wspace=gap))
         FigureCanvasSVG(figure)
         paint(figure)
         figure.savefig(target, format="svg", metadata=NO_METADATA)
-    return _for_page(target.getvalue(), name, label)
+    return target.getvalue()
 
 
 def _for_page(svg: str, name: str, label: str) -> str:
