@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sentryfuse.baselines import make_scorer
+from sentryfuse.baselines import Calibrator, make_scorer
 from sentryfuse.checkpoint import SentryModel
 from sentryfuse.data import Windows
 from sentryfuse.pruning.cut import selection
@@ -66,7 +66,8 @@ def evaluate(
     check_recording(model.layout.modalities, model.config.classes, windows)
     windows = prepared(windows, normalise=model.config.normalise, floor=model.config.subject_floor)
     model.eval()
-    rankers = [make_scorer(name, model, windows) for name in scorers]  # some calibrate: once each
+    calibrator = Calibrator(model, windows)  # one pass serves all that need it
+    rankers = [make_scorer(name, model, windows, calibrator=calibrator) for name in scorers]
     ways = []
     for ratio in ratios:
         budget = Budget(ratio=ratio, protocol=protocol)

@@ -49,6 +49,7 @@ LIGHT = (
     "pruning.units",
     "pruning.cost",
     "pruning.plan",
+    "pruning.uniform",
     "bundle",
     "run",
     "report",

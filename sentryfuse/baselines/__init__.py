@@ -1,5 +1,11 @@
-"""What the gate is compared with: published ways of ranking units, behind the same interface; needs torch."""
+"""What the gate is compared with: published ways of ranking units, behind the same interface; needs torch.
 
-from sentryfuse.baselines.scorers import SCORERS, make_scorer
+Formulas are in files by what they look at (`weights`, `gradients`, `activations`); `calibration` and
+`columns` collect it, `rearrangement` improves a finished plan, `planner` makes plans as methods are compared.
+"""
 
-__all__ = ["SCORERS", "make_scorer"]
+from sentryfuse.baselines.calibration import Calibration, Calibrator
+from sentryfuse.baselines.planner import make_planner
+from sentryfuse.baselines.scorers import SCORERS, check_scorer, make_scorer
+
+__all__ = ["SCORERS", "Calibration", "Calibrator", "check_scorer", "make_planner", "make_scorer"]

@@ -3,50 +3,59 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
-from torch.nn import functional as F
 
-from sentryfuse.checkpoint import SentryModel
-from sentryfuse.data import Windows, batches
-from sentryfuse.gate.saliency import batch_saliency, unit_factors
-from sentryfuse.model import Selection
+from sentryfuse.baselines.calibration import Calibration
+from sentryfuse.baselines.weights import coupled_sum, weight_names
+from sentryfuse.gate.predict import levelled
 from sentryfuse.pruning.scorers import Scores
 
-CALIBRATION_WINDOWS = 1024
-BATCH = 128
 
-
-def taylor_scores(
-    model: SentryModel, windows: Windows, *, present: tuple[str, ...] | None = None, seed: int = 0
-) -> Scores:
-    """Mean absolute first-order saliency on training windows, l2-normalised per block.
-
-    Args:
-        model: the model to score.
-        windows: where its training windows are.
-        present: sensors that are on; `None` means all (the static ranking).
-        seed: of the draw of calibration windows.
-
-    Returns:
-        Block name -> `(units,)`; zeros for blocks that do not run.
+def taylor_scores(calibration: Calibration) -> Scores:
+    """Mean over windows of `|dL_b / dxi|`, l2-normalised per block; zeros for blocks that did not run.
 
     Source:
-        Michel et al., NeurIPS 2019.
+        Michel et al., "Are Sixteen Heads Really Better than One?", NeurIPS 2019; channels alike.
     """
-    model.eval()
-    rng = np.random.default_rng(seed)
-    pool = windows.indices("train")
-    pool = rng.choice(pool, min(CALIBRATION_WINDOWS, len(pool)), replace=False)
-    mask = np.array([present is None or name in present for name in windows.names])
-    keep = np.broadcast_to(mask, (len(pool), len(windows.names)))
-    total = {n: np.zeros(b.units) for n, b in model.layout.blocks.items()}
-    for on, chosen in batches(windows, pool, batch_size=BATCH, present=keep):
-        batch = {name: torch.from_numpy(x) for name, x in windows.batch(chosen, on).items()}
-        live = [b for step in model.layout.route(on) for b in step.blocks]
-        factors = unit_factors(live, len(chosen))
-        logits = model(batch, on, select=Selection(gates=factors))
-        F.cross_entropy(logits, torch.from_numpy(windows.y[chosen])).backward()
-        for name, saliency in batch_saliency(factors).items():
-            total[name] += saliency.numpy() * len(chosen)
-    model.zero_grad()
-    return {n: (t / max(float(np.linalg.norm(t)), 1e-30)).astype(np.float32) for n, t in total.items()}
+    found = {}
+    for name, gradient in calibration.gradients.units.items():
+        total = np.abs(gradient, dtype=np.float64).sum(0)
+        found[name] = (total / max(float(np.linalg.norm(total)), 1e-30)).astype(np.float32)
+    return found
+
+
+def fisher_scores(calibration: Calibration) -> Scores:
+    """Mean over windows of `(dL_b / dxi) ** 2`, not normalised: half of it is what the loss would rise by.
+
+    Source:
+        Diagonal of the empirical Fisher matrix of the factors, as in Kwon et al., NeurIPS 2022, and as
+        "gradnas" in NVIDIA Model-Optimizer.
+    """
+    return {
+        name: ((gradient.astype(np.float64) ** 2).sum(0) / max(len(gradient), 1)).astype(np.float32)
+        for name, gradient in calibration.gradients.units.items()
+    }
+
+
+def llm_pruner_scores(calibration: Calibration) -> Scores:
+    """Sum of `|w * dL/dw|` over all weights a unit owns, L the mean loss of the windows.
+
+    Source:
+        Ma et al., "LLM-Pruner", NeurIPS 2023, "param first", group sum.
+    """
+    tensors, gradients = calibration.model.tensors(), calibration.gradients.weights
+    return {
+        name: coupled_sum(
+            block, {at: (tensors[at] * gradients[at]).abs() for at in weight_names(block)}
+        ).numpy()
+        for name, block in calibration.model.layout.blocks.items()
+    }
+
+
+def group_taylor_scores(calibration: Calibration) -> Scores:
+    """Mean over the coupled matrices of the sum of `|w * dL/dw|`, divided by its mean in the block.
+
+    Source:
+        Group Taylor of Torch-Pruning 1.6.1, reduction and normaliser "mean"; after Molchanov et al., CVPR
+        2019. It is LLM-Pruner's score levelled between blocks.
+    """
+    return levelled(llm_pruner_scores(calibration))

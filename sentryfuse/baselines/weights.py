@@ -2,11 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from sentryfuse.checkpoint import SentryModel
+from sentryfuse.gate.predict import levelled
+from sentryfuse.layout import Block
 from sentryfuse.pruning.scorers import Scores
+
+
+def weight_names(block: Block) -> list[str]:
+    """Names of the matrices whose rows or columns belong to the units of a block; biases are left out."""
+    leaves = ("q", "k", "v", "o") if block.kind == "heads" else ("up", "down")
+    return [f"{block.name}.{leaf}.weight" for leaf in leaves]
+
+
+def coupled_sum(block: Block, values: Mapping[str, Tensor]) -> Tensor:
+    """Sum over all weights a unit owns; what a KV group owns is shared evenly by its heads.
+
+    Args:
+        block: whose units.
+        values: weight name -> a number for every weight, shaped like the weight.
+
+    Returns:
+        `(units,)`.
+
+    Source:
+        Groups of coupled weights as in Torch-Pruning and LLM-Pruner; the even share is our choice, since a
+        KV group goes with its last head only.
+    """
+    each = [values[name] for name in weight_names(block)]
+    if block.kind == "ffn":
+        return each[0].sum(1) + each[1].sum(0)
+    sides = (*each[:3], each[3].T)
+    q, k, v, o = (side.reshape(-1, block.head_dim * side.shape[1]).sum(1) for side in sides)
+    groups = torch.tensor(block.groups)
+    return q + o + ((k + v) / groups.bincount())[groups]
 
 
 def magnitude_scores(model: SentryModel) -> Scores:
@@ -31,6 +65,56 @@ def magnitude_scores(model: SentryModel) -> Scores:
         score = into * out
         found[name] = (score / score.mean().clamp(min=1e-12)).numpy()
     return found
+
+
+def magnitude_l1_scores(model: SentryModel) -> Scores:
+    """Sum of `|w|` over the rows of q, k, v and the columns of o, or the row of up and the column of down.
+
+    Source:
+        Li et al., "Pruning Filters for Efficient ConvNets", ICLR 2017, for coupled weights.
+    """
+    tensors = model.tensors()
+    return {
+        name: coupled_sum(block, {at: tensors[at].abs() for at in weight_names(block)}).numpy()
+        for name, block in model.layout.blocks.items()
+    }
+
+
+def magnitude_l2_scores(model: SentryModel) -> Scores:
+    """As `magnitude_l1_scores`, of `w ** 2`.
+
+    Source:
+        The squared norm, as Torch-Pruning's group magnitude with p = 2 before it is normalised.
+    """
+    tensors = model.tensors()
+    return {
+        name: coupled_sum(block, {at: tensors[at].square() for at in weight_names(block)}).numpy()
+        for name, block in model.layout.blocks.items()
+    }
+
+
+def magnitude_sp_scores(model: SentryModel) -> Scores:
+    """Norm of every column of the last product, summed over the dimensions of a head.
+
+    Source:
+        "Magnitude-sp", the baseline in the code of FLAP (An et al., AAAI 2024).
+    """
+    tensors = model.tensors()
+    return {
+        name: tensors[weight_names(block)[-1]].norm(dim=0).reshape(block.units, -1).sum(1).numpy()
+        for name, block in model.layout.blocks.items()
+    }
+
+
+def group_magnitude_scores(model: SentryModel) -> Scores:
+    """Mean over the coupled matrices of the sum of `w ** 2`, divided by its mean in the block.
+
+    Source:
+        Group magnitude of Torch-Pruning 1.6.1 (Fang et al., "DepGraph", CVPR 2023), p = 2, reduction and
+        normaliser "mean", heads by the mean of their dimensions. Both means are factors that cancel, so this
+        is the squared norm levelled between blocks.
+    """
+    return levelled(magnitude_l2_scores(model))
 
 
 def random_scores(model: SentryModel, *, seed: int = 0) -> Scores:

@@ -116,7 +116,11 @@ def evaluate(
     protocol: Protocol = "present",
     scorer: Annotated[
         list[str] | None,
-        typer.Option(help="Who ranks the units: gate, magnitude, taylor, random. Repeats."),
+        typer.Option(
+            metavar="NAME",
+            help="Who ranks the units: gate, magnitude, taylor, or another one of docs/baselines.md; a wrong "
+            "name lists them. Repeats.",
+        ),
     ] = None,
     fold: Fold = None,
     json_to: JsonFile = None,
@@ -137,6 +141,10 @@ def evaluate(
     ratios = ratio or [0.0]
     for share in ratios:
         Budget(ratio=share, protocol=protocol)
+    from sentryfuse.baselines import check_scorer
+
+    for name in scorer or ():
+        check_scorer(name)
     windows = open_windows(data, fold, split=split)
     from sentryfuse.evaluation import evaluate as evaluate_model
 

@@ -1,7 +1,7 @@
 """Importance and a budget -> a decision (`plan`) -> an ordinary smaller model (`cut`).
 
-`units`, `cost` and `plan` are torch-free and run on the device; `scorers` and `cut` need torch and load on
-first use.
+`units`, `cost`, `plan` and `uniform` are torch-free and run on the device; `scorers` and `cut` need torch
+and load on first use.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sentryfuse.pruning.cost import count
 from sentryfuse.pruning.plan import plan_layout
+from sentryfuse.pruning.uniform import plan_uniform
 
 if TYPE_CHECKING:
     from sentryfuse.pruning.cut import prune
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 _TORCH = {"prune": "cut", "make_plan": "scorers"}
 
-__all__ = ["count", "make_plan", "plan_layout", "prune"]
+__all__ = ["count", "make_plan", "plan_layout", "plan_uniform", "prune"]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,7 @@ budget only says how far along that order to go, so plans nest by construction.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -26,7 +26,7 @@ STEP = 8  # FFN widths are multiples of it, and it is the least width
 
 
 @dataclass(frozen=True)
-class _Removal:
+class Removal:
     """The order of removal of one block: after `i` removals the units `order[taken[i]:]` are left."""
 
     block: Block
@@ -69,21 +69,37 @@ def plan_layout(
         Greedy by importance per MAC on each block's convex hull; our choice.
     """
     names = check_present(present, layout.names)
-    if budget.latency_ms is not None and profile is None:
-        raise BudgetError(
-            "a budget in ms needs times measured on the device, and none were given; make a profile there "
-            "with `sentryfuse profile`, or use a ratio, MACs or memory instead"
-        )
-    if budget.energy_mj is not None and (profile is None or profile.mj_per_ms is None):
-        reason = (
-            "none was given" if profile is None else f"this one has none ({profile.energy.get('refused')})"
-        )
-        raise BudgetError(
-            f"a budget in mJ needs a profile with energy measured on the device, and {reason}; make one with "
-            "`sentryfuse profile --power auto`, or use a ratio, MACs, memory or milliseconds instead"
-        )
+    removals = removals_of(layout, names, scores, profile)
+    return follow(layout, names, removals, budget=budget, scorer=scorer, profile=profile)
+
+
+def follow(
+    layout: Layout,
+    names: tuple[str, ...],
+    removals: Sequence[Removal],
+    *,
+    budget: Budget,
+    scorer: str,
+    profile: DeviceProfile | None = None,
+) -> Plan:
+    """Remove what is cheapest, in order, until the budget holds.
+
+    Args:
+        layout: of the model.
+        names: sensors that are on, in the model's order.
+        removals: what each block can lose, with prices.
+        budget: any limits; several at once all hold.
+        scorer: name of who made the scores; written into the plan.
+        profile: times measured on the device; needed for a budget in milliseconds or millijoules.
+
+    Returns:
+        The plan; its cost never exceeds the budget.
+
+    Raises:
+        BudgetError: no sub-network fits; the message names the nearest budget that does.
+    """
+    _check_profile(budget, profile)
     dense = count(layout, names)
-    removals = _removals(layout, names, scores, profile)
     prices = np.concatenate([r.price for r in removals]) if removals else np.empty(0)
     sequence = np.argsort(prices, kind="stable")
     owner = np.repeat(np.arange(len(removals)), [len(r.price) for r in removals])[sequence]
@@ -116,6 +132,22 @@ def plan_layout(
         dense=dense,
         binding=binding if n else "none",
     )
+
+
+def _check_profile(budget: Budget, profile: DeviceProfile | None) -> None:
+    if budget.latency_ms is not None and profile is None:
+        raise BudgetError(
+            "a budget in ms needs times measured on the device, and none were given; make a profile there "
+            "with `sentryfuse profile`, or use a ratio, MACs or memory instead"
+        )
+    if budget.energy_mj is not None and (profile is None or profile.mj_per_ms is None):
+        reason = (
+            "none was given" if profile is None else f"this one has none ({profile.energy.get('refused')})"
+        )
+        raise BudgetError(
+            f"a budget in mJ needs a profile with energy measured on the device, and {reason}; make one with "
+            "`sentryfuse profile --power auto`, or use a ratio, MACs, memory or milliseconds instead"
+        )
 
 
 def _limits(
@@ -232,9 +264,10 @@ def _exact(value: float) -> Fraction:
     return Fraction(str(float(value)))
 
 
-def _removals(
+def removals_of(
     layout: Layout, present: tuple[str, ...], scores: Scores, profile: DeviceProfile | None
-) -> list[_Removal]:
+) -> list[Removal]:
+    """What every block that runs can lose, priced by the importance lost per MAC; as `plan_layout`."""
     spans = layout.spans(present)
     live = [(block, spans[step.name], step) for step in layout.route(present) for block in step.blocks]
     exchange = {}
@@ -268,7 +301,7 @@ def _checked(scores: Scores, block: Block) -> NDArray[np.float64]:
 
 def _removal(
     layout: Layout, block: Block, span: Span, values: NDArray[np.float64], ms_per_mac: float
-) -> _Removal:
+) -> Removal:
     order = np.argsort(values, kind="stable")
     groups: Any
     if block.capacity:
@@ -295,7 +328,7 @@ def _removal(
     params = block.params_of(layout.d_model, units, groups)
     lost = np.diff(np.concatenate([[0.0], np.cumsum(values[order])[taken - 1]]))
     saved = -np.diff(macs)
-    return _Removal(block, order, taken, saved, -np.diff(params), _rising(lost, saved), ms_per_mac)
+    return Removal(block, order, taken, saved, -np.diff(params), _rising(lost, saved), ms_per_mac)
 
 
 def _evenly(

@@ -25,8 +25,12 @@ class Scorer(Protocol):
     def scores(self, present: tuple[str, ...]) -> Scores:
         """Block name -> `(units,)`, positive, higher stays longer."""
 
+    def refine(self, plan: Plan) -> Plan:
+        """A plan made from these scores, improved at no more cost; by default as it is."""
+        return plan
 
-class GateScorer:
+
+class GateScorer(Scorer):
     """The learned gate: the only one here that knows which sensors are present."""
 
     name = "gate"
@@ -65,7 +69,7 @@ def make_plan(
     """
     scorer = scorer or GateScorer(model)
     names = check_present(present, model.names)
-    return plan_layout(
+    plan = plan_layout(
         model.layout,
         scorer.scores(names),
         present=names,
@@ -73,3 +77,4 @@ def make_plan(
         scorer=scorer.name,
         profile=profile,
     )
+    return scorer.refine(plan)

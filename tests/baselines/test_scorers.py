@@ -1,38 +1,46 @@
 from __future__ import annotations
 
 import itertools
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F
 
-from sentryfuse.baselines import SCORERS, make_scorer
-from sentryfuse.baselines.gradients import taylor_scores
-from sentryfuse.baselines.weights import magnitude_scores
+from sentryfuse.baselines import SCORERS, Calibrator, make_scorer
+from sentryfuse.baselines.scorers import CALIBRATED, WEIGHTS
 from sentryfuse.errors import BudgetError, ConfigError
-from sentryfuse.gate.saliency import batch_saliency, unit_factors
-from sentryfuse.model import Selection
 from sentryfuse.pruning.cut import selection
 from sentryfuse.pruning.scorers import make_plan
 from sentryfuse.types import Budget
-from tests.tiny import CASES, NAMES, SENSOR_SETS, tiny_batch, tiny_model, tiny_windows, uneven_widths
+from tests.tiny import CASES, FEW_SETS, NAMES, tiny_batch, tiny_model, tiny_windows, uneven_widths
 
 WINDOWS = tiny_windows()
 
 
+@pytest.fixture(scope="module", params=CASES)
+def pruned(request):
+    """A model with uneven widths, and what its scorers share."""
+    model = tiny_model(request.param, widths=uneven_widths(request.param))
+    return model, Calibrator(model, WINDOWS)
+
+
 @pytest.mark.parametrize("name", SCORERS)
-def test_every_scorer_ranks_every_unit_with_finite_positive_numbers(name):
-    model = tiny_model(widths=uneven_widths("small"))
-    scorer = make_scorer(name, model, WINDOWS)
+def test_every_scorer_ranks_every_unit_with_finite_positive_numbers(pruned, name):
+    model, calibrator = pruned
+    scorer = make_scorer(name, model, WINDOWS, calibrator=calibrator)
     assert scorer.name == name
-    for present in SENSOR_SETS:
+    for present in FEW_SETS:
         scores = scorer.scores(present)
         assert scores.keys() == model.layout.blocks.keys()
         for block, values in scores.items():
             assert values.shape == (model.layout.blocks[block].units,)
+            assert values.dtype == np.float32
             assert np.isfinite(values).all()
             assert (values >= 0).all()
+        live = [block for step in model.layout.route(present) for block in step.blocks]
+        assert all(scores[block.name].std() > 0 for block in live if block.kind == "ffn"), "a ranking"
 
 
 @pytest.mark.parametrize("name", SCORERS)
@@ -40,61 +48,51 @@ def test_the_same_seed_gives_the_same_plan(name):
     plans = []
     for _ in range(2):
         model = tiny_model()
-        scorer = make_scorer(name, model, WINDOWS)
+        scorer = make_scorer(name, model, WINDOWS, seed=3)
         plans.append(make_plan(model, ("acc", "age"), Budget(ratio=0.4), scorer=scorer))
     assert plans[0] == plans[1]
     assert plans[0].scorer == name
 
 
-def test_only_the_gate_looks_at_which_sensors_are_present():
+@pytest.mark.parametrize("name", SCORERS)
+def test_only_the_gate_and_oracles_look_at_which_sensors_are_present(name):
     model = tiny_model()
-    for name in SCORERS:
-        scorer = make_scorer(name, model, WINDOWS)
-        one, other = scorer.scores(("acc",)), scorer.scores(NAMES)
-        same = all(np.array_equal(one[block], other[block]) for block in one)
-        assert same == (name != "gate")
+    scorer = make_scorer(name, model, WINDOWS)
+    one, other = scorer.scores(("acc",)), scorer.scores(NAMES)
+    same = all(np.array_equal(one[block], other[block]) for block in one)
+    assert same == (name != "gate" and not name.endswith("-oracle"))
+
+
+def test_a_random_ranking_follows_its_seed():
+    model = tiny_model()
+    scorers = [make_scorer("random", model, WINDOWS, seed=seed) for seed in (0, 0, 1)]
+    first, again, other = (scorer.scores(NAMES) for scorer in scorers)
+    assert all(np.array_equal(first[block], again[block]) for block in first)
+    assert not any(np.array_equal(first[block], other[block]) for block in first)
+
+
+def test_an_oracle_with_all_sensors_sees_what_the_static_ranking_sees():
+    model = tiny_model()  # fewer training windows than either of them asks for
+    calibrator = Calibrator(model, WINDOWS)
+    for method in CALIBRATED:
+        static, oracle = (
+            make_scorer(name, model, WINDOWS, calibrator=calibrator) for name in (method, f"{method}-oracle")
+        )
+        for block, values in static.scores(NAMES).items():
+            np.testing.assert_allclose(oracle.scores(NAMES)[block], values, rtol=1e-4, atol=1e-6)
 
 
 def test_an_unknown_scorer_is_refused_and_those_there_are_listed():
-    with pytest.raises(ConfigError, match="gate, magnitude"):
-        make_scorer("luck", tiny_model(), WINDOWS)
+    for name in ("luck", "magnitude-mix", "taylor-", "-oracle"):
+        with pytest.raises(ConfigError, match=f"{name}' is unknown") as caught:
+            make_scorer(name, tiny_model(), WINDOWS)
+        assert ", ".join(SCORERS) in str(caught.value)
 
 
-def test_magnitude_sees_what_enters_and_what_leaves():
-    model = tiny_model()
-    with torch.no_grad():
-        tensors = model.tensors()
-        tensors["fusion.0.ffn.up.weight"][5] = 0
-        tensors["fusion.0.ffn.down.weight"][:, 6] *= 100
-        tensors["fusion.0.attn.v.weight"][4:8] = 0  # the second KV group: heads 2 and 3
-        tensors["fusion.0.attn.o.weight"][:, 4:8] *= 100  # head 1
-    scores = magnitude_scores(model)
-    assert scores["fusion.0.ffn"][5] == 0
-    assert scores["fusion.0.ffn"].argmax() == 6
-    assert (scores["fusion.0.attn"][2:] == 0).all()
-    assert scores["fusion.0.attn"].argmax() == 1
-    assert scores["fusion.0.ffn"].mean() == pytest.approx(1)
-
-
-def test_taylor_is_the_mean_saliency_of_the_training_windows():
-    model = tiny_model()
-    found = taylor_scores(model, WINDOWS, present=("age",))
-    indices = WINDOWS.indices("train")
-    live = [b for step in model.layout.route(("age",)) for b in step.blocks]
-    factors = unit_factors(live, len(indices))
-    batch = {"age": torch.from_numpy(WINDOWS.batch(indices, ("age",))["age"])}
-    logits = model(batch, ("age",), select=Selection(gates=factors))
-    F.cross_entropy(logits, torch.from_numpy(WINDOWS.y[indices])).backward()
-    for name, saliency in batch_saliency(factors).items():
-        want = (saliency / saliency.norm()).numpy()
-        np.testing.assert_allclose(found[name], want, rtol=1e-3, atol=1e-5)
-    assert (found["encoder.acc.0.ffn"] == 0).all(), "blocks that do not run have no saliency"
-
-
-def test_taylor_leaves_no_gradient_behind():
-    model = tiny_model()
-    taylor_scores(model, WINDOWS)
-    assert all(p.grad is None for p in model.parameters())
+def test_the_docs_have_a_row_for_every_method():
+    text = (Path(__file__).parents[2] / "docs" / "baselines.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z0-9-]+)` \|", text, re.MULTILINE)
+    assert sorted(rows) == sorted(["gate", "random", *WEIGHTS, *CALIBRATED])
 
 
 def test_without_a_budget_everything_stays():

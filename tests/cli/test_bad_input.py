@@ -68,7 +68,7 @@ BAD = {
     "a ratio above one": ("evaluate RUN --data DATA --ratio 1.5", "1.5"),
     "a ratio that is no number": ("evaluate RUN --data DATA --ratio nan", "nan"),
     "a missing rate above one": ("evaluate RUN --data DATA --missing-rate 1.5", "1.5"),
-    "an unknown scorer": ("evaluate RUN --data DATA --scorer luck", "magnitude"),
+    "an unknown scorer": ("evaluate RUN --data DATA --scorer luck", "taylor-oracle"),
     "an unknown protocol": ("evaluate RUN --data DATA --protocol some", "present"),
     "an unknown split": ("evaluate RUN --data DATA --split tset", "validation"),
     "a ratio nobody reaches": ("plan BUNDLE --ratio 0.9999", "nearest"),
