@@ -134,6 +134,11 @@ class SentryModel(nn.Module):
         """Modality names, in order."""
         return self.layout.names
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are, and where windows must be."""
+        return self.gate.hidden.weight.device
+
     def forward(
         self,
         windows: Mapping[str, Tensor],
@@ -154,7 +159,7 @@ class SentryModel(nn.Module):
     def statistics(self, name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Training mean and deviation of a modality, `(C,)` each."""
         at = self._statistics_of(name)
-        return at["mean"].numpy(), at["std"].numpy()
+        return at["mean"].cpu().numpy(), at["std"].cpu().numpy()
 
     def _statistics_of(self, name: str) -> dict[str, Tensor]:
         step = next(s for s in self.layout.steps if s.op == "embed" and s.needs == (name,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -20,15 +21,20 @@ from sentryfuse.types import Budget, Plan
 
 
 def torch_answer(model: SentryModel) -> Answer:
-    """Answer with torch; the plan's slices are taken on the fly."""
+    """Answer with torch, where the model is; the plan's slices are taken on the fly."""
 
     @torch.no_grad()
     def answer(batch: Mapping[str, NDArray[np.float32]], plan: Plan) -> NDArray[np.float32]:
-        inputs = {name: torch.from_numpy(x) for name, x in batch.items()}
-        logits = model(inputs, plan.present, select=selection(plan))
-        return logits.softmax(1).numpy()
+        inputs = {name: torch.from_numpy(x).to(model.device) for name, x in batch.items()}
+        logits = model(inputs, plan.present, select=selection(plan, model.device))
+        return logits.softmax(1).cpu().numpy()
 
     return answer
+
+
+def placed(model: SentryModel, device: torch.device) -> SentryModel:
+    """The model on a device: itself, or a copy."""
+    return model if model.device == device else copy.deepcopy(model).to(device)
 
 
 def evaluate(
@@ -42,6 +48,7 @@ def evaluate(
     protocol: str = "present",
     scorers: Sequence[str] = ("gate",),
     seed: int = 0,
+    device: str | torch.device = "cpu",
 ) -> list[dict[str, Any]]:
     """Score a model for every combination of sensors, missing rate, ratio and scorer.
 
@@ -55,6 +62,7 @@ def evaluate(
         protocol: what the ratio refers to, "present" or "full".
         scorers: who ranks the units.
         seed: of the masks.
+        device: what answers the windows. Units are always ranked on the CPU, so that the plans are the same.
 
     Returns:
         One dictionary per combination, as in `sentryfuse evaluate --json`.
@@ -65,7 +73,8 @@ def evaluate(
     """
     check_recording(model.layout.modalities, model.config.classes, windows)
     windows = prepared(windows, normalise=model.config.normalise, floor=model.config.subject_floor)
-    model.eval()
+    answering = placed(model.eval(), torch.device(device))
+    model = placed(model, torch.device("cpu"))
     calibrator = Calibrator(model, windows)  # one pass serves all that need it
     rankers = [make_scorer(name, model, windows, calibrator=calibrator) for name in scorers]
     ways = []
@@ -80,6 +89,6 @@ def evaluate(
         present=present,
         missing_rates=missing_rates,
         ways=ways,
-        answer=torch_answer(model),
+        answer=torch_answer(answering),
         seed=seed,
     )

@@ -94,15 +94,15 @@ class Calibration:
         }
         for on, chosen in self._batches():
             live = [block for step in model.layout.route(on) for block in step.blocks]
-            factors = unit_factors(live, len(chosen))
+            factors = unit_factors(live, len(chosen), model.device)
             used = [name for block in live for name in weight_names(block)]
             logits = model(self._inputs(on, chosen), on, select=Selection(gates=factors))
             # summed, so that every window's own gradient arrives at its own factors
-            loss = F.cross_entropy(logits, torch.from_numpy(self.windows.y[chosen]), reduction="sum")
+            loss = F.cross_entropy(logits, self._labels(chosen), reduction="sum")
             asked = [*factors.values(), *(model.backbone.get_parameter(name) for name in used)]
             found = torch.autograd.grad(loss, asked, materialize_grads=True)
             for name, gradient in zip(factors, found, strict=False):
-                units[name].append(gradient.numpy())
+                units[name].append(gradient.cpu().numpy())
             for name, gradient in zip(used, found[len(factors) :], strict=True):
                 weights[name] += gradient
         joined = {name: np.concatenate(parts) for name, parts in units.items()}
@@ -141,7 +141,7 @@ class Calibration:
                 if worth is not None:
                     rows = rows * worth[:, expert_of[name]]
                     copies = worth.shape[1] if blocks[name].capacity else 1
-                values = rows.double().numpy()
+                values = rows.cpu().double().numpy()
                 found[name].add(values, windows=windows, length=lengths[name], copies=copies)
 
             self.model(self._inputs(on, chosen), on, select=Selection(watch=watch))
@@ -156,7 +156,13 @@ class Calibration:
             yield curriculum.draw(on, curriculum.max_rate, rng) if self.mixture else on, chosen
 
     def _inputs(self, on: tuple[str, ...], chosen: NDArray[np.intp]) -> dict[str, Tensor]:
-        return {name: torch.from_numpy(x) for name, x in self.windows.batch(chosen, on).items()}
+        return {
+            name: torch.from_numpy(x).to(self.model.device)
+            for name, x in self.windows.batch(chosen, on).items()
+        }
+
+    def _labels(self, chosen: NDArray[np.intp]) -> Tensor:
+        return torch.from_numpy(self.windows.y[chosen]).to(self.model.device)
 
 
 class Calibrator:

@@ -63,7 +63,7 @@ def magnitude_scores(model: SentryModel) -> Scores:
             into = value.norm(dim=(1, 2))[groups]
             out = tensors[f"{name}.o.weight"].unflatten(1, (-1, block.head_dim)).norm(dim=(0, 2))
         score = into * out
-        found[name] = (score / score.mean().clamp(min=1e-12)).numpy()
+        found[name] = (score / score.mean().clamp(min=1e-12)).cpu().numpy()
     return found
 
 

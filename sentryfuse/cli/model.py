@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -30,12 +31,12 @@ from sentryfuse.cli.options import (
     sensor_sets,
 )
 from sentryfuse.cli.output import Output, score_table
-from sentryfuse.errors import ConfigError
 
 if TYPE_CHECKING:
     from sentryfuse.checkpoint import SentryModel
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder written by `sentryfuse train` or `prune`.")]
+Device = Annotated[str, typer.Option(help="cpu, the reference, or cuda.")]
 
 
 def train(
@@ -49,15 +50,15 @@ def train(
     elastic: Annotated[
         str,
         typer.Option(
-            help="Who chooses the sub-networks that are trained along: gate, static or none (plain "
-            "training with sensor dropout)."
+            help="Who chooses the sub-networks that are trained along: gate; static (by magnitude) or "
+            "taylor, one order for all sensors; or none (plain training with sensor dropout)."
         ),
     ] = "gate",
     normalise: Annotated[
         str,
         typer.Option(help="Statistics of the training windows (train) or of each person (subject)."),
     ] = "train",
-    device: Annotated[str, typer.Option(help="cpu; this version has no other.")] = "cpu",
+    device: Device = "cpu",
     fold: Fold = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the model that RUN holds.")] = False,
     json_to: JsonFile = None,
@@ -65,41 +66,50 @@ def train(
 ) -> None:
     """Train a model and its gate.
 
-    After a kill the same command goes on from the last epoch.
+    After a kill the same command goes on from the last epoch. Started by `torchrun -m sentryfuse train`,
+    several processes share the work.
     """
-    output = Output(json_to, quiet=quiet, folders=[out])
-    if device != "cpu":
-        raise ConfigError(f"device {device!r} was asked for; this version trains on cpu, use --device cpu")
     from sentryfuse.cli.run_folder import check_free, train_into
 
-    check_free(out, overwrite=overwrite)
+    leads = "TORCHELASTIC_RUN_ID" not in os.environ or os.environ["RANK"] == "0"
+    if leads:
+        output = Output(json_to, quiet=quiet, folders=[out])
+        check_free(out, overwrite=overwrite)
+    else:  # the leading process alone writes and speaks
+        output = Output(None, quiet=True)
     import torch
 
     from sentryfuse.checkpoint import create_model
     from sentryfuse.run.bench import own_version
     from sentryfuse.training import TrainSettings
+    from sentryfuse.training.distributed import joined
 
-    settings = TrainSettings(seed=seed, elastic=elastic)
-    if epochs is not None:
-        settings = replace(settings, epochs=epochs)
-    windows = open_windows(data, fold, split="train")
-    about = {"dataset": windows.name, "seed": seed, "elastic": elastic, "sentryfuse": own_version()}
-    if fold is not None:
-        about["fold"] = fold
+    with joined(device) as team:
+        settings = TrainSettings(seed=seed, elastic=elastic)
+        if epochs is not None:
+            settings = replace(settings, epochs=epochs)
+        windows = open_windows(data, fold, split="train")
+        about = {"dataset": windows.name, "seed": seed, "elastic": elastic, "sentryfuse": own_version()}
+        if fold is not None:
+            about["fold"] = fold
 
-    def make_model() -> SentryModel:
-        torch.manual_seed(seed)
-        model = create_model(
-            backbone,
-            modalities=windows.modalities,
-            classes=windows.classes,
-            preset=preset,
-            attention=attention,
-            normalise=normalise,
+        def make_model() -> SentryModel:
+            torch.manual_seed(seed)
+            model = create_model(
+                backbone,
+                modalities=windows.modalities,
+                classes=windows.classes,
+                preset=preset,
+                attention=attention,
+                normalise=normalise,
+            )
+            return model.with_about(about)
+
+        metrics = train_into(
+            out, windows, make_model=make_model, settings=settings, overwrite=overwrite, team=team
         )
-        return model.with_about(about)
-
-    metrics = train_into(out, windows, make_model=make_model, settings=settings, overwrite=overwrite)
+    if not leads:
+        return
     for split in ("validation", "test"):
         score_table(output, split, metrics.get(split, ()), windows.names)
     output.line(f"{len(metrics['history'])} epochs, {metrics['seconds']['train']:.0f} s; wrote {out}")
@@ -122,6 +132,7 @@ def evaluate(
             "name lists them. Repeats.",
         ),
     ] = None,
+    device: Device = "cpu",
     fold: Fold = None,
     json_to: JsonFile = None,
     quiet: Quiet = False,
@@ -147,6 +158,7 @@ def evaluate(
         check_scorer(name)
     windows = open_windows(data, fold, split=split)
     from sentryfuse.evaluation import evaluate as evaluate_model
+    from sentryfuse.training.distributed import check_device
 
     rows = evaluate_model(
         model,
@@ -157,6 +169,7 @@ def evaluate(
         ratios=ratios,
         protocol=protocol,
         scorers=scorer or ("gate",),
+        device=check_device(device),
     )
     score_table(output, f"{windows.name}, {split}", rows, model.names)
     about = model.config.about

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sentryfuse.checkpoint import SentryModel
     from sentryfuse.data import Windows
     from sentryfuse.training import TrainSettings
+    from sentryfuse.training.distributed import Team
 
 STATE, HISTORY, METRICS = "state.safetensors", "history.json", "metrics.json"
 MODEL = ("README.md", "config.json", "model.safetensors")  # in the order they are written
@@ -81,6 +82,7 @@ def train_into(
     *,
     make_model: Callable[[], SentryModel],
     settings: TrainSettings,
+    team: Team,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Train, or go on, and fill the folder.
@@ -90,10 +92,11 @@ def train_into(
         windows: the recording.
         make_model: a fresh model; the same one each time.
         settings: how to train.
+        team: who trains together, and where; the leading process alone touches the folder.
         overwrite: drop a half-done training of other settings instead of refusing.
 
     Returns:
-        What `metrics.json` holds.
+        What `metrics.json` holds; nothing where this process does not lead.
 
     Raises:
         CheckpointError: the folder holds a half-done training of other settings or data.
@@ -101,15 +104,21 @@ def train_into(
     from sentryfuse.checkpoint import from_pretrained
 
     identity = {"settings": asdict(settings), "model": make_model().config.to_json()}
-    if not (folder / METRICS).is_file() and (folder / HISTORY).is_file():
+    trained = not (folder / METRICS).is_file() and (folder / HISTORY).is_file()
+    if team.told(b"trained" if trained else b"") == b"trained":
+        if not team.leads:
+            return {}
         history = _read_history(folder, identity)
         model = from_pretrained(folder)
     else:
-        folder.mkdir(parents=True, exist_ok=True)
-        model, history = _train(folder, windows, make_model, settings, overwrite=overwrite)
+        if team.leads:
+            folder.mkdir(parents=True, exist_ok=True)
+        model, history = _train(folder, windows, make_model, settings, team, overwrite=overwrite)
+        if not team.leads:
+            return {}
         model.with_about({"epochs": len(history)})
         _write_model(folder, model, {"identity": identity, "history": history})
-    metrics = _metrics(model, windows, settings, history)
+    metrics = _metrics(model, windows, settings, history, team)
     write_json(folder / METRICS, metrics)
     (folder / HISTORY).unlink()
     return metrics
@@ -120,6 +129,7 @@ def _train(
     windows: Windows,
     make_model: Callable[[], SentryModel],
     settings: TrainSettings,
+    team: Team,
     *,
     overwrite: bool,
 ) -> tuple[SentryModel, list[dict[str, Any]]]:
@@ -129,13 +139,14 @@ def _train(
     state = folder / STATE
     model = make_model()
     try:
-        return model, train(model, windows, settings=settings, state_file=state)
+        return model, train(model, windows, settings=settings, state_file=state, device=team.device)
     except CheckpointError:
         if not overwrite:
             raise
-    state.unlink()
+    if team.leads:
+        state.unlink()
     model = make_model()
-    return model, train(model, windows, settings=settings, state_file=state)
+    return model, train(model, windows, settings=settings, state_file=state, device=team.device)
 
 
 def _write_model(folder: Path, model: SentryModel, history: Mapping[str, Any]) -> None:
@@ -167,13 +178,14 @@ def _metrics(
     windows: Windows,
     settings: TrainSettings,
     history: list[dict[str, Any]],
+    team: Team,
 ) -> dict[str, Any]:
     from sentryfuse.evaluation import evaluate
     from sentryfuse.run.bench import machine
 
-    started = time.perf_counter()
+    started, spent = time.perf_counter(), time.process_time()
     scores = {
-        split: evaluate(model, windows, split=split, ratios=RATIOS)
+        split: evaluate(model, windows, split=split, ratios=RATIOS, device=team.device)
         for split in ("validation", "test")
         if len(windows.indices(split))
     }
@@ -194,5 +206,11 @@ def _metrics(
             "train": sum(epoch["seconds"] for epoch in history),
             "evaluate": time.perf_counter() - started,
         },
+        "cpu_seconds": {
+            "train": sum(epoch["cpu_seconds"] for epoch in history),
+            "evaluate": time.process_time() - spent,
+        },
+        "device": team.device.type,
+        "processes": team.size,
         **machine(),
     }

@@ -52,7 +52,7 @@ class SentryGate(nn.Module):
     def mask_of(self, present: Iterable[str]) -> Tensor:
         """The input for a set of sensor names, `(M,)`."""
         on = set(present)
-        return torch.tensor([float(name in on) for name in self.names])
+        return torch.tensor([float(name in on) for name in self.names], device=self.hidden.weight.device)
 
     @torch.no_grad()
     def importance(self, present: Iterable[str]) -> Mapping[str, Tensor]:

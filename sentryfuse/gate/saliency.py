@@ -14,9 +14,11 @@ from torch import Tensor
 from sentryfuse.layout import KINDS, Block
 
 
-def unit_factors(blocks: Sequence[Block], batch: int) -> dict[str, Tensor]:
+def unit_factors(
+    blocks: Sequence[Block], batch: int, device: torch.device | None = None
+) -> dict[str, Tensor]:
     """Factors `xi = 1` that record gradients, block name -> `(batch, units)`."""
-    return {b.name: torch.ones(batch, b.units, requires_grad=True) for b in blocks}
+    return {b.name: torch.ones(batch, b.units, requires_grad=True, device=device) for b in blocks}
 
 
 def batch_saliency(factors: Mapping[str, Tensor]) -> dict[str, Tensor]:

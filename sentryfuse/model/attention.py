@@ -104,9 +104,9 @@ def sparse_attention(q: Tensor, k: Tensor, v: Tensor, sampled: Tensor, n_kept: i
     return torch.scatter(v.mean(2, keepdim=True).expand_as(q), 2, rows, exact)
 
 
-def strided_sample(length: int, n_sampled: int) -> Tensor:
+def strided_sample(length: int, n_sampled: int, device: torch.device | None = None) -> Tensor:
     """`n_sampled` evenly strided positions out of `length`, `(n_sampled,)`."""
-    return torch.arange(n_sampled) * length // n_sampled
+    return torch.arange(n_sampled, device=device) * length // n_sampled
 
 
 class SentryAttention(nn.Module):
@@ -228,7 +228,10 @@ class SentryAttention(nn.Module):
         if pick is not None:
             return pick.sampled, 0 if pick.kept is None else pick.kept.shape[0]
         sizes = self.rule.picks(length, source)
-        return (None, 0) if sizes is None else (strided_sample(source, sizes[0]), sizes[1])
+        return (
+            (None, 0) if sizes is None else (strided_sample(source, sizes[0], self.group_of.device), sizes[1])
+        )
 
     def _rows(self, units: Tensor) -> Tensor:
-        return (units[:, None] * self.head_dim + torch.arange(self.head_dim)).flatten()
+        within = torch.arange(self.head_dim, device=units.device)
+        return (units[:, None] * self.head_dim + within).flatten()

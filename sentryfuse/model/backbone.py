@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 
 import torch
@@ -58,7 +58,7 @@ class Backbone(nn.Module):
                     f"sensor {name} is present and has no windows; give them, or leave it out of present"
                 )
         values = {f"window.{name}": windows[name] for name in names}
-        n_windows = len(windows[names[0]])
+        n_windows, device = len(windows[names[0]]), windows[names[0]].device
         for step in self.layout.route(names):
             reads = [values[name] for name in step.reads]
             module = self.get_submodule(step.name) if step.op not in ("concat", "mean") else None
@@ -68,7 +68,7 @@ class Backbone(nn.Module):
             elif step.op == "layer":
                 values[step.writes] = module(*reads, select=select)
             elif step.op == "bank":
-                there = torch.tensor([float(part in values) for part in step.parts])
+                there = torch.tensor([float(part in values) for part in step.parts], device=device)
                 values[step.writes] = module(there).expand(n_windows, -1, -1)
             elif step.op == "codes":
                 lengths = [values[part].shape[1] if part in values else 0 for part in step.parts]
@@ -76,15 +76,19 @@ class Backbone(nn.Module):
             elif step.parts:
                 lengths = [values[part].shape[1] for part in step.parts]
                 shares = torch.block_diag(*(torch.full((1, n), 1 / n) for n in lengths))  # (M, L)
-                values[step.writes] = module(*reads, shares)
+                values[step.writes] = module(*reads, shares.to(device))
             else:
                 values[step.writes] = module(*reads)
         return values[step.writes]
 
-    def router_loss(self, present: Sequence[str]) -> Tensor | None:
+    def router_loss(
+        self, present: Sequence[str], mean: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor | None:
         """What the routers of the last training pass add to the loss; `None` = nothing.
 
         Args:
             present: the sensors that were on.
+            mean: means over the windows of this pass -> means over a batch that it is a part of; `None` = it
+                was the whole batch.
         """
         return None

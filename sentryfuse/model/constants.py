@@ -82,7 +82,7 @@ class Codes(nn.Module):
 
     def forward(self, x: Tensor, lengths: Sequence[int]) -> Tensor:
         """Mark tokens; `lengths` says how many belong to each modality, 0 = absent, `(M,)`."""
-        present = torch.tensor([float(n > 0) for n in lengths])
+        present = torch.tensor([float(n > 0) for n in lengths], device=x.device)
         scale = 2 * torch.sigmoid(self.budget(torch.relu(self.hidden(present))))
         parts = [
             (scale[i].expand(n, 1), self.temporal[:n] + self.modality[i]) for i, n in enumerate(lengths) if n

@@ -143,7 +143,7 @@ class Experts(nn.Module):
             left, group_of = torch.unique(group_of[kept], return_inverse=True)
             w_route, b_route, bias = w_route[left], b_route[left], bias[left]
             w_up, b_up, w_down = w_up[kept], b_up[kept], w_down[:, kept]
-            seats = torch.tensor(self.block.seats(kept.tolist()))
+            seats = torch.tensor(self.block.seats(kept.tolist()), device=x.device)
         logits = F.linear(x, w_route, b_route)  # (B * L, E)
         if self.training and kept is None:
             self.logits = logits
@@ -191,7 +191,7 @@ class Experts(nn.Module):
         n_places = self.block.places(length, wish.shape[0])
         if pick is not None and pick.places is not None:
             n_places = pick.places.shape[0]
-        first = length * torch.arange(n_windows).unsqueeze(1)
+        first = length * torch.arange(n_windows, device=wish.device).unsqueeze(1)
         return (wish.topk(n_places, -1).indices + first).flatten(1)
 
 

@@ -10,7 +10,7 @@ Source: Flex-MoE (arXiv 2410.08245), with a factorised bank and a normal attenti
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
@@ -129,14 +129,19 @@ class FlexMoE(Backbone):
         steps.append(self.head.step(steps[-1].writes, tokens))
         return Layout(self.head.d_model, self.modalities, self.rule, tuple(steps))
 
-    def router_loss(self, present: Sequence[str]) -> Tensor | None:
+    def router_loss(
+        self, present: Sequence[str], mean: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor | None:
         """Balance the experts; with sensors missing, also send tokens to the expert of that sensor set.
 
         Args:
             present: the sensors that were on.
+            mean: means over the windows of this pass -> means over a batch that it is a part of; `None` = it
+                was the whole batch. Balance is a property of a batch: parts that lean to different experts
+                are balanced together.
 
         Returns:
-            The weighted sum over all mixtures.
+            The weighted sum over all mixtures; they forget the pass it was about.
 
         Source:
             G- and S-router losses of Flex-MoE. Which expert a sensor set has is our choice (`expert_of`),
@@ -145,18 +150,21 @@ class FlexMoE(Backbone):
         mixtures = [m for m in self.modules() if isinstance(m, Experts) and m.logits is not None]
         if not mixtures:
             return None
-        total = torch.zeros(())
+        mean = mean or (lambda value: value)
+        total = torch.zeros((), device=self.head.classify.weight.device)
         for mixture in mixtures:
             assert mixture.logits is not None
             logits, n_experts = mixture.logits, mixture.logits.shape[1]
+            mixture.logits = None
             chances = logits.softmax(1)
-            use = torch.zeros_like(logits).scatter(1, logits.topk(mixture.routing.active, 1).indices, 1.0)
+            active = logits.topk(min(mixture.routing.active, n_experts), 1).indices
+            use = torch.zeros_like(logits).scatter(1, active, 1.0)
             first = 0
             if set(present) < set(self.slots) and n_experts > 1:
-                expert = torch.full((len(logits),), expert_of(present, n_experts))
-                total = total + F.cross_entropy(logits, expert)
+                expert = torch.full((len(logits),), expert_of(present, n_experts), device=logits.device)
+                total = total + mean(F.cross_entropy(logits, expert))
                 first = 1  # expert 0 belongs to windows with all sensors
-            for load in (chances.mean(0)[first:], (use * chances).mean(0)[first:]):
+            for load in (mean(chances.mean(0))[first:], mean((use * chances).mean(0))[first:]):
                 total = total + load.var(correction=0) / load.mean().square().clamp(min=1e-9)
         return ROUTER_WEIGHT * total
 

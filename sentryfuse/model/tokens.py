@@ -148,7 +148,7 @@ class PatchTokens(nn.Module):
         hidden = 2 * CLIP * (1 - observed)
         top, bottom = (z - hidden).amax(2) * seen, (z + hidden).amin(2) * seen
         length = z.shape[2]
-        clock = torch.arange(1, length + 1, dtype=z.dtype) * observed  # (B, C, T)
+        clock = torch.arange(1, length + 1, dtype=z.dtype, device=z.device) * observed  # (B, C, T)
         newest = clock.amax(2)
         last = (z * (clock == newest.unsqueeze(2))).sum(2) * seen
         spread = (((z - mean.unsqueeze(2)) * observed) ** 2).sum(2) / some

@@ -61,6 +61,6 @@ def prune(model: SentryModel, plan: Plan) -> SentryModel:
     return result.eval()
 
 
-def selection(plan: Plan) -> Selection:
+def selection(plan: Plan, device: torch.device | None = None) -> Selection:
     """The plan as a selection for a forward pass of the big model; weights are sliced on the fly."""
-    return Selection(kept={name: torch.tensor(kept) for name, kept in plan.kept.items()})
+    return Selection(kept={name: torch.tensor(kept, device=device) for name, kept in plan.kept.items()})

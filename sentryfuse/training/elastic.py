@@ -1,25 +1,30 @@
 """Which sub-network an elastic step trains: a rule ranks the units, one draw cuts them.
 
-The competitor to measure against is here as well: the same steps and the same draw, ranked by magnitude
-whatever is present.
+The competitors to measure against are here as well: the same steps and the same draw, ranked by magnitude or
+by static Taylor, whatever is present.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sentryfuse.baselines.calibration import Calibration
+from sentryfuse.baselines.gradients import taylor_scores
 from sentryfuse.baselines.weights import magnitude_scores
 from sentryfuse.checkpoint import SentryModel
+from sentryfuse.data import Windows
 from sentryfuse.errors import ConfigError
 from sentryfuse.layout import Layout
 from sentryfuse.pruning.plan import STEP, largest_ratio, plan_layout
 from sentryfuse.types import Budget
 
-RULES = ("gate", "static", "none")
+RULES = ("gate", "static", "taylor", "none")
+TAYLOR_WINDOWS = 512  # seen by the rule "taylor" before every epoch
 Scores = Mapping[str, NDArray[np.float32]]
 Kept = dict[str, tuple[int, ...]]
 
@@ -42,30 +47,43 @@ class GateRule:
 
     def scores(self, present: tuple[str, ...]) -> Scores:
         """Ask the gate."""
-        return {name: t.numpy() for name, t in self.model.gate.importance(present).items()}
+        return {name: t.cpu().numpy() for name, t in self.model.gate.importance(present).items()}
 
     def new_epoch(self) -> None:
         """Nothing to do."""
 
 
 class StaticRule:
-    """One order for all sensor sets, by weight magnitude, refreshed once per epoch."""
+    """One order for all sensor sets, measured before every epoch.
 
-    def __init__(self, model: SentryModel) -> None:
-        self.model = model
-        self._scores = magnitude_scores(model)
+    Args:
+        measure: scores of the model as it is now.
+    """
+
+    def __init__(self, measure: Callable[[], Scores]) -> None:
+        self.measure = measure
+        self._scores: Scores = {}
 
     def scores(self, present: tuple[str, ...]) -> Scores:
         """The same for every set of sensors."""
+        if not self._scores:
+            self.new_epoch()
         return self._scores
 
     def new_epoch(self) -> None:
-        """Measure the weights again."""
-        self._scores = magnitude_scores(self.model)
+        """Measure the model again."""
+        self._scores = self.measure()
 
 
-def make_rule(name: str, model: SentryModel) -> ElasticRule | None:
+def make_rule(name: str, model: SentryModel, windows: Windows, *, seed: int = 0) -> ElasticRule | None:
     """The rule behind `--elastic`; `None` for "none".
+
+    Args:
+        name: "gate"; "static": by weight magnitude; "taylor": by first-order saliency on training windows
+            with all sensors; "none".
+        model: whose units are ranked.
+        windows: prepared for the model; seen by "taylor" alone.
+        seed: of the draw of those windows.
 
     Raises:
         ConfigError: an unknown name.
@@ -74,7 +92,15 @@ def make_rule(name: str, model: SentryModel) -> ElasticRule | None:
         raise ConfigError(f"elastic {name!r} is unknown; choose one of {', '.join(RULES)}")
     if name == "none":
         return None
-    return GateRule(model) if name == "gate" else StaticRule(model)
+    if name == "gate":
+        return GateRule(model)
+    if name == "static":
+        return StaticRule(partial(magnitude_scores, model))
+
+    def taylor() -> Scores:  # afresh: a calibration keeps what it has measured
+        return taylor_scores(Calibration(model, windows, n_windows=TAYLOR_WINDOWS, seed=seed))
+
+    return StaticRule(taylor)
 
 
 def draw_subnetwork(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from contextlib import nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,12 +28,15 @@ from sentryfuse.progress import Progress
 from sentryfuse.pruning.plan import largest_ratio
 from sentryfuse.scoring import check_recording, prepared, presence_mask
 from sentryfuse.training.augment import blend, hide, vary
+from sentryfuse.training.distributed import Team, check_device
 from sentryfuse.training.elastic import draw_subnetwork, make_rule
 from sentryfuse.training.settings import TrainSettings
 from sentryfuse.training.state import TrainState
 
 CLIP_NORM = 1.0
 VALIDATION_RATIO, VALIDATION_MISSING = 0.7, 0.3
+VALIDATION_SCORERS = {"static": "magnitude", "taylor": "taylor"}  # the others are validated with the gate
+FINE_TUNING = 0.1  # of the learning rate
 
 
 def train(
@@ -40,6 +45,7 @@ def train(
     *,
     settings: TrainSettings | None = None,
     state_file: Path | None = None,
+    device: str | torch.device = "cpu",
 ) -> list[dict[str, Any]]:
     """Train a model in place: task loss, gate loss, sensor dropout, elastic steps.
 
@@ -48,73 +54,139 @@ def train(
     slicing and learn the full network's answer: the smallest and one between. A running mean of the weights
     is what is validated and kept.
 
+    Where `torchrun` has started several processes and they have joined (`training.distributed.joined`), each
+    computes a share of every batch, and all end with the same weights.
+
     Args:
-        model: changed in place; ends with the weights of the best epoch by validation score.
+        model: changed in place; ends where it was, with the weights of the best epoch by validation score.
         windows: the recording; "train" is learned from, "validation" chooses the epoch.
         settings: how; `None` means the defaults.
         state_file: where to keep what is needed to resume after a kill; an existing one of the same
-            settings is continued, and it is removed at the end.
+            settings is continued, on whatever device, and it is removed at the end.
+        device: what computes; chance and pruning stay on the CPU, so that another device takes the same
+            steps up to rounding.
 
     Returns:
-        One dictionary per epoch: losses, accuracy, validation score, missing rate, seconds.
+        One dictionary per epoch: losses, accuracy, validation score, missing rate, seconds by the clock, and
+        CPU seconds of all threads and processes.
 
     Raises:
         ConfigError: the recording does not belong to the model, or has no windows to learn from or to
-            choose the epoch with.
+            choose the epoch with; or the device is not here.
         CheckpointError: `state_file` is of another training.
 
     Source:
         SentryFuse (arXiv 2604.08971) for gate and curriculum; sandwich steps with in-place distillation
         as in slimmable networks and DynaBERT; their combination is our choice.
     """
+    return _train(model, windows, settings or TrainSettings(), state_file, device, fresh=True)
+
+
+def fine_tune(
+    model: SentryModel,
+    windows: Windows,
+    *,
+    epochs: int = 5,
+    settings: TrainSettings | None = None,
+    device: str | torch.device = "cpu",
+) -> list[dict[str, Any]]:
+    """Train a trained, usually pruned model a little more: the reference for pruning without it.
+
+    Plain training at a tenth of the learning rate: task loss, the same sensor dropout and augmentation, no
+    gate and no sub-networks. The model keeps its own statistics for normalisation.
+
+    Args:
+        model: changed in place; ends with the weights of the best epoch by validation score.
+        windows: the recording; with the model's sensors.
+        epochs: passes over the training windows.
+        settings: of the model's training.
+        device: what computes.
+
+    Returns:
+        As from `train`; what it cost is the sum of "cpu_seconds".
+
+    Raises:
+        ConfigError: as from `train`.
+    """
     settings = settings or TrainSettings()
+    settings = replace(
+        settings, epochs=epochs, elastic="none", learning_rate=FINE_TUNING * settings.learning_rate
+    )
+    return _train(model, windows, settings, None, device, fresh=False)
+
+
+def _train(
+    model: SentryModel,
+    windows: Windows,
+    settings: TrainSettings,
+    state_file: Path | None,
+    device: str | torch.device,
+    *,
+    fresh: bool,
+) -> list[dict[str, Any]]:
     check_recording(model.layout.modalities, model.config.classes, windows)
     for split in ("train", "validation"):
         if not len(windows.indices(split)):
             raise ConfigError(
                 f"{windows.name} has no {split} windows; give a recording with both, or choose --fold"
             )
-    run = _Run(model, windows, settings)
+    team = Team(check_device(device) if isinstance(device, str) else device)
+    home = model.device
+    run = _Run(model, windows, settings, team, fresh=fresh)
     identity = {
         "settings": asdict(settings),
         "model": model.config.to_json(),
         "data": [windows.name, len(windows), hashlib.sha256(windows.y.tobytes()).hexdigest()],
     }
-    state = TrainState(state_file, identity)
+    said = json.dumps(identity).encode()
+    if team.told(said) != said:
+        raise ConfigError(
+            f"process {team.rank} has another model, recording or other settings than process 0; start all "
+            "with the same command and files"
+        )
+    state = TrainState(state_file, identity, team)
     history = state.resume(run.parts())
     best = max((h["validation"] for h in history), default=-1.0)
     since = len(history) - 1 - int(np.argmax([h["validation"] for h in history])) if history else 0
     best_tensors = state.best or model.tensors()
-    with Progress("train", run.epochs) as bar:
-        bar.update(len(history), "starting")
+    with Progress("train", run.epochs) if team.leads else nullcontext() as bar:
+        if bar:
+            bar.update(len(history), "starting")
         for epoch in range(len(history), run.epochs):
             if since >= settings.patience:
                 break
-            started = time.perf_counter()
+            started, spent = time.perf_counter(), time.process_time()
             row = run.epoch(epoch)
-            row["validation"] = run.validate()
+            score = run.validate() if team.leads else 0.0
+            row["validation"] = float(json.loads(team.told(json.dumps(score).encode())))
             row["seconds"] = time.perf_counter() - started
+            row["cpu_seconds"] = team.total([time.process_time() - spent])[0]
             history.append(row)
             since += 1
             if row["validation"] > best:
                 best, since = row["validation"], 0
                 best_tensors = {name: t.clone() for name, t in run.averaged.tensors().items()}
             state.save(run.parts(), history, best_tensors)
-            bar.update(
-                epoch + 1,
-                f"loss {row['loss']:.3f}  accuracy {row['accuracy']:.3f}  validation {row['validation']:.3f}",
-            )
+            if bar:
+                bar.update(
+                    epoch + 1,
+                    f"loss {row['loss']:.3f}  accuracy {row['accuracy']:.3f}  "
+                    f"validation {row['validation']:.3f}",
+                )
     model.load_tensors(best_tensors)
-    model.eval()
+    model.to(home).eval()
     state.remove()
     return history
 
 
 class _Run:
-    """The moving parts of one training."""
+    """The moving parts of one training; `fresh` sets statistics and teaches the gate."""
 
-    def __init__(self, model: SentryModel, windows: Windows, settings: TrainSettings) -> None:
-        self.model, self.settings = model, settings
+    def __init__(
+        self, model: SentryModel, windows: Windows, settings: TrainSettings, team: Team, *, fresh: bool
+    ) -> None:
+        model.to(team.device)
+        self.model, self.settings, self.team, self.fresh = model, settings, team, fresh
         indices = windows.indices("train")
         if model.config.normalise == "subject" and not model.config.subject_floor:
             floor = subject_floor(windows, indices)
@@ -122,12 +194,14 @@ class _Run:
         self.partly_measured = {m.name for m in windows.modalities if m.may_miss and m.length > 1}
         self.windows = prepared(windows, normalise=model.config.normalise, floor=model.config.subject_floor)
         self.indices = indices
-        statistics = training_statistics(self.windows, indices)
-        model.set_statistics(statistics.mean, statistics.std)
+        if fresh:
+            statistics = training_statistics(self.windows, indices)
+            model.set_statistics(statistics.mean, statistics.std)
+        team.align(model)
         self.rng = np.random.default_rng(settings.seed)
         torch.manual_seed(settings.seed)
         self.curriculum = Curriculum(max_rate=settings.sensor_dropout)
-        self.rule = make_rule(settings.elastic, model)
+        self.rule = make_rule(settings.elastic, model, self.windows, seed=settings.seed)
         self.validation_ratio = self._validation_ratio()
         self.scale = SaliencyScale()
         self.kinds = {name: block.kind for name, block in model.layout.blocks.items()}
@@ -162,9 +236,9 @@ class _Run:
 
     def epoch(self, epoch: int) -> dict[str, Any]:
         settings = self.settings
-        self.model.train()
         if self.rule:
             self.rule.new_epoch()
+        self.model.train()
         rate = self.curriculum.rate(epoch / self.epochs)
         totals = {"loss": 0.0, "elastic_loss": 0.0, "gate_loss": 0.0, "accuracy": 0.0}
         seen = 0
@@ -177,45 +251,66 @@ class _Run:
             seen += len(chosen)
             for key, value in part.items():
                 totals[key] += value * len(chosen)
-        return {"epoch": epoch + 1, "missing_rate": rate} | {k: v / seen for k, v in totals.items()}
+        sums = self.team.total(totals.values())
+        means = {key: value / seen for key, value in zip(totals, sums, strict=True)}
+        return {"epoch": epoch + 1, "missing_rate": rate} | means
 
     def _step(self, on: tuple[str, ...], chosen: NDArray[np.intp]) -> dict[str, float]:
-        settings, model = self.settings, self.model
-        progress = self.step / (self.steps_per_epoch * self.epochs)
+        batch, target = self._varied(on, chosen)
+        rows, part = self.team.share(len(chosen))
+        device = self.team.device
+        batch = {name: x[rows].to(device) for name, x in batch.items()}
+        weight = len(chosen) / self.settings.batch_size  # a small batch is a small step
+        with self.team.chance(self.settings.seed, self.step):
+            return self._learn(on, batch, target[rows].to(device), part, weight)
+
+    def _varied(self, on: tuple[str, ...], chosen: NDArray[np.intp]) -> tuple[dict[str, Tensor], Tensor]:
+        """A batch to learn from and its label distributions, the same in every process."""
+        settings = self.settings
         batch = {n: torch.from_numpy(x) for n, x in self.windows.batch(chosen, on).items()}
         target = self._target(chosen)
         if settings.augment:
-            std = {name: torch.from_numpy(model.statistics(name)[1]) for name in batch}
+            std = {name: torch.from_numpy(self.model.statistics(name)[1]) for name in batch}
             batch = vary(batch, std, settings.augment)
         if settings.hide:
             batch = hide(batch, self.partly_measured, settings.hide)
         if settings.mixup:
             batch, target = blend(batch, target, self.rng, settings.mixup)
-        weight = len(chosen) / settings.batch_size  # a small batch is a small step
-        self.optimizer.zero_grad()
+        return batch, target
 
-        teach_gate = progress < settings.gate_until or self.rule is None
+    def _learn(
+        self, on: tuple[str, ...], batch: Mapping[str, Tensor], target: Tensor, part: float, weight: float
+    ) -> dict[str, float]:
+        """One step; `part` is what this process has of the whole batch, and of every mean over it."""
+        settings, model = self.settings, self.model
+        progress = self.step / (self.steps_per_epoch * self.epochs)
+        self.optimizer.zero_grad()
+        teach_gate = self.fresh and (progress < settings.gate_until or self.rule is None)
         factors: dict[str, Tensor] = {}
         if teach_gate:
             live = [b for step in model.layout.route(on) for b in step.blocks]
-            factors = unit_factors(live, len(chosen))
+            factors = unit_factors(live, len(target), self.team.device)
         logits = model(batch, on, select=Selection(gates=factors))
-        loss = F.cross_entropy(logits, target)
-        routers = model.backbone.router_loss(on)
+        loss = part * F.cross_entropy(logits, target)
+        routers = model.backbone.router_loss(on, self.team.mean(part))
+        if not self.fresh:
+            routers = None  # where experts have been cut away, the others have new numbers
         ((loss if routers is None else loss + routers) * weight).backward()
         gate_loss = 0.0
         if teach_gate:
             for xi in factors.values():
                 xi.grad = xi.grad / weight if xi.grad is not None else None
-            gate_loss = self._teach_gate(on, batch_saliency(factors)) if progress > 0.02 else 0.0
+            if progress > 0.02:
+                gate_loss = self._teach_gate(on, batch_saliency(factors), part)
         elastic_loss = 0.0
         if self.rule and progress >= settings.warm_up:
-            elastic_loss = self._elastic_step(on, batch, logits.detach(), weight)
+            elastic_loss = self._elastic_step(on, batch, logits.detach(), part, weight)
+        self.team.add_gradients(model.parameters())
         torch.nn.utils.clip_grad_norm_(model.backbone.parameters(), CLIP_NORM)
         torch.nn.utils.clip_grad_norm_(model.gate.parameters(), CLIP_NORM)
         self.optimizer.step()
         self.average.update_parameters(model)
-        accuracy = float((logits.argmax(1) == target.argmax(1)).float().mean())
+        accuracy = part * float((logits.argmax(1) == target.argmax(1)).float().mean())
         return {
             "loss": float(loss.detach()),
             "elastic_loss": elastic_loss,
@@ -223,18 +318,15 @@ class _Run:
             "accuracy": accuracy,
         }
 
-    def _teach_gate(self, on: tuple[str, ...], saliency: Mapping[str, Tensor]) -> float:
+    def _teach_gate(self, on: tuple[str, ...], saliency: Mapping[str, Tensor], part: float) -> float:
+        saliency = dict(zip(saliency, self.team.add(saliency.values()), strict=True))
         targets = self.scale.normalise(saliency, self.kinds)
-        loss = saliency_loss(self.model.gate(self.model.gate.mask_of(on)), targets)
+        loss = part * saliency_loss(self.model.gate(self.model.gate.mask_of(on)), targets)
         (self.settings.gate_weight * loss).backward()
         return float(loss.detach())
 
     def _elastic_step(
-        self,
-        on: tuple[str, ...],
-        batch: Mapping[str, Tensor],
-        teacher: Tensor,
-        weight: float,
+        self, on: tuple[str, ...], batch: Mapping[str, Tensor], teacher: Tensor, part: float, weight: float
     ) -> float:
         """Train the smallest sub-network and one in between (the sandwich rule); cheap, they are small."""
         assert self.rule is not None
@@ -242,9 +334,9 @@ class _Run:
         low, high = self.settings.ratios
         for ratio, spread in ((self.rng.uniform(low, high), 0.5), (high, 0.0)):
             kept = draw_subnetwork(layout, scores, present=on, ratio=ratio, equal_widths=spread, rng=self.rng)
-            select = Selection(kept={name: torch.tensor(units) for name, units in kept.items()})
-            logits = self.model(batch, on, select=select)
-            loss = F.kl_div(logits.log_softmax(1), teacher.softmax(1), reduction="batchmean")
+            units = {name: torch.tensor(few, device=self.team.device) for name, few in kept.items()}
+            logits = self.model(batch, on, select=Selection(kept=units))
+            loss = part * F.kl_div(logits.log_softmax(1), teacher.softmax(1), reduction="batchmean")
             (0.5 * loss * weight).backward()
             total += 0.5 * float(loss.detach())
         return total
@@ -274,8 +366,9 @@ class _Run:
                 split="validation",
                 missing_rates=(rate,),
                 ratios=(ratio,),
-                scorers=("magnitude" if self.settings.elastic == "static" else "gate",),
+                scorers=(VALIDATION_SCORERS.get(self.settings.elastic, "gate"),) if ratio else ("gate",),
                 seed=self.settings.seed,
+                device=self.team.device,
             )
         return float(np.mean([headline(row) for row in found]))
 

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from sentryfuse.errors import CheckpointError
 from sentryfuse.files import write_atomically
+from sentryfuse.training.distributed import Team
 
 
 class TrainState:
@@ -22,10 +23,12 @@ class TrainState:
     Args:
         path: the file; `None` keeps nothing.
         identity: settings and model; a file with another identity is refused.
+        team: the processes that train together; the leading one alone reads and writes the file.
     """
 
-    def __init__(self, path: Path | None, identity: Mapping[str, Any]) -> None:
-        self.path = path
+    def __init__(self, path: Path | None, identity: Mapping[str, Any], team: Team) -> None:
+        self.path = path if team.leads else None
+        self.team = team
         self.identity = json.loads(json.dumps(identity))
         self.best: dict[str, Tensor] | None = None
 
@@ -48,7 +51,7 @@ class TrainState:
             "step": parts["run"].step,
             "scale": parts["scale"].mean,
         }
-        unique = {name: t.detach().clone().contiguous() for name, t in tensors.items()}
+        unique = {name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}
         with write_atomically(self.path) as partial:
             save_file(unique, partial, metadata={"state": json.dumps(about)})
 
@@ -58,17 +61,22 @@ class TrainState:
         Raises:
             CheckpointError: a damaged file, or one of another training.
         """
-        if self.path is None or not self.path.is_file():
+        content = b""
+        if self.path is not None and self.path.is_file():
+            content = self.path.read_bytes() or b"empty"
+        content = self.team.told(content)
+        if not content:
             return []
+        name = self.path or "the file of the leading process"
         try:
-            with safe_open(self.path, framework="pt") as file:
-                about = json.loads((file.metadata() or {}).get("state", "null"))
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError, json.JSONDecodeError) as error:
-            raise CheckpointError(f"{self.path} cannot be resumed ({error}); delete it") from None
+            tensors = load(content)
+            header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+            about = json.loads(header.get("__metadata__", {}).get("state", "null"))
+        except (SafetensorError, ValueError) as error:
+            raise CheckpointError(f"{name} cannot be resumed ({error}); delete it") from None
         if not about or about["identity"] != self.identity:
             raise CheckpointError(
-                f"{self.path} belongs to a training with other settings or data; finish it with those "
+                f"{name} belongs to a training with other settings or data; finish it with those "
                 "settings, or choose another output folder"
             )
         parts["model"].load_tensors(_under(tensors, "model."))

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
+from sentryfuse.baselines.calibration import Calibration
+from sentryfuse.baselines.gradients import taylor_scores
+from sentryfuse.baselines.weights import magnitude_scores
 from sentryfuse.errors import ConfigError
 from sentryfuse.pruning.plan import STEP, largest_ratio
 from sentryfuse.training.elastic import GateRule, StaticRule, draw_subnetwork, make_rule
-from tests.tiny import CASES, SENSOR_SETS, tiny_model, uneven_widths
+from tests.tiny import CASES, SENSOR_SETS, tiny_model, tiny_windows, uneven_widths
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -80,7 +85,7 @@ def test_the_best_units_are_the_ones_that_stay():
 
 def test_the_static_rule_is_blind_to_sensors_and_measures_weights_again():
     model = tiny_model()
-    rule = StaticRule(model)
+    rule = StaticRule(partial(magnitude_scores, model))
     before = rule.scores(("acc",))
     assert rule.scores(("temp", "age")) is before
     with torch.no_grad():
@@ -92,8 +97,13 @@ def test_the_static_rule_is_blind_to_sensors_and_measures_weights_again():
 
 def test_rules_have_names():
     model = tiny_model()
-    assert isinstance(make_rule("gate", model), GateRule)
-    assert isinstance(make_rule("static", model), StaticRule)
-    assert make_rule("none", model) is None
-    with pytest.raises(ConfigError, match="gate, static, none"):
-        make_rule("magnitude", model)
+    windows = tiny_windows()
+    assert isinstance(make_rule("gate", model, windows), GateRule)
+    assert make_rule("none", model, windows) is None
+    measured = {"static": magnitude_scores(model), "taylor": taylor_scores(Calibration(model, windows))}
+    for name, scores in measured.items():
+        rule = make_rule(name, model, windows)
+        assert rule is not None
+        assert all(np.array_equal(found, scores[block]) for block, found in rule.scores(("acc",)).items())
+    with pytest.raises(ConfigError, match="gate, static, taylor, none"):
+        make_rule("magnitude", model, windows)
