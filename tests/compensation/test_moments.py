@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,7 +69,7 @@ def test_moments_are_those_of_all_rows_weighted_by_worth_squared(case):
     patterns = [
         np.flatnonzero((windows.present[pool] == p).all(1)) for p in np.unique(windows.present, axis=0)
     ]
-    seen = {name: [] for name in model.layout.blocks}
+    seen: dict[str, list[Any]] = {name: [] for name in model.layout.blocks}
     for members in patterns:
         if not len(members):
             continue
