@@ -25,6 +25,7 @@ ORDER = (
     {"gate"},
     {"checkpoint"},
     {"pruning"},
+    {"compensation"},
     {"baselines"},
     {"evaluation"},
     {"training", "conversion"},
