@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sentryfuse.layout import Layout
 
 HIDDEN, RANK = 64, 16
+LEAST = 1e-6  # factor of a unit whose weights are nothing
 
 
 class SentryGate(nn.Module):
@@ -53,6 +56,16 @@ class SentryGate(nn.Module):
         """The input for a set of sensor names, `(M,)`."""
         on = set(present)
         return torch.tensor([float(name in on) for name in self.names], device=self.hidden.weight.device)
+
+    @torch.no_grad()
+    def weigh(self, factors: Mapping[str, NDArray[np.float32]]) -> None:
+        """Multiply the importance of every unit by a constant, whatever is present.
+
+        Args:
+            factors: block name -> `(units,)`, not negative; 0 counts as a very small number.
+        """
+        joined = np.concatenate([factors[name] for name in self.sizes])
+        self.units.bias.add_(torch.from_numpy(np.log(np.maximum(joined, LEAST))).to(self.units.bias))
 
     @torch.no_grad()
     def importance(self, present: Iterable[str]) -> Mapping[str, Tensor]:

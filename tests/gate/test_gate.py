@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
-from sentryfuse.gate.gate import SentryGate
+from sentryfuse.gate.gate import LEAST, SentryGate
 from sentryfuse.gate.predict import NumpyGate
 from tests.tiny import CASES, SENSOR_SETS, tiny_model, uneven_widths
 
@@ -48,3 +49,14 @@ def test_the_mask_does_not_ask_for_an_order():
     gate = tiny_model().gate
     assert gate.mask_of(("age", "acc")).tolist() == [1.0, 0.0, 1.0]
     assert torch.equal(gate.mask_of(("age", "acc")), gate.mask_of({"acc", "age"}))
+
+
+def test_weighing_multiplies_importance_for_every_set_of_sensors():
+    model = tiny_model()
+    before = {on: dict(model.gate.importance(on)) for on in SENSOR_SETS}
+    factors = {n: np.linspace(0, 2, b.units, dtype=np.float32) for n, b in model.layout.blocks.items()}
+    model.gate.weigh(factors)
+    for on, old in before.items():
+        for name, now in model.gate.importance(on).items():
+            want = old[name] * torch.from_numpy(factors[name]).clamp(min=LEAST)
+            torch.testing.assert_close(now, want, rtol=1e-4, atol=0)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from sentryfuse.baselines.weights import magnitude_scores
 from sentryfuse.checkpoint import SentryModel, create_model
 from sentryfuse.errors import CheckpointError, ConfigError
 from sentryfuse.evaluation import evaluate
@@ -145,10 +146,18 @@ def test_a_pruned_mixture_of_fewer_experts_than_a_token_takes_can_be_trained():
 def test_the_gate_learns_and_then_stands_still():
     model = fresh()
     train(model, WINDOWS, settings=replace(SETTINGS, epochs=2, gate_until=1.0))
-    assert model.gate.units.bias.abs().max() > 0
+    assert model.gate.units.weight.abs().max() > 0
     frozen = fresh()
     train(frozen, WINDOWS, settings=replace(SETTINGS, epochs=2, gate_until=0.0))
-    assert frozen.gate.units.bias.abs().max() == 0
+    assert frozen.gate.units.weight.abs().max() == 0
+
+
+def test_importance_ends_as_what_the_gate_learned_times_the_size_of_the_weights():
+    model = fresh()
+    train(model, WINDOWS, settings=replace(SETTINGS, epochs=1, gate_until=0.0))  # learned nothing
+    sizes = magnitude_scores(model)
+    for name, importance in model.gate.importance(("acc",)).items():
+        np.testing.assert_allclose(importance, sizes[name], rtol=1e-5)
 
 
 def test_the_last_weights_stay_where_no_mean_is_asked_for():
@@ -170,7 +179,8 @@ def test_the_best_epoch_is_what_stays(monkeypatch):
     model = fresh()
     history = train(model, WINDOWS, settings=replace(SETTINGS, epochs=10, patience=2))
     assert [row["validation"] for row in history] == [0.2, 0.9, 0.1, 0.3], "patience ends it"
-    assert all(torch.equal(t, seen[1][name]) for name, t in model.tensors().items())
+    kept = {name: t for name, t in model.tensors().items() if name != "gate.units.bias"}
+    assert all(torch.equal(t, seen[1][name]) for name, t in kept.items())
     assert not model.training
 
 
