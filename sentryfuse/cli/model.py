@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -31,9 +31,6 @@ from sentryfuse.cli.options import (
 )
 from sentryfuse.cli.output import Output, score_table
 from sentryfuse.errors import ConfigError
-
-if TYPE_CHECKING:
-    from sentryfuse.checkpoint import SentryModel
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder written by `sentryfuse train` or `prune`.")]
 
@@ -70,36 +67,26 @@ def train(
     output = Output(json_to, quiet=quiet, folders=[out])
     if device != "cpu":
         raise ConfigError(f"device {device!r} was asked for; this version trains on cpu, use --device cpu")
-    from sentryfuse.cli.run_folder import check_free, train_into
+    from sentryfuse.run_folder import check_free, train_run
 
     check_free(out, overwrite=overwrite)
-    import torch
-
-    from sentryfuse.checkpoint import create_model
-    from sentryfuse.run.bench import own_version
     from sentryfuse.training import TrainSettings
 
     settings = TrainSettings(seed=seed, elastic=elastic)
     if epochs is not None:
         settings = replace(settings, epochs=epochs)
     windows = open_windows(data, fold, split="train")
-    about = {"dataset": windows.name, "seed": seed, "elastic": elastic, "sentryfuse": own_version()}
-    if fold is not None:
-        about["fold"] = fold
-
-    def make_model() -> SentryModel:
-        torch.manual_seed(seed)
-        model = create_model(
-            backbone,
-            modalities=windows.modalities,
-            classes=windows.classes,
-            preset=preset,
-            attention=attention,
-            normalise=normalise,
-        )
-        return model.with_about(about)
-
-    metrics = train_into(out, windows, make_model=make_model, settings=settings, overwrite=overwrite)
+    metrics = train_run(
+        out,
+        windows,
+        backbone=backbone,
+        preset=preset,
+        attention=attention,
+        normalise=normalise,
+        fold=fold,
+        settings=settings,
+        overwrite=overwrite,
+    )
     for split in ("validation", "test"):
         score_table(output, split, metrics.get(split, ()), windows.names)
     output.line(f"{len(metrics['history'])} epochs, {metrics['seconds']['train']:.0f} s; wrote {out}")
@@ -127,7 +114,7 @@ def evaluate(
     One row per combination of sensors, missing rate, ratio and scorer.
     """
     output = Output(json_to, quiet=quiet)
-    from sentryfuse.cli.run_folder import open_run
+    from sentryfuse.run_folder import open_run
     from sentryfuse.types import Budget, check_present
 
     model = open_run(run)
@@ -184,8 +171,8 @@ def prune(
     """
     output = Output(json_to, quiet=quiet, folders=[out])
     from sentryfuse.cli.plans import plan_json, show_plan
-    from sentryfuse.cli.run_folder import open_run
     from sentryfuse.files import folder_atomically, write_json
+    from sentryfuse.run_folder import open_run
 
     budget = budgets_of(
         None if ratio is None else [ratio],
@@ -220,8 +207,8 @@ def export(
     It is checked against torch before it gets its name.
     """
     output = Output(json_to, quiet=quiet, files=[out])
-    from sentryfuse.cli.run_folder import open_run
     from sentryfuse.progress import say
+    from sentryfuse.run_folder import open_run
 
     model = open_run(run)
     from sentryfuse.export import export_bundle
