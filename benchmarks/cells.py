@@ -1,6 +1,6 @@
 """Latency and memory of every cell of the study on this machine, beside the dense model of the same sensors.
 
-    python benchmarks/cells.py --runs STUDY/trainings          ten minutes; run it when nothing else runs
+    python benchmarks/cells.py --runs STUDY/runs          ten minutes; run it when nothing else runs
 
 One training per backbone and data set (the lowest seed or fold found), batch 1, one thread, onnxruntime.
 A missing rate stands for one set of sensors, the first that is left when so many are gone. Windows are
@@ -33,7 +33,7 @@ def main() -> None:
     """Measure every training found and write one result file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--runs", type=Path, required=True, help="folder of run folders, such as STUDY/trainings"
+        "--runs", type=Path, required=True, help="folder of run folders, such as STUDY/runs"
     )
     parser.add_argument("--repeats", type=int, default=300, help="windows timed per configuration")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "study" / "cells.json")
