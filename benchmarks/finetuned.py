@@ -3,9 +3,9 @@
     python benchmarks/finetuned.py --data DATA --runs STUDY/runs          about an hour on two cores
 
 For one training per backbone and recording (the lowest seed or fold found): the plainly trained model is
-
-
-plan); those of both trainings stand beside. Writes docs/results/study/finetuned.json.
+planned by static Taylor, cut and fine-tuned for five epochs; the elastic model's sub-network is planned by
+the gate and used as it is. Processor seconds of fine-tuning are counted against those of one decision (gate
+and plan); those of both trainings stand beside. Writes docs/results/study/finetuned.json.
 """
 
 from __future__ import annotations
