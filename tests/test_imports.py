@@ -31,6 +31,7 @@ ORDER = (
     {"training", "conversion"},
     {"bundle", "run"},
     {"export"},  # after `run`, because an export checks its bundle by running it
+    {"run_folder"},
     {"study"},
     {"report"},
     {"demo"},

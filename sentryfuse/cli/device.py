@@ -89,7 +89,7 @@ def plan(
         bundle = open_bundle(source, device)
         layout, made = bundle.layout, bundle.plan(names, budget, device)
     else:
-        from sentryfuse.cli.run_folder import open_run
+        from sentryfuse.run_folder import open_run
 
         model = open_run(source, sparse_from=None if device is None else device.sparse_from)
         from sentryfuse.pruning import make_plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -31,9 +31,6 @@ from sentryfuse.cli.options import (
     sensor_sets,
 )
 from sentryfuse.cli.output import Output, score_table
-
-if TYPE_CHECKING:
-    from sentryfuse.checkpoint import SentryModel
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder written by `sentryfuse train` or `prune`.")]
 Device = Annotated[str, typer.Option(help="cpu, the reference, or cuda.")]
@@ -69,7 +66,7 @@ def train(
     After a kill the same command goes on from the last epoch. Started by `torchrun -m sentryfuse train`,
     several processes share the work.
     """
-    from sentryfuse.cli.run_folder import check_free, train_into
+    from sentryfuse.run_folder import check_free, train_run
 
     leads = "TORCHELASTIC_RUN_ID" not in os.environ or os.environ["RANK"] == "0"
     if leads:
@@ -77,10 +74,6 @@ def train(
         check_free(out, overwrite=overwrite)
     else:  # the leading process alone writes and speaks
         output = Output(None, quiet=True)
-    import torch
-
-    from sentryfuse.checkpoint import create_model
-    from sentryfuse.run.bench import own_version
     from sentryfuse.training import TrainSettings
     from sentryfuse.training.distributed import joined
 
@@ -89,24 +82,17 @@ def train(
         if epochs is not None:
             settings = replace(settings, epochs=epochs)
         windows = open_windows(data, fold, split="train")
-        about = {"dataset": windows.name, "seed": seed, "elastic": elastic, "sentryfuse": own_version()}
-        if fold is not None:
-            about["fold"] = fold
-
-        def make_model() -> SentryModel:
-            torch.manual_seed(seed)
-            model = create_model(
-                backbone,
-                modalities=windows.modalities,
-                classes=windows.classes,
-                preset=preset,
-                attention=attention,
-                normalise=normalise,
-            )
-            return model.with_about(about)
-
-        metrics = train_into(
-            out, windows, make_model=make_model, settings=settings, overwrite=overwrite, team=team
+        metrics = train_run(
+            out,
+            windows,
+            backbone=backbone,
+            preset=preset,
+            attention=attention,
+            normalise=normalise,
+            fold=fold,
+            settings=settings,
+            team=team,
+            overwrite=overwrite,
         )
     if not leads:
         return
@@ -142,7 +128,7 @@ def evaluate(
     One row per combination of sensors, missing rate, ratio and scorer.
     """
     output = Output(json_to, quiet=quiet)
-    from sentryfuse.cli.run_folder import open_run
+    from sentryfuse.run_folder import open_run
     from sentryfuse.types import Budget, check_present
 
     model = open_run(run)
@@ -205,8 +191,8 @@ def prune(
     """
     output = Output(json_to, quiet=quiet, folders=[out])
     from sentryfuse.cli.plans import plan_json, show_plan
-    from sentryfuse.cli.run_folder import open_run
     from sentryfuse.files import folder_atomically, write_json
+    from sentryfuse.run_folder import open_run
 
     budget = budgets_of(
         None if ratio is None else [ratio],
@@ -241,8 +227,8 @@ def export(
     It is checked against torch before it gets its name.
     """
     output = Output(json_to, quiet=quiet, files=[out])
-    from sentryfuse.cli.run_folder import open_run
     from sentryfuse.progress import say
+    from sentryfuse.run_folder import open_run
 
     model = open_run(run)
     from sentryfuse.export import export_bundle

@@ -1,5 +1,7 @@
 """The folder of one training: whether it may be used, going on after a kill, and finishing it.
 
+torch is loaded only by what trains or opens a model; a folder that may not be used is refused at once.
+
 | file | there while |
 | --- | --- |
 | `state.safetensors` | training; `train` goes on from it |
@@ -74,6 +76,94 @@ def open_run(folder: Path, *, sparse_from: int | None = None) -> SentryModel:
     other = SentryModel(replace(model.config, attention=rule))
     other.load_tensors(model.tensors())
     return other.eval()
+
+
+def train_run(
+    folder: Path,
+    windows: Windows,
+    *,
+    backbone: str,
+    preset: str,
+    attention: str,
+    normalise: str,
+    fold: str | None,
+    settings: TrainSettings,
+    team: Team,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """What `sentryfuse train` does with its options: make the model and train it into a folder.
+
+    Args:
+        folder: where to; free in the sense of `check_free`.
+        windows: the recording, split as `fold` says.
+        backbone: of `create_model`, as the next three.
+        preset: sizes.
+        attention: "sentry" or "dense".
+        normalise: "train" or "subject".
+        fold: `I/K`, written into the model card; `None` = the recording's own split.
+        settings: how to train.
+        team: who trains together, and where; the leading process alone touches the folder.
+        overwrite: drop a half-done training of other settings instead of refusing.
+
+    Returns:
+        What `metrics.json` holds; nothing where this process does not lead.
+
+    Raises:
+        ConfigError: a name that is not known.
+        CheckpointError: the folder holds a half-done training of other settings or data.
+    """
+    make_model = model_maker(
+        windows,
+        backbone=backbone,
+        preset=preset,
+        attention=attention,
+        normalise=normalise,
+        fold=fold,
+        settings=settings,
+    )
+    return train_into(
+        folder, windows, make_model=make_model, settings=settings, team=team, overwrite=overwrite
+    )
+
+
+def model_maker(
+    windows: Windows,
+    *,
+    backbone: str,
+    preset: str,
+    attention: str,
+    normalise: str,
+    fold: str | None,
+    settings: TrainSettings,
+) -> Callable[[], SentryModel]:
+    """How to make the fresh model of a training, the same one each time; arguments as in `train_run`."""
+    import torch
+
+    from sentryfuse.checkpoint import create_model
+    from sentryfuse.run.bench import own_version
+
+    about = {
+        "dataset": windows.name,
+        "seed": settings.seed,
+        "elastic": settings.elastic,
+        "sentryfuse": own_version(),
+    }
+    if fold is not None:
+        about["fold"] = fold
+
+    def make_model() -> SentryModel:
+        torch.manual_seed(settings.seed)
+        model = create_model(
+            backbone,
+            modalities=windows.modalities,
+            classes=windows.classes,
+            preset=preset,
+            attention=attention,
+            normalise=normalise,
+        )
+        return model.with_about(about)
+
+    return make_model
 
 
 def train_into(
