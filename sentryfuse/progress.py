@@ -63,20 +63,23 @@ class Progress:
     the end.
     """
 
-    def __init__(self, description: str, total: int, *, every_s: float = 10.0) -> None:
+    def __init__(self, description: str, total: int, *, every_s: float = 10.0, even: bool = True) -> None:
         """Prepare; nothing is shown before `with`.
 
         Args:
             description: what is being done, a word or two.
             total: number of steps, `>= 0`.
             every_s: shortest time between two plain lines [s].
+            even: whether steps take equal times; if not, only the time left that `update` is given is shown.
         """
         self.description = description
         self.total = total
         self.every_s = every_s
+        self._even = even
         self._bar: RichProgress | None = None
         self._done = 0
         self._text = ""
+        self._left_s: float | None = None
         self._started = self._shown_at = time.monotonic()
         self._shown = True  # nothing new to show yet
 
@@ -89,16 +92,17 @@ class Progress:
             _bars.append(self._bar)
         return self
 
-    def update(self, done: int, text: str = "") -> None:
+    def update(self, done: int, text: str = "", *, left_s: float | None = None) -> None:
         """Report how far it is.
 
         Args:
             done: steps finished so far, out of `total`.
             text: free text beside the bar, such as loss and accuracy.
+            left_s: time left [s], if the caller knows better than that steps take as long as so far.
         """
-        self._done, self._text, self._shown = done, text, False
+        self._done, self._text, self._left_s, self._shown = done, text, left_s, False
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=done, text=text)
+            self._bar.update(self._bar.task_ids[0], completed=done, text=text, left=self._left())
         elif time.monotonic() - self._shown_at >= self.every_s:
             self._show_line()
 
@@ -121,11 +125,24 @@ class Progress:
         line = f"{self.description} {self._done}/{self.total}"
         if self._text:
             line += f"  {self._text}"
-        if 0 < self._done < self.total:
-            left_s = (now - self._started) / self._done * (self.total - self._done)
-            line += f"  about {left_s:.0f} s left"
-        say(line)
+        left = self._left()
+        say(f"{line}  {left}" if left else line)
         self._shown_at, self._shown = now, True
+
+    def _left(self) -> str:
+        """The time left in the unit one would say it in; nothing before the first step and at the end."""
+        if not 0 < self._done < self.total:
+            return ""
+        seconds = self._left_s
+        if seconds is None and self._even:
+            seconds = (time.monotonic() - self._started) / self._done * (self.total - self._done)
+        if seconds is None:
+            return ""
+        if seconds < 120:
+            return f"about {seconds:.0f} s left"
+        return (
+            f"about {seconds / 60:.0f} min left" if seconds < 7200 else f"about {seconds / 3600:.1f} h left"
+        )
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -174,7 +191,7 @@ def _cell(value: object) -> str:
 def _draw(description: str, total: int) -> RichProgress:
     """Start a bar on standard error."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
     from rich.progress import Progress as RichProgress
 
     bar = RichProgress(
@@ -182,11 +199,11 @@ def _draw(description: str, total: int) -> RichProgress:
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TextColumn("{task.fields[text]}", markup=False),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}"),
         console=Console(stderr=True),
         redirect_stdout=False,
         redirect_stderr=False,
     )
-    bar.add_task(description, total=total, text="")
+    bar.add_task(description, total=total, text="", left="")
     bar.start()
     return bar

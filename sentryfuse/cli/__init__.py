@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import typer
 
-from sentryfuse.cli import device, model, recordings, results, stream
+from sentryfuse.cli import device, model, recordings, results, stream, study
 from sentryfuse.errors import SentryFuseError
 from sentryfuse.progress import set_quiet
 
@@ -27,6 +27,7 @@ EXTRAS = {
     "paho": "mqtt",
     "pylsl": "lsl",
     "openvino": "openvino",
+    "ray": "ray",
 }
 
 app = typer.Typer(
@@ -50,6 +51,7 @@ app.command()(device.predict)
 app.command()(device.profile)
 app.command()(device.bench)
 app.command()(stream.run)
+app.command()(study.study)
 app.command()(results.report)
 
 

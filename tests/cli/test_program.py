@@ -16,7 +16,7 @@ from sentryfuse.progress import say
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = [
     "bench", "data describe", "data list", "demo", "evaluate", "export", "plan", "predict", "profile",
-    "prune", "report", "run", "train",
+    "prune", "report", "run", "study", "train",
 ]  # fmt: skip
 
 

@@ -1,0 +1,256 @@
+"""Keeps the order: a model before its evaluations, nothing twice, and what failed does not stop the rest."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from sentryfuse.checkpoint import create_model
+from sentryfuse.errors import ConfigError
+from sentryfuse.progress import Progress, say
+from sentryfuse.study.design import StudyDesign
+from sentryfuse.study.engines import Engine, check_engine, open_engine
+from sentryfuse.study.jobs import data_digests, evaluations, trainings
+from sentryfuse.study.methods import check_methods
+from sentryfuse.study.store import Store
+from sentryfuse.study.tasks import Outcome, Task
+from sentryfuse.types import Modality
+
+FAILURES = "failures"
+
+
+@dataclass(frozen=True)
+class Work:
+    """A training, and what is to be computed of its model."""
+
+    training: Task
+    evaluations: tuple[Task, ...]
+
+    def __len__(self) -> int:
+        """Jobs in it."""
+        return 1 + len(self.evaluations)
+
+
+@dataclass
+class Report:
+    """What came of a study.
+
+    Attributes:
+        found: lines that were there before.
+        lines: lines that were computed.
+        failed: name and sentence of every job that failed or had to be left out.
+    """
+
+    found: int = 0
+    lines: int = 0
+    failed: list[dict[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Hands:
+    """Who does the work, and where it finds things.
+
+    Attributes:
+        data: folder of the recordings; not needed for embedded ones.
+        runs: folder of the trained models; finished ones are used, others made.
+        engine: "local" or "ray".
+        jobs: jobs at a time; `None` = one per core.
+        address: of a running Ray cluster.
+        only: part of the names of the trainings wanted.
+    """
+
+    data: Path | None
+    runs: Path
+    engine: str = "local"
+    jobs: int | None = None
+    address: str | None = None
+    only: str = ""
+
+    def open(self) -> AbstractContextManager[Engine]:
+        """The engine, closed at the end of `with`."""
+        return open_engine(self.engine, jobs=self.jobs, address=self.address)
+
+
+def run_study(folder: Path, design: StudyDesign, hands: Hands, *, trainings_only: bool = False) -> Report:
+    """Compute what is missing.
+
+    Args:
+        folder: of the results; made if it is not there.
+        design: what is compared.
+        hands: who does it.
+        trainings_only: make models and score none.
+
+    Raises:
+        ConfigError: a name nobody knows, a recording that is not there, or a folder of another study.
+    """
+    every = all_work(design, hands)
+    with Store(folder, design) as store:
+        if trainings_only:
+            work = [replace(item, evaluations=()) for item in every]
+        else:
+            work = choose(every, lambda key: key not in store.keys)
+        report = Report(found=len(store.lines))
+
+        def take(task: Task, outcome: Outcome) -> None:
+            store.add(outcome.lines, outcome.answers, outcome.facts)
+            report.lines += len(outcome.lines)
+
+        if work:
+            with hands.open() as engine:
+                past, failures = list(store.times), folder / FAILURES
+                report.failed = do_all(work, engine, take, past=past, failures=failures)
+    return report
+
+
+def check_design(design: StudyDesign) -> None:
+    """Refuse names that nobody knows before an hour is lost.
+
+    Raises:
+        ConfigError: an unknown backbone, preset, scorer, allocation or repair.
+    """
+    check_methods(design.methods)
+    for backbone in design.backbones:
+        create_model(
+            backbone,
+            modalities=[Modality("any", 1.0, 64, ("x",))],
+            classes=("a", "b"),
+            preset=design.preset,
+            attention=design.attention,
+        )
+
+
+def all_work(design: StudyDesign, hands: Hands) -> list[Work]:
+    """Every training that is wanted, with everything that is computed of its model.
+
+    Raises:
+        ConfigError: a name nobody knows, or a recording that is not there.
+    """
+    check_engine(hands.engine, address=hands.address)
+    check_design(design)
+    names = {training.dataset for training in trainings(design, {}, only=hands.only)}
+    digests = data_digests(design, hands.data, sorted(names))
+    found = []
+    for training in trainings(design, digests, only=hands.only):
+        where = (design.datasets[training.dataset].file, hands.data, hands.runs)
+        tasks = (Task(job, job.places, *where) for job in evaluations(design, training))
+        found.append(Work(Task(training, (), *where), tuple(tasks)))
+    return found
+
+
+def choose(work: Sequence[Work], wanted: Callable[[str], bool]) -> list[Work]:
+    """The part of the work whose line keys are wanted."""
+    found = []
+    for item in work:
+        tasks = []
+        for task in item.evaluations:
+            keyed = zip(task.places, task.line_keys, strict=True)
+            places = tuple(place for place, key in keyed if wanted(key))
+            tasks += [replace(task, places=places)] if places else []
+        found += [replace(item, evaluations=tuple(tasks))] if tasks else []
+    return found
+
+
+def do_all(
+    work: Sequence[Work],
+    engine: Engine,
+    take: Callable[[Task, Outcome], None],
+    *,
+    past: Sequence[dict[str, Any]] = (),
+    failures: Path | None = None,
+) -> list[dict[str, str]]:
+    """Do all tasks, evaluations of finished models first.
+
+    Args:
+        work: what to do, in this order.
+        engine: who does it.
+        take: gets every outcome that is not a failure.
+        past: times of finished jobs, for the time left.
+        failures: folder for the traces of mistakes of ours.
+
+    Returns:
+        Name and error of every job that failed, and of every model whose evaluations were left out.
+    """
+    waiting, ready = deque(work), deque[Task]()
+    of_training = {item.training: item for item in work}
+    failed: list[dict[str, str]] = []
+    clock = _Clock(past)
+    n_jobs, n_done, flying = sum(map(len, work)), 0, set[Task]()
+    with Progress("study", n_jobs, even=False) as bar:
+        while waiting or ready or flying:
+            while len(flying) < engine.slots and (ready or waiting):
+                task = ready.popleft() if ready else waiting.popleft().training
+                engine.submit(task)
+                flying.add(task)
+            task, outcome = engine.wait()
+            flying.remove(task)
+            n_done += 1
+            own = of_training.get(task)
+            if outcome.error is not None:
+                n_done += len(own.evaluations) if own else 0
+                failed.append({"name": task.job.name, "error": _told(task, outcome, failures)})
+                say(f"failed: {task.job.name}: {failed[-1]['error']}")
+            else:
+                take(task, outcome)
+                clock.add(outcome.facts)
+                ready.extend(own.evaluations if own else ())
+            left = [*flying, *ready, *(t for item in waiting for t in (item.training, *item.evaluations))]
+            bar.update(n_done, task.job.name, left_s=clock.left_s(left, engine.slots))
+    return failed
+
+
+def _told(task: Task, outcome: Outcome, failures: Path | None) -> str:
+    """The error in a sentence; the trace of a mistake of ours goes into a file."""
+    if outcome.trace is None or failures is None:
+        return str(outcome.error)
+    path = failures / f"{task.job.name.replace('/', '-').replace(' ', '_')}.txt"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(outcome.trace, encoding="utf-8")
+    return f"{outcome.error}; {path} says where"
+
+
+class _Clock:
+    """How long jobs take: as long as those of the same kind took so far."""
+
+    def __init__(self, past: Sequence[dict[str, Any]]) -> None:
+        self._seconds: dict[tuple[str, ...], list[float]] = defaultdict(list)
+        for facts in past:
+            self.add(facts)
+
+    def add(self, facts: Any) -> None:
+        if facts.get("found"):
+            return  # a model that was there took no training
+        for kind in self._kinds(facts["kind"], facts["backbone"], facts["dataset"]):
+            self._seconds[kind].append(facts["seconds"])
+
+    def left_s(self, tasks: Sequence[Task], slots: int) -> float | None:
+        """Seconds for all tasks, or `None` where a kind has not been seen."""
+        total = 0.0
+        for task in tasks:
+            kinds = self._kinds(task.kind, task.training.backbone, task.training.dataset)
+            known = next((self._seconds[kind] for kind in kinds if kind in self._seconds), None)
+            if known is None:
+                return None
+            total += fmean(known)
+        return total / slots
+
+    @staticmethod
+    def _kinds(kind: str, backbone: str, dataset: str) -> list[tuple[str, ...]]:
+        return [(kind, backbone, dataset), (kind, dataset), (kind,)]
+
+
+def refuse_failures(failed: Sequence[dict[str, str]]) -> None:
+    """Say what failed, in one sentence.
+
+    Raises:
+        ConfigError: anything did.
+    """
+    if failed:
+        raise ConfigError(
+            f"{len(failed)} job{'s' * (len(failed) > 1)} failed, the first was {failed[0]['name']}: "
+            f"{failed[0]['error']}; mend that and repeat the command, which does only what is missing"
+        )

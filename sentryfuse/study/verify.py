@@ -1,0 +1,89 @@
+"""Computes some lines of a study again and compares; needs torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sentryfuse.errors import ConfigError
+from sentryfuse.progress import say
+from sentryfuse.run_folder import METRICS
+from sentryfuse.study.jobs import Place
+from sentryfuse.study.runner import Hands, all_work, choose, do_all, refuse_failures
+from sentryfuse.study.store import line_files, read_design, read_lines
+from sentryfuse.study.tasks import Outcome, Task
+
+IDENTITY = ("backbone", "dataset", "seed", "fold", "training", "method", *Place._fields)
+TOLERANCE = 0.002  # in accuracy; threads and processors add up in other orders
+
+
+def verify(folder: Path, hands: Hands, n: int) -> list[dict[str, Any]]:
+    """Compute a random sample of lines again from the design and the trained models.
+
+    Writes nothing into the folder. A model that is not there is trained again.
+
+    Args:
+        folder: of the study: its design and its lines, also compressed.
+        hands: who does it.
+        n: how many lines.
+
+    Returns:
+        A dictionary per line: its identity, `accuracy`, `again`, and whether they `agree`.
+
+    Raises:
+        ConfigError: no study, lines of another design or other data, or a job failed.
+    """
+    design = read_design(folder)
+    files = line_files(folder)
+    if design is None or not files:
+        raise ConfigError(
+            f"{folder} holds no results of a study; run `sentryfuse study --out {folder}` first"
+        )
+    lines = {line["key"]: line for line in read_lines(files)}
+    ours = choose(all_work(design, hands), lines.__contains__)
+    keys = [key for item in ours for task in item.evaluations for key in task.line_keys]
+    if not keys:
+        raise ConfigError(
+            f"none of the lines in {folder} comes from its design and this data; give the files it was made "
+            "with, and --only a name they have"
+        )
+    sample = np.random.default_rng().choice(keys, min(n, len(keys)), replace=False)
+    wanted = choose(ours, {*sample.tolist()}.__contains__)
+    there = sum((hands.runs / item.training.job.name / METRICS).is_file() for item in wanted)
+    say(f"{there} of {len(wanted)} trained models are there; {len(wanted) - there} are trained again")
+    found: list[dict[str, Any]] = []
+
+    def take(task: Task, outcome: Outcome) -> None:
+        for again in outcome.lines:
+            line = lines[again["key"]]
+            found.append(
+                {
+                    **{key: line[key] for key in IDENTITY},
+                    "accuracy": line["accuracy"],
+                    "again": again["accuracy"],
+                    "agree": abs(again["accuracy"] - line["accuracy"]) <= TOLERANCE,
+                }
+            )
+
+    with hands.open() as engine:
+        refuse_failures(do_all(wanted, engine, take))
+    return found
+
+
+def refuse_differences(found: list[dict[str, Any]]) -> None:
+    """Say which line did not come out again.
+
+    Raises:
+        ConfigError: one did not.
+    """
+    wrong = [line for line in found if not line["agree"]]
+    if wrong:
+        first = wrong[0]
+        name = ", ".join(f"{key} {first[key]}" for key in IDENTITY if first[key] is not None)
+        raise ConfigError(
+            f"{len(wrong)} of {len(found)} lines differ by more than {TOLERANCE} in accuracy, the first is "
+            f"{name}: {first['accuracy']:.4f} then, {first['again']:.4f} now; look whether the trained model "
+            "is the one the lines were made with"
+        )
