@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -114,7 +115,7 @@ class LocalEngine:
         assert task is not None
         try:
             outcome: Outcome = worker.link.recv()
-        except EOFError:
+        except (EOFError, OSError):
             worker.process.join()
             self._workers.remove(worker)
             outcome = Outcome({}, error=_epitaph(worker.process.exitcode or 0))
@@ -154,7 +155,7 @@ def _work(link: Connection) -> None:
     while True:
         try:
             task = link.recv()
-        except EOFError:
+        except (EOFError, OSError):
             return
         link.send(perform(task))
 
@@ -185,6 +186,7 @@ class RayEngine:
 
     def __init__(self, jobs: int | None, address: str | None) -> None:
         self._ray: Any = import_module("ray")
+        _check_address(address)
         own = {} if address else {"num_cpus": jobs, "include_dashboard": False}
         try:
             self._ray.init(
@@ -196,9 +198,7 @@ class RayEngine:
             )
         except (ConnectionError, ValueError) as error:
             reason = str(error).split("\n")[0]
-            raise ConfigError(
-                f"no Ray cluster answers at {address} ({reason}); start one with `ray start --head`"
-            ) from error
+            raise ConfigError(f"Ray cannot be used at {address or 'this machine'}: {reason}") from error
         self.slots = jobs or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
         self._perform = self._ray.remote(num_cpus=1, max_retries=0)(perform)
         self._flying: dict[Any, Task] = {}
@@ -223,3 +223,17 @@ class RayEngine:
         for handle in self._flying:
             self._ray.cancel(handle, force=True)
         self._ray.shutdown()
+
+
+def _check_address(address: str | None) -> None:
+    """Refuse an address where nobody listens; Ray would knock there for ten minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return  # such as `auto`, which Ray resolves by itself
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            f"no Ray cluster answers at {address} ({error}); start one with `ray start --head`, or leave "
+            "--address out"
+        ) from None

@@ -126,9 +126,14 @@ def read_design(folder: Path) -> StudyDesign | None:
     """
     if folder.is_dir() and (folder / DESIGN).is_file():
         return StudyDesign.from_json(read_json(folder / DESIGN), said=str(folder / DESIGN))
-    if folder.exists() and (not folder.is_dir() or any(p.name != LOCK for p in folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or any(not _is_ours(p) for p in folder.iterdir())):
         raise ConfigError(f"{folder} is there and holds no study; choose another --out")
     return None
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a study may have left it; lines of another one may be put there before the first run."""
+    return path.name.startswith("lines") or path.name in (TIMES, ANSWERS, LOCK, "runs")
 
 
 def line_files(folder: Path) -> list[Path]:

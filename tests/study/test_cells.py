@@ -1,0 +1,122 @@
+"""The fast evaluation gives what the plain one gives, and equal answers where they must be equal."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sentryfuse.baselines import make_scorer
+from sentryfuse.errors import ConfigError
+from sentryfuse.evaluation import torch_answer
+from sentryfuse.metrics import scores
+from sentryfuse.pruning.plan import largest_ratio
+from sentryfuse.pruning.scorers import make_plan
+from sentryfuse.scoring import answer_all
+from sentryfuse.study.cells import make_sample, score
+from sentryfuse.study.design import Method, StudyDesign
+from sentryfuse.study.jobs import evaluations, trainings
+from sentryfuse.study.masks import exact_masks
+from sentryfuse.study.methods import Cutter, calibration, check_methods
+from sentryfuse.types import Budget
+from tests.study.test_jobs import DESIGN
+from tests.tiny import BACKBONES, tiny_model, tiny_windows
+
+RATES = (0.0, 0.4)
+METHODS = [{"scorer": "gate"}, {"scorer": "magnitude"}, {"scorer": "magnitude", "sensors": "blind"}]
+STUDY = StudyDesign.from_json({**DESIGN, "ratios": [0.2, 0.5], "methods": METHODS})
+JOBS = {job.method_name: job for job in evaluations(STUDY, trainings(STUDY, {})[0])}
+
+
+@pytest.fixture(scope="module", params=BACKBONES)
+def place(request):
+    """A model, a recording and the windows that are scored."""
+    windows = tiny_windows(240)
+    return tiny_model(request.param), windows, make_sample(windows, 30, missing_rates=RATES, seed=1)
+
+
+def run(place, name):
+    model, windows, sample = place
+    job = JOBS[name]
+    return score(Cutter(model, job.method, windows, seed=0), job, sample, job.places)
+
+
+@pytest.mark.parametrize("name", ["dense", "gate/aware", "magnitude/aware"])
+def test_lines_are_what_one_window_set_after_another_gives(place, name):
+    model, windows, sample = place
+    masks = {rate: exact_masks(windows.present[sample.indices], rate=rate, seed=1) for rate in RATES}
+    for line in run(place, name).lines:
+        scorer = make_scorer(line["scorer"], model, windows) if line["scorer"] else None
+
+        def plan_for(names, line=line, scorer=scorer):
+            protocol = line["protocol"] or "present"
+            most = largest_ratio(model.layout, names, protocol=protocol)
+            budget = Budget(ratio=min(line["ratio"], most), protocol=protocol)
+            return make_plan(model, names, budget, scorer=scorer)
+
+        answered, probabilities, cost, refused = answer_all(
+            windows,
+            sample.indices,
+            present=masks[line["missing_rate"]],
+            plan_for=plan_for,
+            answer=torch_answer(model),
+        )
+        assert refused == 0
+        expected = scores(windows.y[answered], probabilities)
+        assert line["accuracy"] == pytest.approx(expected["accuracy"], abs=1e-9)
+        assert line["macro_f1"] == pytest.approx(expected["macro_f1"], abs=1e-9)
+        assert (line["macs"], line["params"]) == (round(cost["macs"]), round(cost["params"]))
+        assert line["n_windows"] == len(sample.indices)
+
+
+def test_lines_are_the_scores_of_the_answers_that_are_kept(place):
+    scored = run(place, "gate/aware")
+    assert scored.answers.keys() == {line["key"] for line in scored.lines}
+    for line in scored.lines:
+        table = scored.answers[line["key"]]
+        assert table.dtype == np.float16
+        assert scores(scored.y, table)["accuracy"] == line["accuracy"]
+
+
+def test_a_blind_plan_is_the_same_under_both_protocols_and_an_aware_one_is_not(place):
+    def by_protocol(name):
+        scored = run(place, name)
+        found = {"present": {}, "full": {}}
+        for line in scored.lines:
+            table = scored.answers[line["key"]]
+            found[line["protocol"]][line["ratio"], line["missing_rate"]] = (line["macs"], table.tobytes())
+        return found["present"], found["full"]
+
+    present, full = by_protocol("magnitude/blind")
+    assert present == full
+    present, full = by_protocol("magnitude/aware")
+    assert present[0.5, 0.4][0] < full[0.5, 0.4][0]
+
+
+def test_a_few_cells_give_the_same_as_all_of_them(place):
+    model, windows, sample = place
+    job = JOBS["gate/aware"]
+    some = score(Cutter(model, job.method, windows, seed=0), job, sample, job.places[3:5])
+    assert some.lines == run(place, "gate/aware").lines[3:5]
+
+
+def test_decisions_are_timed_and_doing_nothing_is_none(place):
+    _, _, sample = place
+    assert len(run(place, "gate/aware").decision_ms) == 4 * len(sample.groups)
+    assert run(place, "dense").decision_ms == []
+
+
+def test_calibration_is_a_part_of_the_training_windows(place):
+    _, windows, _ = place
+    part = calibration(windows, 10, seed=0)
+    assert len(part.indices("train")) == 10
+    assert {*part.indices("train").tolist()} <= {*windows.indices("train").tolist()}
+    assert np.array_equal(part.indices("test"), windows.indices("test"))
+    assert calibration(windows, 10**6, seed=0) is windows
+
+
+@pytest.mark.parametrize(
+    ("method", "said"), [({"scorer": "luck"}, "magnitude"), ({"scorer": "gate", "repair": "ridge"}, "ridge")]
+)
+def test_what_cannot_be_run_is_refused_before_anything_runs(method, said):
+    with pytest.raises(ConfigError, match=said):
+        check_methods([Method.model_validate(method)])
