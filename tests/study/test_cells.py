@@ -80,7 +80,7 @@ def test_lines_are_the_scores_of_the_answers_that_are_kept(place):
 def test_a_blind_plan_is_the_same_under_both_protocols_and_an_aware_one_is_not(place):
     def by_protocol(name):
         scored = run(place, name)
-        found = {"present": {}, "full": {}}
+        found: dict[str, dict[tuple[float, float], tuple[int, bytes]]] = {"present": {}, "full": {}}
         for line in scored.lines:
             table = scored.answers[line["key"]]
             found[line["protocol"]][line["ratio"], line["missing_rate"]] = (line["macs"], table.tobytes())

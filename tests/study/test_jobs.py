@@ -23,7 +23,7 @@ DESIGN = {
     "methods": [{"scorer": "gate"}],
     "epochs": 3,
 }
-DATASET, METHOD = DESIGN["datasets"]["a"], DESIGN["methods"][0]  # type: ignore[index, call-overload]
+DATASET, METHOD = DESIGN["datasets"]["a"], DESIGN["methods"][0]  # type: ignore[index]
 
 
 def keys(data="sha", **changes):

@@ -36,7 +36,7 @@ def test_a_line_has_the_fields_that_are_documented(study):
 
 
 def test_answers_are_kept_for_every_line(study):
-    kept = {}
+    kept: dict[str, float] = {}
     for path in (study.out / "answers").iterdir():
         with np.load(path, allow_pickle=False) as arrays:
             y = arrays["y"]
