@@ -4,47 +4,62 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import partial
+from functools import cached_property
 
 import numpy as np
 
-from sentryfuse.baselines import SCORERS, make_scorer
+from sentryfuse.baselines import Calibrator, check_scorer, make_planner, make_scorer
 from sentryfuse.checkpoint import SentryModel
+from sentryfuse.compensation import ConditionalMoments, collect_conditional, compensate
 from sentryfuse.data import Windows
-from sentryfuse.errors import BudgetError, ConfigError
+from sentryfuse.errors import BudgetError
 from sentryfuse.model import Selection
-from sentryfuse.pruning.cost import count
+from sentryfuse.pruning import make_plan
 from sentryfuse.pruning.cut import selection
 from sentryfuse.pruning.plan import largest_ratio
-from sentryfuse.pruning.scorers import make_plan
 from sentryfuse.scoring import Planner
 from sentryfuse.study.design import Method
 from sentryfuse.types import Budget, Plan
 
 
 def check_methods(methods: Iterable[Method]) -> None:
-    """Refuse methods that cannot be run.
+    """Refuse scorers that nobody knows.
 
     Raises:
-        ConfigError: an unknown scorer, or an allocation or repair that is not there.
+        ConfigError: one is unknown.
     """
     for method in methods:
-        if method.scorer not in SCORERS:
-            raise ConfigError(
-                f"scorer {method.scorer!r} of method {method.name} is unknown; there is {', '.join(SCORERS)}"
-            )
-        for what, value, known in (
-            ("allocation", method.allocation, ("global",)),
-            ("repair", method.repair, ("none",)),
-        ):
-            if value not in known:
-                raise ConfigError(
-                    f"{what} {value!r} of method {method.name} is not there yet; use {', '.join(known)}"
-                )
+        check_scorer(method.scorer)
+
+
+class Subject:
+    """A trained model and what methods may know of its data; what several of them look at is made once.
+
+    Args:
+        model: trained.
+        windows: the recording, prepared for the model.
+        n: training windows that methods may look at, the same ones for all.
+        seed: of the draws.
+    """
+
+    def __init__(self, model: SentryModel, windows: Windows, n: int, *, seed: int) -> None:
+        self.model, self.seed = model, seed
+        self.windows = calibration(windows, n, seed=seed)
+        self._n = n
+
+    @cached_property
+    def calibrator(self) -> Calibrator:
+        """Gradients and activations that rankings share."""
+        return Calibrator(self.model, self.windows, seed=self.seed)
+
+    @cached_property
+    def moments(self) -> ConditionalMoments:
+        """What repairs need, for any set of sensors."""
+        return collect_conditional(self.model, self.windows, n_windows=self._n, seed=self.seed)
 
 
 def calibration(windows: Windows, n: int, *, seed: int) -> Windows:
-    """The recording with only so many training windows left, the same ones for every method.
+    """The recording with only so many training windows left.
 
     Args:
         windows: the recording.
@@ -64,18 +79,23 @@ class Cutter:
     """One method on one model: plans, and what runs of the model for each.
 
     Args:
-        model: trained.
+        subject: the model, and what may be known.
         method: how to make it smaller; `None` = not at all.
-        windows: what the method may look at, prepared for the model.
-        seed: of whatever the method draws.
 
     Raises:
         ConfigError: no such scorer.
     """
 
-    def __init__(self, model: SentryModel, method: Method | None, windows: Windows, *, seed: int) -> None:
-        self.model, self.method = model, method
-        self.scorer = make_scorer(method.scorer, model, windows) if method else None
+    def __init__(self, subject: Subject, method: Method | None) -> None:
+        self.subject, self.method, self.model = subject, method, subject.model
+        if method is not None:
+            self.scorer = make_scorer(
+                method.scorer,
+                subject.model,
+                subject.windows,
+                seed=subject.seed,
+                calibrator=subject.calibrator,
+            )
 
     def planner(self, ratio: float, protocol: str | None) -> Planner:
         """Who decides what stays: present names -> plan.
@@ -95,25 +115,21 @@ class Cutter:
         return plan_for
 
     def _planner(self, budget: Budget) -> Planner:
-        whole = partial(make_plan, self.model, budget=budget, scorer=self.scorer)
-        if self.method is None or self.method.sensors == "aware":
-            return whole
-        plan = whole(None)
-        return partial(part_of, self.model, plan)
+        method = self.method
+        if method is None:
+            return lambda names: make_plan(self.model, names, budget)
+        return make_planner(
+            self.model, self.scorer, budget, sensors=method.sensors, allocation=method.allocation
+        )
 
     def small(self, plan: Plan) -> tuple[SentryModel, Selection | None]:
-        """What runs for a plan that cuts: a model, and which of its units if not all."""
-        return self.model, selection(plan)
+        """What runs for a plan that cuts: a model, and which of its units if not all.
 
-
-def part_of(model: SentryModel, plan: Plan, present: tuple[str, ...]) -> Plan:
-    """What runs of a plan made for all sensors when only some are present."""
-    live = {block.name for step in model.layout.route(present) for block in step.blocks}
-    kept = {name: units for name, units in plan.kept.items() if name in live}
-    return replace(
-        plan,
-        present=present,
-        kept=kept,
-        cost=count(model.layout, present, kept=kept),
-        dense=count(model.layout, present),
-    )
+        A repair is conditioned on the sensors that are present if the plan is; a blind one is made once, for
+        all sensors.
+        """
+        method = self.method
+        if method is None or method.repair == "none":
+            return self.model, selection(plan)
+        moments = self.subject.moments.moments_for(plan.present if method.sensors == "aware" else None)
+        return compensate(self.model, plan, moments, method.repair), None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -16,13 +18,18 @@ from sentryfuse.study.cells import make_sample, score
 from sentryfuse.study.design import Method, StudyDesign
 from sentryfuse.study.jobs import evaluations, trainings
 from sentryfuse.study.masks import exact_masks
-from sentryfuse.study.methods import Cutter, calibration, check_methods
+from sentryfuse.study.methods import Cutter, Subject, calibration, check_methods
 from sentryfuse.types import Budget
 from tests.study.test_jobs import DESIGN
 from tests.tiny import BACKBONES, tiny_model, tiny_windows
 
 RATES = (0.0, 0.4)
-METHODS = [{"scorer": "gate"}, {"scorer": "magnitude"}, {"scorer": "magnitude", "sensors": "blind"}]
+METHODS = [
+    {"scorer": "gate"},
+    {"scorer": "magnitude"},
+    {"scorer": "magnitude", "sensors": "blind"},
+    {"scorer": "kwon", "allocation": "uniform"},
+]
 STUDY = StudyDesign.from_json({**DESIGN, "ratios": [0.2, 0.5], "methods": METHODS})
 JOBS = {job.method_name: job for job in evaluations(STUDY, trainings(STUDY, {})[0])}
 
@@ -37,7 +44,7 @@ def place(request):
 def run(place, name):
     model, windows, sample = place
     job = JOBS[name]
-    return score(Cutter(model, job.method, windows, seed=0), job, sample, job.places)
+    return score(Cutter(Subject(model, windows, 1024, seed=0), job.method), job, sample, job.places)
 
 
 @pytest.mark.parametrize("name", ["dense", "gate/aware", "magnitude/aware"])
@@ -92,10 +99,16 @@ def test_a_blind_plan_is_the_same_under_both_protocols_and_an_aware_one_is_not(p
     assert present[0.5, 0.4][0] < full[0.5, 0.4][0]
 
 
+def test_a_uniform_plan_is_another_one_and_holds_the_ratio(place):
+    scored = run(place, "kwon-uniform/aware")
+    dense = {line["missing_rate"]: line["macs"] for line in run(place, "dense").lines}
+    assert all(line["macs"] < dense[line["missing_rate"]] for line in scored.lines if line["ratio"] == 0.5)
+
+
 def test_a_few_cells_give_the_same_as_all_of_them(place):
     model, windows, sample = place
     job = JOBS["gate/aware"]
-    some = score(Cutter(model, job.method, windows, seed=0), job, sample, job.places[3:5])
+    some = score(Cutter(Subject(model, windows, 1024, seed=0), job.method), job, sample, job.places[3:5])
     assert some.lines == run(place, "gate/aware").lines[3:5]
 
 
@@ -114,9 +127,21 @@ def test_calibration_is_a_part_of_the_training_windows(place):
     assert calibration(windows, 10**6, seed=0) is windows
 
 
-@pytest.mark.parametrize(
-    ("method", "said"), [({"scorer": "luck"}, "magnitude"), ({"scorer": "gate", "repair": "ridge"}, "ridge")]
-)
-def test_what_cannot_be_run_is_refused_before_anything_runs(method, said):
-    with pytest.raises(ConfigError, match=said):
-        check_methods([Method.model_validate(method)])
+@pytest.mark.parametrize("repair", ["bias", "scale", "ridge"])
+def test_a_repair_changes_answers_and_not_costs(place, repair):
+    model, windows, sample = place
+    subject = Subject(model, windows, 64, seed=0)
+    plain = JOBS["gate/aware"]
+    mended = replace(plain, method=Method(scorer="gate", repair=repair))
+    places = plain.places[:4]
+    one, other = (score(Cutter(subject, job.method), job, sample, places) for job in (plain, mended))
+    assert [(line["macs"], line["params"]) for line in one.lines] == [
+        (line["macs"], line["params"]) for line in other.lines
+    ]
+    for a, b in zip(one.answers.values(), other.answers.values(), strict=True):
+        assert not np.array_equal(a, b)
+
+
+def test_an_unknown_scorer_is_refused_before_anything_runs():
+    with pytest.raises(ConfigError, match="magnitude"):
+        check_methods([Method(scorer="luck")])
