@@ -102,7 +102,7 @@ def train_run(
         normalise: "train" or "subject".
         fold: `I/K`, written into the model card; `None` = the recording's own split.
         settings: how to train.
-        team: who trains together, and where.
+        team: who trains together, and where; the leading process alone touches the folder.
         overwrite: drop a half-done training of other settings instead of refusing.
 
     Returns:

@@ -14,9 +14,9 @@ from sentryfuse.files import read_json
 
 DENSE = "dense"  # the method of ratio 0
 PRESETS = Path(__file__).parent / "presets"
-ELASTIC = {"plain": "none", "gate": "gate", "static": "static"}  # training -> `--elastic`
+ELASTIC = {"plain": "none", "gate": "gate", "static": "static", "taylor": "taylor"}  # training -> `--elastic`
 
-TrainingName = Literal["plain", "gate", "static"]
+TrainingName = Literal["plain", "gate", "static", "taylor"]
 Ratio = Annotated[float, Field(gt=0, lt=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -97,7 +97,7 @@ class StudyDesign(Part):
         backbones: names of `sentryfuse.list_models()`.
         datasets: name -> recording.
         trainings: how the models are trained: "plain", or elastic with sub-networks chosen by the
-            "gate" or by a "static" order.
+            "gate", by magnitude ("static") or by "taylor".
         ratios: shares of the prunable MACs to remove.
         missing_rates: shares of the sensors that miss.
         protocols: what a ratio refers to, "present" or "full".

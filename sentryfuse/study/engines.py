@@ -196,7 +196,7 @@ class RayEngine:
                 runtime_env={"env_vars": ONE_THREAD},
                 **own,
             )
-        except (ConnectionError, ValueError) as error:
+        except (ConnectionError, ValueError, RuntimeError, self._ray.exceptions.RayError) as error:
             reason = str(error).split("\n")[0]
             raise ConfigError(f"Ray cannot be used at {address or 'this machine'}: {reason}") from error
         self.slots = jobs or max(1, int(self._ray.cluster_resources().get("CPU", 1)))

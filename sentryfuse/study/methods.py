@@ -8,14 +8,13 @@ from functools import cached_property
 
 import numpy as np
 
-from sentryfuse.baselines import make_planner, make_scorer
-from sentryfuse.baselines.calibration import Calibrator
-from sentryfuse.baselines.scorers import check_scorer
+from sentryfuse.baselines import Calibrator, check_scorer, make_planner, make_scorer
 from sentryfuse.checkpoint import SentryModel
 from sentryfuse.compensation import ConditionalMoments, collect_conditional, compensate
 from sentryfuse.data import Windows
 from sentryfuse.errors import BudgetError
 from sentryfuse.model import Selection
+from sentryfuse.pruning import make_plan
 from sentryfuse.pruning.cut import selection
 from sentryfuse.pruning.plan import largest_ratio
 from sentryfuse.scoring import Planner
@@ -24,53 +23,79 @@ from sentryfuse.types import Budget, Plan
 
 
 def check_methods(methods: Iterable[Method]) -> None:
-    """Refuse methods that cannot be run.
+    """Refuse scorers that nobody knows.
 
     Raises:
-        ConfigError: an unknown scorer.
+        ConfigError: one is unknown.
     """
     for method in methods:
         check_scorer(method.scorer)
 
 
-class Known:
-    """What all methods may know of a model: statistics on the same training windows, each collected once.
+class Subject:
+    """A trained model and what methods may know of its data; what several of them look at is made once.
 
     Args:
         model: trained.
         windows: the recording, prepared for the model.
-        n: training windows that may be looked at.
-        seed: equal seeds give equal windows.
+        n: training windows that methods may look at, the same ones for all.
+        seed: of the draws.
     """
 
     def __init__(self, model: SentryModel, windows: Windows, n: int, *, seed: int) -> None:
-        self.model, self.n, self.seed = model, n, seed
-        self.windows = _fewer(windows, n, seed=seed)
-        self.calibrator = Calibrator(model, self.windows, seed=seed)
+        self.model, self.seed = model, seed
+        self.windows = calibration(windows, n, seed=seed)
+        self._n = n
+
+    @cached_property
+    def calibrator(self) -> Calibrator:
+        """Gradients and activations that rankings share."""
+        return Calibrator(self.model, self.windows, seed=self.seed)
 
     @cached_property
     def moments(self) -> ConditionalMoments:
-        """Means and covariances for repairs."""
-        return collect_conditional(self.model, self.windows, n_windows=self.n, seed=self.seed)
+        """What repairs need, for any set of sensors."""
+        return collect_conditional(self.model, self.windows, n_windows=self._n, seed=self.seed)
+
+
+def calibration(windows: Windows, n: int, *, seed: int) -> Windows:
+    """The recording with only so many training windows left.
+
+    Args:
+        windows: the recording.
+        n: training windows to keep; the rest are in no split.
+        seed: equal seeds give equal windows.
+    """
+    pool = windows.indices("train")
+    if n >= len(pool):
+        return windows
+    kept = np.random.default_rng(seed).choice(pool, n, replace=False)
+    split = windows.split.copy()
+    split[np.setdiff1d(pool, kept)] = -1
+    return replace(windows, split=split)
 
 
 class Cutter:
     """One method on one model: plans, and what runs of the model for each.
 
     Args:
-        model: trained.
+        subject: the model, and what may be known.
         method: how to make it smaller; `None` = not at all.
-        known: what the method may know of the model.
 
     Raises:
         ConfigError: no such scorer.
     """
 
-    def __init__(self, model: SentryModel, method: Method | None, known: Known) -> None:
-        self.model, self.method, self.known = model, method or Method(scorer="random"), known
-        self.scorer = make_scorer(
-            self.method.scorer, model, known.windows, seed=known.seed, calibrator=known.calibrator
-        )
+    def __init__(self, subject: Subject, method: Method | None) -> None:
+        self.subject, self.method, self.model = subject, method, subject.model
+        if method is not None:
+            self.scorer = make_scorer(
+                method.scorer,
+                subject.model,
+                subject.windows,
+                seed=subject.seed,
+                calibrator=subject.calibrator,
+            )
 
     def planner(self, ratio: float, protocol: str | None) -> Planner:
         """Who decides what stays: present names -> plan.
@@ -91,24 +116,20 @@ class Cutter:
 
     def _planner(self, budget: Budget) -> Planner:
         method = self.method
+        if method is None:
+            return lambda names: make_plan(self.model, names, budget)
         return make_planner(
             self.model, self.scorer, budget, sensors=method.sensors, allocation=method.allocation
         )
 
     def small(self, plan: Plan) -> tuple[SentryModel, Selection | None]:
-        """What runs for a plan that cuts: a model, and which of its units if not all."""
-        if self.method.repair == "none":
+        """What runs for a plan that cuts: a model, and which of its units if not all.
+
+        A repair is conditioned on the sensors that are present if the plan is; a blind one is made once, for
+        all sensors.
+        """
+        method = self.method
+        if method is None or method.repair == "none":
             return self.model, selection(plan)
-        moments = self.known.moments.moments_for(plan.present)
-        return compensate(self.model, plan, moments, self.method.repair), None
-
-
-def _fewer(windows: Windows, n: int, *, seed: int) -> Windows:
-    """The recording with only so many training windows left; the rest are in no split."""
-    pool = windows.indices("train")
-    if n >= len(pool):
-        return windows
-    kept = np.random.default_rng(seed).choice(pool, n, replace=False)
-    split = windows.split.copy()
-    split[np.setdiff1d(pool, kept)] = -1
-    return replace(windows, split=split)
+        moments = self.subject.moments.moments_for(plan.present if method.sensors == "aware" else None)
+        return compensate(self.model, plan, moments, method.repair), None

@@ -30,7 +30,7 @@ from sentryfuse.scoring import prepared
 from sentryfuse.study.cells import Sample, make_sample, score
 from sentryfuse.study.design import ELASTIC
 from sentryfuse.study.jobs import Evaluation, Place, Training, digest, open_recording
-from sentryfuse.study.methods import Cutter, Known
+from sentryfuse.study.methods import Cutter, Subject
 from sentryfuse.training import TrainSettings
 from sentryfuse.training.distributed import Team
 
@@ -127,7 +127,7 @@ def _train(task: Task, job: Training) -> Outcome:
     if found:
         check_same(folder, model_maker(windows, **options)(), settings)
     team = Team(torch.device("cpu"))
-    metrics = read_json(folder / METRICS) if found else train_run(folder, windows, **options, team=team)
+    metrics = read_json(folder / METRICS) if found else train_run(folder, windows, team=team, **options)
     return Outcome(
         {
             "key": job.key,
@@ -174,8 +174,8 @@ def _evaluate(task: Task, job: Evaluation) -> Outcome:
     training = job.training
     rates = tuple(dict.fromkeys(place.missing_rate for place in job.places))
     where = (task.data, task.file, task.runs / training.name)
-    model, known, sample = _ready(training, where, rates, job.windows, job.calibration_windows)
-    scored = score(Cutter(model, job.method, known), job, sample, task.places)
+    subject, sample = _ready(training, where, rates, job.windows, job.calibration_windows)
+    scored = score(Cutter(subject, job.method), job, sample, task.places)
     facts: dict[str, Any] = {
         "key": digest(sorted(scored.answers)),
         "training": training.training,
@@ -206,14 +206,14 @@ def _ready(
     rates: tuple[float, ...],
     n: int,
     n_calibration: int,
-) -> tuple[SentryModel, Known, Sample]:
-    """A model, what its methods may know of it, and what is scored."""
+) -> tuple[Subject, Sample]:
+    """A model, what its methods may know, and what is scored."""
     data, file, folder = where
     model = from_pretrained(folder)
     windows = _recording(data, file, training.dataset, training.fold)
     windows = prepared(windows, normalise=training.normalise, floor=model.config.subject_floor)
     sample = make_sample(windows, n, missing_rates=rates, seed=training.seed)
-    return model, Known(model, windows, n_calibration, seed=training.seed), sample
+    return Subject(model, windows, n_calibration, seed=training.seed), sample
 
 
 def _file_digest(path: Path) -> str:

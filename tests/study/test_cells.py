@@ -18,13 +18,18 @@ from sentryfuse.study.cells import make_sample, score
 from sentryfuse.study.design import Method, StudyDesign
 from sentryfuse.study.jobs import evaluations, trainings
 from sentryfuse.study.masks import exact_masks
-from sentryfuse.study.methods import Cutter, Known, check_methods
+from sentryfuse.study.methods import Cutter, Subject, calibration, check_methods
 from sentryfuse.types import Budget
 from tests.study.test_jobs import DESIGN
 from tests.tiny import BACKBONES, tiny_model, tiny_windows
 
 RATES = (0.0, 0.4)
-METHODS = [{"scorer": "gate"}, {"scorer": "magnitude"}, {"scorer": "magnitude", "sensors": "blind"}]
+METHODS = [
+    {"scorer": "gate"},
+    {"scorer": "magnitude"},
+    {"scorer": "magnitude", "sensors": "blind"},
+    {"scorer": "kwon", "allocation": "uniform"},
+]
 STUDY = StudyDesign.from_json({**DESIGN, "ratios": [0.2, 0.5], "methods": METHODS})
 JOBS = {job.method_name: job for job in evaluations(STUDY, trainings(STUDY, {})[0])}
 
@@ -39,7 +44,7 @@ def place(request):
 def run(place, name):
     model, windows, sample = place
     job = JOBS[name]
-    return score(Cutter(model, job.method, Known(model, windows, 60, seed=0)), job, sample, job.places)
+    return score(Cutter(Subject(model, windows, 1024, seed=0), job.method), job, sample, job.places)
 
 
 @pytest.mark.parametrize("name", ["dense", "gate/aware", "magnitude/aware"])
@@ -94,10 +99,16 @@ def test_a_blind_plan_is_the_same_under_both_protocols_and_an_aware_one_is_not(p
     assert present[0.5, 0.4][0] < full[0.5, 0.4][0]
 
 
+def test_a_uniform_plan_is_another_one_and_holds_the_ratio(place):
+    scored = run(place, "kwon-uniform/aware")
+    dense = {line["missing_rate"]: line["macs"] for line in run(place, "dense").lines}
+    assert all(line["macs"] < dense[line["missing_rate"]] for line in scored.lines if line["ratio"] == 0.5)
+
+
 def test_a_few_cells_give_the_same_as_all_of_them(place):
     model, windows, sample = place
     job = JOBS["gate/aware"]
-    some = score(Cutter(model, job.method, Known(model, windows, 60, seed=0)), job, sample, job.places[3:5])
+    some = score(Cutter(Subject(model, windows, 1024, seed=0), job.method), job, sample, job.places[3:5])
     assert some.lines == run(place, "gate/aware").lines[3:5]
 
 
@@ -107,27 +118,30 @@ def test_decisions_are_timed_and_doing_nothing_is_none(place):
     assert run(place, "dense").decision_ms == []
 
 
-def test_methods_look_at_a_part_of_the_training_windows(place):
-    model, windows, _ = place
-    part = Known(model, windows, 10, seed=0).windows
+def test_calibration_is_a_part_of_the_training_windows(place):
+    _, windows, _ = place
+    part = calibration(windows, 10, seed=0)
     assert len(part.indices("train")) == 10
     assert {*part.indices("train").tolist()} <= {*windows.indices("train").tolist()}
     assert np.array_equal(part.indices("test"), windows.indices("test"))
-    assert Known(model, windows, 10**6, seed=0).windows is windows
+    assert calibration(windows, 10**6, seed=0) is windows
 
 
 @pytest.mark.parametrize("repair", ["bias", "scale", "ridge"])
-def test_a_repaired_model_costs_what_the_cut_one_costs_and_answers_otherwise(place, repair):
+def test_a_repair_changes_answers_and_not_costs(place, repair):
     model, windows, sample = place
-    known = Known(model, windows, 60, seed=0)
-    method = Method(scorer="magnitude", repair=repair)
-    job = replace(JOBS["magnitude/aware"], method=method)
-    repaired = score(Cutter(model, method, known), job, sample, job.places)
-    plain = score(Cutter(model, Method(scorer="magnitude"), known), job, sample, job.places)
-    assert [line["macs"] for line in plain.lines] == [line["macs"] for line in repaired.lines]
-    assert any(not np.array_equal(plain.answers[key], repaired.answers[key]) for key in plain.answers)
+    subject = Subject(model, windows, 64, seed=0)
+    plain = JOBS["gate/aware"]
+    mended = replace(plain, method=Method(scorer="gate", repair=repair))
+    places = plain.places[:4]
+    one, other = (score(Cutter(subject, job.method), job, sample, places) for job in (plain, mended))
+    assert [(line["macs"], line["params"]) for line in one.lines] == [
+        (line["macs"], line["params"]) for line in other.lines
+    ]
+    for a, b in zip(one.answers.values(), other.answers.values(), strict=True):
+        assert not np.array_equal(a, b)
 
 
-def test_what_cannot_be_run_is_refused_before_anything_runs():
+def test_an_unknown_scorer_is_refused_before_anything_runs():
     with pytest.raises(ConfigError, match="magnitude"):
         check_methods([Method(scorer="luck")])
