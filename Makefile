@@ -33,7 +33,7 @@ demo: $(INSTALLED) ## Train, plan, prune, export and replay; results in demo/
 	$(BIN)/sentryfuse demo --out demo
 
 test: $(INSTALLED) ## The unmarked tests
-	$(BIN)/pytest -n auto --dist loadgroup
+	$(BIN)/pytest -n auto --dist loadscope
 
 data-test: $(INSTALLED) ## Tests on real recordings (SENTRYFUSE_DATA names their folder)
 	$(BIN)/pytest -m data

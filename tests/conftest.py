@@ -25,8 +25,13 @@ def shared_data() -> Callable[[str], Path]:
     return find
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
+@pytest.hookimpl(optionalhook=True)  # there is no pytest-xdist on a device
+def pytest_xdist_make_scheduler(config, log):
     """Tests of a room share slow things (an export, a training), so one process runs a room."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(item.path.parent.name))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByRoom(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return nodeid.split("::")[0].rpartition("/")[0]
+
+    return ByRoom(config, log)
