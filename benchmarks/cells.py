@@ -32,9 +32,7 @@ IDLE = "import sentryfuse.run.bench as b, onnxruntime; b.load_bundle; print(b._o
 def main() -> None:
     """Measure every training found and write one result file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--runs", type=Path, required=True, help="folder of run folders, such as STUDY/runs"
-    )
+    parser.add_argument("--runs", type=Path, required=True, help="folder of run folders, such as STUDY/runs")
     parser.add_argument("--repeats", type=int, default=300, help="windows timed per configuration")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "study" / "cells.json")
     options = parser.parse_args()

@@ -28,9 +28,9 @@ def shared_data() -> Callable[[str], Path]:
 @pytest.hookimpl(optionalhook=True)  # there is no pytest-xdist on a device
 def pytest_xdist_make_scheduler(config, log):
     """Tests of a room share slow things (an export, a training), so one process runs a room."""
-    from xdist.scheduler import LoadScopeScheduling
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
-    class ByRoom(LoadScopeScheduling):
+    class ByRoom(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             return nodeid.split("::")[0].rpartition("/")[0]
 
