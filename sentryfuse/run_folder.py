@@ -12,6 +12,7 @@ torch is loaded only by what trains or opens a model; a folder that may not be u
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 import time
@@ -45,7 +46,7 @@ def check_free(folder: Path, *, overwrite: bool) -> None:
     inside = {path.name for path in folder.iterdir() if not path.name.endswith(".partial")}
     if METRICS in inside or (MODEL[-1] in inside and not inside & {STATE, HISTORY}):
         raise ConfigError(f"{folder} holds a finished model; add --overwrite or choose another --out")
-    if inside and not inside & {STATE, HISTORY, *MODEL}:
+    if inside and not inside & {STATE, HISTORY}:
         raise ConfigError(
             f"{folder} is not empty and holds no training; choose another --out, or add --overwrite"
         )
@@ -193,8 +194,15 @@ def train_into(
     """
     from sentryfuse.checkpoint import from_pretrained
 
-    identity = {"settings": asdict(settings), "model": make_model().config.to_json()}
+    identity = {
+        "settings": asdict(settings),
+        "model": make_model().config.to_json(),
+        "data": [windows.name, len(windows), hashlib.sha256(windows.y.tobytes()).hexdigest()],
+    }
     trained = not (folder / METRICS).is_file() and (folder / HISTORY).is_file()
+    if team.leads and trained and overwrite and not _is_of(folder, identity):
+        (folder / HISTORY).unlink()
+        trained = False
     if team.told(b"trained" if trained else b"") == b"trained":
         if not team.leads:
             return {}
@@ -251,10 +259,15 @@ def _write_model(folder: Path, model: SentryModel, history: Mapping[str, Any]) -
                 (Path(room) / name).replace(draft)
 
 
+def _is_of(folder: Path, identity: Mapping[str, Any]) -> bool:
+    """Whether the training that was stopped after its last epoch is this one."""
+    return bool(read_json(folder / HISTORY).get("identity") == json.loads(json.dumps(identity)))
+
+
 def _read_history(folder: Path, identity: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The epochs of a training that was stopped after its last epoch."""
     found = read_json(folder / HISTORY)
-    if found.get("identity") != json.loads(json.dumps(identity)):
+    if not _is_of(folder, identity):
         raise CheckpointError(
             f"{folder} belongs to a training with other settings or data; finish it with those "
             "settings, or choose another output folder"

@@ -49,6 +49,9 @@ def collect_moments(
         raise ConfigError(f"moments of {n_windows} windows are nothing; use 1 or more")
     rng = np.random.default_rng(seed)
     pool = windows.indices("train")
+    if present != "mixture":  # windows that have none of the sensors would only be lost from the draw
+        asked = [name in check_present(present, windows.names) for name in windows.names]
+        pool = pool[(windows.present[pool] & asked).any(1)]
     pool = rng.choice(pool, min(n_windows, len(pool)), replace=False)
     mask = _mask(windows.names, present, len(pool), rng)
     noted = {name: _Noted(block) for name, block in model.layout.blocks.items()}

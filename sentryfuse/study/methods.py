@@ -105,11 +105,14 @@ class Cutter:
         budget = Budget(ratio=ratio, protocol=protocol or "present")
         usual = self._planner(budget)
 
+        blind = self.method is not None and self.method.sensors == "blind"
+
         def plan_for(names: tuple[str, ...]) -> Plan:
             try:
                 return usual(names)
             except BudgetError:
-                least = largest_ratio(self.model.layout, names, protocol=budget.protocol)
+                planned = self.model.names if blind else names
+                least = largest_ratio(self.model.layout, planned, protocol=budget.protocol)
                 return self._planner(replace(budget, ratio=least))(names)
 
         return plan_for

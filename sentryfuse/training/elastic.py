@@ -112,7 +112,7 @@ def draw_subnetwork(
     equal_widths: float = 0.5,
     rng: np.random.Generator,
 ) -> Kept:
-    """A sub-network to train: planned as deployment plans it, or with equal widths in all blocks.
+    """A sub-network to train: planned by these scores, or with equal widths in all blocks.
 
     Args:
         layout: of the model.

@@ -101,7 +101,7 @@ def fine_tune(
     gate and no sub-networks. The model keeps its own statistics for normalisation.
 
     Args:
-        model: changed in place; ends with the weights of the best epoch by validation score.
+        model: changed in place; ends with the best weights by validation score, which may be those it had.
         windows: the recording; with the model's sensors.
         epochs: passes over the training windows.
         settings: of the model's training.
@@ -153,7 +153,9 @@ def _train(
     history = state.resume(run.parts())
     best = max((h["validation"] for h in history), default=-1.0)
     since = len(history) - 1 - int(np.argmax([h["validation"] for h in history])) if history else 0
-    best_tensors = state.best or model.tensors()
+    best_tensors = state.best or {name: t.clone() for name, t in model.tensors().items()}
+    if not fresh:
+        best = run.validation()  # what was there stays if nothing better comes
     with Progress("train", run.epochs) if team.leads else nullcontext() as bar:
         if bar:
             bar.update(len(history), "starting")
@@ -162,8 +164,7 @@ def _train(
                 break
             started, spent = time.perf_counter(), time.process_time()
             row = run.epoch(epoch)
-            score = run.validate() if team.leads else 0.0
-            row["validation"] = float(json.loads(team.told(json.dumps(score).encode())))
+            row["validation"] = run.validation()
             row["seconds"] = time.perf_counter() - started
             row["cpu_seconds"] = team.total([time.process_time() - spent])[0]
             history.append(row)
@@ -362,6 +363,11 @@ class _Run:
             factor = 0.5 * (1 + np.cos(np.pi * (progress - 0.15) / 0.85))
         for group, peak in zip(self.optimizer.param_groups, self.peak, strict=True):
             group["lr"] = peak * float(factor)
+
+    def validation(self) -> float:
+        """The validation score; the process that leads computes it for all."""
+        score = self.validate() if self.team.leads else 0.0
+        return float(json.loads(self.team.told(json.dumps(score).encode())))
 
     def validate(self) -> float:
         """Mean score on validation windows: full with all sensors, pruned with some missing."""

@@ -25,8 +25,8 @@ class TrainSettings:
         sensor_dropout: largest rate at which sensors are dropped, reached half-way through.
         all_present: share of the steps with every sensor that a window has.
         warm_up: share of the training before the first elastic step.
-        gate_until: share of the training after which the gate is frozen, so that the order of units that
-            sub-networks are trained in is the order that deployment uses.
+        gate_until: share of the training after which the gate is frozen, so that sub-networks are trained
+            in one order of units; the size of the weights, which deployment multiplies in, is not part of it.
         ratios: pruning ratios of elastic steps: one drawn uniformly, and the highest.
         gate_weight: weight of the saliency loss.
         patience: epochs without a better validation score before stopping early.

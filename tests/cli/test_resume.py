@@ -88,3 +88,27 @@ def test_overwrite_drops_a_half_done_training_of_other_settings(command, monkeyp
     done = command(*line, "--epochs", 1, "--seed", 5, "--overwrite", "--json", "-")
     assert done.code == 0
     assert (done.json["seed"], len(done.json["history"])) == (5, 1)
+
+
+def test_overwrite_drops_a_training_of_other_settings_that_was_stopped_while_it_was_scored(
+    command, monkeypatch, training
+):
+    _, line = training
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "evaluate", stop)
+        assert command(*line).code == 130
+    other = (*line, "--epochs", 1, "--seed", 5)
+    assert "other settings" in command(*other).err
+    done = command(*other, "--overwrite", "--json", "-")
+    assert done.code == 0
+    assert (done.json["seed"], len(done.json["history"])) == (5, 1)
+
+
+def test_files_of_other_people_are_not_replaced(command, training):
+    run, line = training
+    run.mkdir(parents=True)
+    (run / "README.md").write_text("mine", encoding="utf-8")
+    done = command(*line)
+    assert done.code == 2
+    assert "holds no training" in done.err
+    assert (run / "README.md").read_text(encoding="utf-8") == "mine"

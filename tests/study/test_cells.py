@@ -145,3 +145,14 @@ def test_a_repair_changes_answers_and_not_costs(place, repair):
 def test_an_unknown_scorer_is_refused_before_anything_runs():
     with pytest.raises(ConfigError, match="magnitude"):
         check_methods([Method(scorer="luck")])
+
+
+def test_a_ratio_out_of_reach_runs_the_smallest_sub_network_blind_or_aware(place):
+    model, windows, _ = place
+    subject = Subject(model, windows, 60, seed=0)
+    for sensors in ("aware", "blind"):
+        planner = Cutter(subject, Method(scorer="magnitude", sensors=sensors)).planner(0.99, "present")
+        for present in (model.names, model.names[:1]):
+            plan = planner(present)
+            assert plan.present == present
+            assert plan.cost.macs < plan.dense.macs

@@ -8,7 +8,7 @@ import torch
 
 from sentryfuse.evaluation import evaluate
 from sentryfuse.pruning import make_plan, prune
-from sentryfuse.training import TrainSettings, fine_tune, train
+from sentryfuse.training import TrainSettings, fine_tune, loop, train
 from sentryfuse.types import Budget
 from tests.tiny import tiny_model, tiny_windows
 
@@ -46,7 +46,9 @@ def test_the_model_keeps_its_own_statistics(pruned):
         np.testing.assert_array_equal(mine, kept)
 
 
-def test_what_is_learned_slowly_stays_close(pruned):
+def test_what_is_learned_slowly_stays_close(pruned, monkeypatch):
+    scores = iter([0.1, 0.2, 0.1, 0.2])  # better each time, so that what was learned is kept
+    monkeypatch.setattr(loop._Run, "validate", lambda self: next(scores))
     start = {name: t.clone() for name, t in pruned.tensors().items()}
     moved = []
     for rate in (1e-3, 1e-2):
@@ -55,3 +57,10 @@ def test_what_is_learned_slowly_stays_close(pruned):
         moved.append(max(float((t - start[name]).abs().max()) for name, t in pruned.tensors().items()))
     steps = 10
     assert 0 < moved[0] < steps * 1e-4 < moved[1] * 10
+
+
+def test_what_only_gets_worse_is_left_as_it_was(pruned):
+    before = {name: t.clone() for name, t in pruned.tensors().items()}
+    wild = replace(SETTINGS, learning_rate=5.0)
+    fine_tune(pruned, WINDOWS, epochs=1, settings=wild)
+    assert all(torch.equal(t, pruned.tensors()[name]) for name, t in before.items())
