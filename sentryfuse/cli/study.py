@@ -70,7 +70,9 @@ def study(
     chosen = None if verify else _design(out, preset, design)
     from sentryfuse.study.runner import Hands, refuse_failures, run_study
 
-    hands = Hands(data, runs or out / "runs", engine=engine, jobs=jobs, address=address, only=only)
+    # whole paths: the processes of a cluster were started elsewhere
+    places = (data.resolve() if data else None, (runs or out / "runs").resolve())
+    hands = Hands(*places, engine=engine, jobs=jobs, address=address, only=only)
     if chosen is None:
         from sentryfuse.study.verify import refuse_differences
         from sentryfuse.study.verify import verify as compute_again

@@ -102,6 +102,9 @@ class LocalEngine:
 
     def submit(self, task: Task) -> None:
         """Give a task to an idle process; one that scored the same model before, if there is one."""
+        for worker in [one for one in self._workers if one.task is None and not one.process.is_alive()]:
+            worker.link.close()
+            self._workers.remove(worker)
         idle = [worker for worker in self._workers if worker.task is None] or [self._start()]
         worker = max(idle, key=lambda one: one.last == task.training)
         worker.link.send(task)

@@ -130,5 +130,10 @@ def test_a_process_that_dies_loses_its_job_only(study, tmp_path):
         assert "signal 9" in (outcome.error or "")
         engine.submit(task)
         assert engine.wait()[1].error is None
+        idle = engine._workers[0].process
+        os.kill(idle.pid or 0, signal.SIGKILL)
+        idle.join()
+        engine.submit(task)
+        assert engine.wait()[1].error is None
     finally:
         engine.close()

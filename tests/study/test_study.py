@@ -10,6 +10,7 @@ import pytest
 
 from sentryfuse.study.design import load_design
 from sentryfuse.study.store import LINES
+from sentryfuse.study.verify import agree
 from tests.study.conftest import tiny_study
 
 
@@ -90,7 +91,7 @@ def test_verify_computes_lines_again_and_names_what_differs(study, command, tmp_
     out.mkdir()
     shutil.copy(study.out / "design.json", out)
     lines = study.lines
-    lines[3]["accuracy"] += 0.01
+    lines[3]["accuracy"] += 0.1
     (out / LINES).write_text("".join(json.dumps(line) + "\n" for line in lines))
     words = ["study", "--out", out, "--runs", study.out / "runs", "--data", study.data, "--jobs", 1]
     done = command(*words, "--verify", 100, "--only", "tiny", "--json", "-")
@@ -100,6 +101,16 @@ def test_verify_computes_lines_again_and_names_what_differs(study, command, tmp_
     assert sum(row["agree"] for row in done.json["rows"]) == len(lines) - 1 == 9
     assert contents(study.out) == before
     assert sorted(path.name for path in out.iterdir()) == ["design.json", LINES]
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [({}, True), ({"accuracy": 0.8015}, True), ({"accuracy": 0.805}, False), ({"auroc": 0.71}, False),
+     ({"auroc": None}, False), ({"macs": 11}, False), ({"n_windows": 999}, False)],
+)  # fmt: skip
+def test_a_line_agrees_if_its_costs_are_equal_and_its_scores_near(change, same):
+    line = {"accuracy": 0.8, "macro_f1": 0.7, "auroc": 0.7, "macs": 10, "params": 5, "n_windows": 1000}
+    assert agree(line, {**line, **change}) is same
 
 
 def test_a_folder_of_another_training_is_not_adopted(study, command, tmp_path):

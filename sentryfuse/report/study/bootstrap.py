@@ -186,6 +186,7 @@ def _draw_windows(
                 more = rng.poisson(1.0, size=(draws, lacking)).astype(np.float32)
                 counted[dataset] = times = np.hstack([times, more])
             weights = times[:, windows]
+            weights[weights.sum(axis=1) == 0] = 1  # nothing was drawn of very few windows: all of them then
             weights /= weights.sum(axis=1, keepdims=True)
             drawn = (share @ values) @ weights.T  # (cases, n)
             total += drawn * counts[:, stratum, replicate]

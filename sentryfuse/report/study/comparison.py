@@ -26,7 +26,7 @@ OURS = "gate/aware"
 OWN_SCORER = "gate"
 OWN_TRAINING = "gate"
 PLAIN = "plain"
-TRAININGS = ("plain", "gate", "static")
+TRAININGS = ("plain", "gate", "static", "taylor")
 TIE = 0.005
 # Upper references, which nobody could use on a device: they are shown, but are no bar.
 REFERENCES = {"oracle", "finetuned", "tuned"}
@@ -111,8 +111,8 @@ def comparisons(grid: Grid, ours: str | None = None) -> tuple[Comparison, ...]:
     """
     method = ours or OURS
     main = grid.find(OWN_TRAINING, method)
-    plain = grid.find(PLAIN, OURS)
-    if main is None and (method != OURS or plain is None):
+    plain = grid.find(PLAIN, method)
+    if main is None and plain is None:
         there = sorted({s.method for s in grid.systems if s.training == OWN_TRAINING})
         raise ConfigError(
             f"method {method!r} on training {OWN_TRAINING!r} has no lines; there is "
@@ -120,7 +120,9 @@ def comparisons(grid: Grid, ours: str | None = None) -> tuple[Comparison, ...]:
         )
 
     def baselines(among: Callable[[System], bool]) -> tuple[int, ...]:
-        return tuple(n for n, s in enumerate(grid.systems) if is_baseline(s) and among(s))
+        return tuple(
+            n for n, s in enumerate(grid.systems) if n not in (main, plain) and is_baseline(s) and among(s)
+        )
 
     made = []
     if main is not None:
@@ -139,7 +141,7 @@ def comparisons(grid: Grid, ours: str | None = None) -> tuple[Comparison, ...]:
         made.append(
             Comparison(
                 "A",
-                "Table A: the same plain checkpoint, only the scorer differs",
+                f"Table A: {method} on the plain checkpoint, only the scorer differs",
                 plain,
                 baselines(lambda s: differences(s, alike) == ["scorer"]),
             )
