@@ -12,7 +12,6 @@ torch is loaded only by what trains or opens a model; a folder that may not be u
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
 import time
@@ -193,12 +192,9 @@ def train_into(
         CheckpointError: the folder holds a half-done training of other settings or data.
     """
     from sentryfuse.checkpoint import from_pretrained
+    from sentryfuse.training.state import identity_of
 
-    identity = {
-        "settings": asdict(settings),
-        "model": make_model().config.to_json(),
-        "data": [windows.name, len(windows), hashlib.sha256(windows.y.tobytes()).hexdigest()],
-    }
+    identity = identity_of(make_model(), windows, settings)
     trained = not (folder / METRICS).is_file() and (folder / HISTORY).is_file()
     if team.leads and trained and overwrite and not _is_of(folder, identity):
         (folder / HISTORY).unlink()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,21 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
+from sentryfuse.checkpoint import SentryModel
+from sentryfuse.data import Windows
 from sentryfuse.errors import CheckpointError
 from sentryfuse.files import write_atomically
 from sentryfuse.training.distributed import Team
+from sentryfuse.training.settings import TrainSettings
+
+
+def identity_of(model: SentryModel, windows: Windows, settings: TrainSettings) -> dict[str, Any]:
+    """What makes a training this one: settings, the model as it is made, and the recording."""
+    return {
+        "settings": asdict(settings),
+        "model": model.config.to_json(),
+        "data": [windows.name, len(windows), hashlib.sha256(windows.y.tobytes()).hexdigest()],
+    }
 
 
 class TrainState:
