@@ -96,9 +96,16 @@ def run_study(folder: Path, design: StudyDesign, hands: Hands, *, trainings_only
             work = choose(every, lambda key: key not in store.keys)
         report = Report(found=len(store.lines))
 
-        def take(task: Task, outcome: Outcome) -> None:
+        def take(task: Task, outcome: Outcome) -> str | None:
+            there = store.model_of(task.training)
+            if there not in (None, outcome.facts["model"]):
+                return (
+                    f"its lines were made with the model {there}, and this one is {outcome.facts['model']}; "
+                    "put that model into --runs, or delete the lines of this training"
+                )
             store.add(outcome.lines, outcome.answers, outcome.facts)
             report.lines += len(outcome.lines)
+            return None
 
         if work:
             with hands.open() as engine:
@@ -158,7 +165,7 @@ def choose(work: Sequence[Work], wanted: Callable[[str], bool]) -> list[Work]:
 def do_all(
     work: Sequence[Work],
     engine: Engine,
-    take: Callable[[Task, Outcome], None],
+    take: Callable[[Task, Outcome], str | None],
     *,
     past: Sequence[dict[str, Any]] = (),
     failures: Path | None = None,
@@ -168,7 +175,7 @@ def do_all(
     Args:
         work: what to do, in this order.
         engine: who does it.
-        take: gets every outcome that is not a failure.
+        take: gets every outcome that is not a failure; a sentence says why it cannot be used.
         past: times of finished jobs, for the time left.
         failures: folder for the traces of mistakes of ours.
 
@@ -190,12 +197,13 @@ def do_all(
             flying.remove(task)
             n_done += 1
             own = of_training.get(task)
+            if outcome.error is None and (refused := take(task, outcome)):
+                outcome = Outcome(outcome.facts, error=refused)
             if outcome.error is not None:
                 n_done += len(own.evaluations) if own else 0
                 failed.append({"name": task.job.name, "error": _told(task, outcome, failures)})
                 say(f"failed: {task.job.name}: {failed[-1]['error']}")
             else:
-                take(task, outcome)
                 clock.add(outcome.facts)
                 ready.extend(own.evaluations if own else ())
             left = [*flying, *ready, *(t for item in waiting for t in (item.training, *item.evaluations))]

@@ -27,9 +27,10 @@ from sentryfuse.errors import ConfigError, InputError
 from sentryfuse.files import read_json, write_atomically, write_json
 from sentryfuse.progress import say
 from sentryfuse.study.design import StudyDesign
-from sentryfuse.study.jobs import digest
+from sentryfuse.study.jobs import Training, digest
 
 DESIGN, LINES, TIMES, ANSWERS, LOCK = "design.json", "lines.jsonl", "times.jsonl", "answers", ".lock"
+TRAINING = ("backbone", "dataset", "seed", "fold", "training")  # which training a line is of
 
 
 class Store:
@@ -104,6 +105,12 @@ class Store:
         self.lines += [dict(line) for line in lines]
         self.keys |= {line["key"] for line in lines}
         self.times.append(dict(facts))
+
+    def model_of(self, training: Training) -> str | None:
+        """Digest of the model that the lines of a training were made with; `None` without lines."""
+        wanted = [getattr(training, key) for key in TRAINING]
+        said = (line.get("model") for line in self.lines if [line.get(key) for key in TRAINING] == wanted)
+        return next((model for model in said if model is not None), None)
 
     def _mend(self) -> None:
         """Take off the half line that a kill may have left."""

@@ -35,6 +35,9 @@ from sentryfuse.training import TrainSettings
 from sentryfuse.training.distributed import Team
 
 
+WEIGHTS = "model.safetensors"
+
+
 @dataclass(frozen=True)
 class Task:
     """A job and where its files are.
@@ -132,6 +135,7 @@ def _train(task: Task, job: Training) -> Outcome:
         {
             "key": job.key,
             "found": found,
+            "model": _file_digest(folder / WEIGHTS),
             "epochs": len(metrics["history"]),
             "train_seconds": round(metrics["seconds"]["train"], 3),
         }
@@ -176,12 +180,13 @@ def _evaluate(task: Task, job: Evaluation) -> Outcome:
     where = (task.data, task.file, task.runs / training.name)
     subject, sample = _ready(training, where, rates, job.windows, job.calibration_windows)
     scored = score(Cutter(subject, job.method), job, sample, task.places)
+    model = _file_digest(where[2] / WEIGHTS)
     facts: dict[str, Any] = {
         "key": digest(sorted(scored.answers)),
         "training": training.training,
         "method": job.method_name,
         "lines": len(scored.lines),
-        "model": _file_digest(where[2] / "model.safetensors"),
+        "model": model,
     }
     if scored.decision_ms:
         middle, high = np.percentile(scored.decision_ms, (50, 95))
@@ -191,7 +196,7 @@ def _evaluate(task: Task, job: Evaluation) -> Outcome:
             "n": len(scored.decision_ms),
         }
     arrays: dict[str, NDArray[Any]] = {**scored.answers, "windows": scored.indices, "y": scored.y}
-    return Outcome(facts, tuple(scored.lines), arrays)
+    return Outcome(facts, tuple({**line, "model": model} for line in scored.lines), arrays)
 
 
 @lru_cache(maxsize=4)

@@ -44,6 +44,7 @@ BAD = {
     "another number": ([*SMALL, {**LONELY, "accuracy": 0.123}], "same evaluation with accuracy"),
     "a key twice": (change(4, key=SMALL[3]["key"]), "of another evaluation"),
     "other windows": (change(7, n_windows=7), "two designs"),
+    "two models": ([{**SMALL[0], "model": "a"}, {**SMALL[1], "model": "b"}], "two models"),
     "a missing key": ([{k: v for k, v in LONELY.items() if k != "method"}], "'method'"),
     "a text for a number": (change(2, accuracy="high"), "'accuracy'"),
     "more than everything": (change(2, accuracy=1.5), "'accuracy'"),

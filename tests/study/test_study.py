@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from sentryfuse.study.design import load_design
 from sentryfuse.study.store import LINES
@@ -32,7 +33,7 @@ def test_a_line_has_the_fields_that_are_documented(study):
     assert [*study.lines[-1]] == [
         "key", "backbone", "dataset", "seed", "fold", "training", "method", "scorer", "sensors", "allocation",
         "repair", "protocol", "ratio", "missing_rate", "accuracy", "macro_f1", "auroc", "macs", "params",
-        "n_windows",
+        "n_windows", "model",
     ]  # fmt: skip
 
 
@@ -83,6 +84,21 @@ def test_half_a_last_line_is_made_whole_again(study, command, tmp_path):
     assert "half a line" in done.err
     assert "1 new lines, 9 were there" in done.out
     assert sorted((out / LINES).read_text().splitlines()) == sorted(text.splitlines())
+
+
+def test_lines_of_one_training_are_never_of_two_models(study, command, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(study.out, out)
+    text = (out / LINES).read_text()
+    (out / LINES).write_text(text[: text[:-1].rindex("\n") + 1])
+    weights = out / "runs" / "mult-tiny-gate-seed0" / "model.safetensors"
+    tensors = load_file(weights)
+    save_file({name: 2 * tensor for name, tensor in tensors.items()}, weights)
+    before = (out / LINES).read_bytes()
+    done = command("study", "--out", out, "--data", study.data, "--only", "tiny", "--jobs", 1)
+    assert done.code == 2
+    assert "its lines were made with the model" in done.err
+    assert (out / LINES).read_bytes() == before
 
 
 def test_verify_computes_lines_again_and_names_what_differs(study, command, tmp_path):

@@ -36,6 +36,7 @@ class Line(BaseModel):
         method: readable name of scorer, allocation, repair and sensors; `dense` at ratio 0.
         protocol: what the ratio refers to; `None` where that makes no difference.
         macs: of one window [MAC].
+        model: digest of the trained model's weights; the same for all lines of a training.
     """
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
@@ -60,6 +61,7 @@ class Line(BaseModel):
     macs: Count | None
     params: Count | None
     n_windows: Count | None
+    model: str | None = None
 
     @property
     def is_dense(self) -> bool:
@@ -141,6 +143,7 @@ def read_study(paths: Sequence[str | Path]) -> Study:
     found: dict[tuple[object, ...], tuple[Line, str]] = {}
     keys: dict[str, Line] = {}
     windows: dict[tuple[object, ...], tuple[int | None, str]] = {}
+    models: dict[tuple[object, ...], tuple[str, str]] = {}
     n_repeated = n_torn = 0
     for file in files:
         for line, place in _parse(file):
@@ -163,6 +166,13 @@ def read_study(paths: Sequence[str | Path]) -> Study:
                     f"{count[1]} was scored on {count[0]} windows of {line.dataset} and {place} on "
                     f"{line.n_windows}; these are two designs, make one report for each"
                 )
+            if line.model is not None:
+                model, at = models.setdefault(line.identity[:5], (line.model, place))
+                if model != line.model:
+                    raise ConfigError(
+                        f"{at} and {place} are of one training but of two models, {model} and {line.model}; "
+                        "keep the lines of one of them and run the study again"
+                    )
             _refuse_strangers(line, place, design)
     if not found:
         raise InputError(f"{_said(paths)} holds no result line; run `sentryfuse study` first")
