@@ -34,7 +34,6 @@ from sentryfuse.study.methods import Cutter, Subject
 from sentryfuse.training import TrainSettings
 from sentryfuse.training.distributed import Team
 
-
 WEIGHTS = "model.safetensors"
 
 

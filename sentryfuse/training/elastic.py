@@ -19,8 +19,9 @@ from sentryfuse.baselines.weights import magnitude_scores
 from sentryfuse.checkpoint import SentryModel
 from sentryfuse.data import Windows
 from sentryfuse.errors import ConfigError
+from sentryfuse.gate.predict import levelled
 from sentryfuse.layout import Layout
-from sentryfuse.pruning.plan import STEP, largest_ratio, plan_layout
+from sentryfuse.pruning.plan import largest_ratio, plan_layout
 from sentryfuse.types import Budget
 
 RULES = ("gate", "static", "taylor", "none")
@@ -35,22 +36,38 @@ class ElasticRule(Protocol):
     def scores(self, present: tuple[str, ...]) -> Scores:
         """Importance of every unit for these sensors."""
 
-    def new_epoch(self) -> None:
-        """Called before every epoch."""
+    def new_epoch(self, *, frozen: bool) -> None:
+        """Called before every epoch; `frozen` says whether the gate has stopped moving before it."""
+
+    def freeze(self) -> None:
+        """Called once, when the gate has learned and stops moving."""
 
 
 class GateRule:
-    """The gate as it is now; it stops moving when its own training stops."""
+    """What the gate says times the size of the weights, levelled: the order that deployment follows.
+
+    While the gate learns, sizes are those at the start of the epoch. When it stops, those of that moment
+    become part of it: from then on what is trained for some sensors are the sub-networks of one order, and
+    the same ones are planned later.
+    """
 
     def __init__(self, model: SentryModel) -> None:
         self.model = model
+        self._sizes: Scores = {}
 
     def scores(self, present: tuple[str, ...]) -> Scores:
         """Ask the gate."""
-        return {name: t.cpu().numpy() for name, t in self.model.gate.importance(present).items()}
+        found = {name: t.cpu().numpy() for name, t in self.model.gate.importance(present).items()}
+        return levelled({name: s * self._sizes[name] for name, s in found.items()} if self._sizes else found)
 
-    def new_epoch(self) -> None:
-        """Nothing to do."""
+    def new_epoch(self, *, frozen: bool) -> None:
+        """Measure the weights again."""
+        self._sizes = {} if frozen else magnitude_scores(self.model)
+
+    def freeze(self) -> None:
+        """Make the sizes a part of the gate."""
+        self.model.gate.weigh(magnitude_scores(self.model))
+        self._sizes = {}
 
 
 class StaticRule:
@@ -67,12 +84,15 @@ class StaticRule:
     def scores(self, present: tuple[str, ...]) -> Scores:
         """The same for every set of sensors."""
         if not self._scores:
-            self.new_epoch()
+            self._scores = self.measure()
         return self._scores
 
-    def new_epoch(self) -> None:
+    def new_epoch(self, *, frozen: bool) -> None:
         """Measure the model again."""
         self._scores = self.measure()
+
+    def freeze(self) -> None:
+        """Nothing to do: the order does not come from the gate."""
 
 
 def make_rule(name: str, model: SentryModel, windows: Windows, *, seed: int = 0) -> ElasticRule | None:
@@ -109,32 +129,19 @@ def draw_subnetwork(
     *,
     present: Sequence[str],
     ratio: float,
-    equal_widths: float = 0.5,
-    rng: np.random.Generator,
 ) -> Kept:
-    """A sub-network to train: planned by these scores, or with equal widths in all blocks.
+    """A sub-network to train, planned as for deployment.
 
     Args:
         layout: of the model.
         scores: who ranks the units, block name -> `(units,)`.
         present: names of the sensors that are on.
         ratio: share of the prunable MACs to remove; lowered to what the smallest sub-network allows.
-        equal_widths: how often it is the second.
-        rng: decides between the two.
 
     Returns:
         Block name -> kept units of the blocks that run.
     """
-    if rng.random() >= equal_widths:
-        ratio = min(ratio, largest_ratio(layout, present))
-        return dict(
-            plan_layout(layout, scores, present=present, budget=Budget(ratio=ratio), scorer="elastic").kept
-        )
-    kept: Kept = {}
-    for step in layout.route(present):
-        for block in step.blocks:
-            n = block.units * (1 - ratio)
-            n = max(STEP, round(n / STEP) * STEP) if block.kind == "ffn" else max(1, round(n))
-            best = np.argsort(-scores[block.name], kind="stable")[: min(n, block.units)]
-            kept[block.name] = tuple(np.sort(best).tolist())
-    return kept
+    ratio = min(ratio, largest_ratio(layout, present))
+    return dict(
+        plan_layout(layout, scores, present=present, budget=Budget(ratio=ratio), scorer="elastic").kept
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -52,8 +53,10 @@ def train(
     Every step answers a batch with a random set of sensors. The same backward pass gives the saliency that
     teaches the gate. Then two sub-networks, ranked by the elastic rule for the same sensors, are cut out by
     slicing and learn the full network's answer: the smallest and one between. A running mean of the weights
-    is what is validated and kept. At the end the gate's importance of every unit is multiplied by the size of
-    the unit's weights.
+    is what is validated and kept. When the gate has learned enough it is frozen, and its importance of every
+    unit is multiplied by the size of the unit's weights: a small derivative says little of a unit with large
+    weights, and the other way round. The sub-networks trained from then on are those of deployment. Without
+    the gate's own sub-networks this is done at the end.
 
     Where `torchrun` has started several processes and they have joined (`training.distributed.joined`), each
     computes a share of every batch, and all end with the same weights.
@@ -112,7 +115,11 @@ def fine_tune(
     """
     settings = settings or TrainSettings()
     settings = replace(
-        settings, epochs=epochs, elastic="none", learning_rate=FINE_TUNING * settings.learning_rate
+        settings,
+        epochs=epochs,
+        elastic="none",
+        keep_after=0.0,
+        learning_rate=FINE_TUNING * settings.learning_rate,
     )
     return _train(model, windows, settings, None, device, fresh=False)
 
@@ -144,8 +151,9 @@ def _train(
         )
     state = TrainState(state_file, identity, team)
     history = state.resume(run.parts())
-    best = max((h["validation"] for h in history), default=-1.0)
-    since = len(history) - 1 - int(np.argmax([h["validation"] for h in history])) if history else 0
+    could = [h["validation"] for h in history if h["epoch"] >= run.first_kept]
+    best = max(could, default=-1.0)
+    since = len(could) - 1 - int(np.argmax(could)) if could else 0
     best_tensors = state.best or {name: t.clone() for name, t in model.tensors().items()}
     if not fresh:
         best = run.validation()  # what was there stays if nothing better comes
@@ -161,10 +169,11 @@ def _train(
             row["seconds"] = time.perf_counter() - started
             row["cpu_seconds"] = team.total([time.process_time() - spent])[0]
             history.append(row)
-            since += 1
-            if row["validation"] > best:
-                best, since = row["validation"], 0
-                best_tensors = {name: t.clone() for name, t in run.averaged.tensors().items()}
+            if epoch + 1 >= run.first_kept:
+                since += 1
+                if row["validation"] > best:
+                    best, since = row["validation"], 0
+                    best_tensors = {name: t.clone() for name, t in run.averaged.tensors().items()}
             state.save(run.parts(), history, best_tensors)
             if bar:
                 bar.update(
@@ -174,7 +183,7 @@ def _train(
                 )
     model.load_tensors(best_tensors)
     model.to(home).eval()
-    if fresh:  # a small derivative says little of a unit with large weights, and the other way round
+    if fresh and not run.weighed:
         model.gate.weigh(magnitude_scores(model))
     state.remove()
     return history
@@ -215,6 +224,10 @@ class _Run:
         self.steps_per_epoch = sum(1 for _ in batches(self.windows, indices, batch_size=settings.batch_size))
         self.epochs = settings.epochs_for(self.steps_per_epoch)
         self.step = 0
+        total = self.steps_per_epoch * self.epochs
+        self.freeze_step = math.ceil(settings.gate_until * total)
+        frozen = self.freeze_step // self.steps_per_epoch + 1 if settings.elastic == "gate" else 1
+        self.first_kept = min(self.epochs, max(frozen, math.ceil(settings.keep_after * self.epochs)))
         # a mean over the last steps answers new people better than the last step does
         reach = max(1.0, settings.average * self.steps_per_epoch * self.epochs)
         self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(1 - 1 / reach))
@@ -223,6 +236,11 @@ class _Run:
     def averaged(self) -> SentryModel:
         """The model with the running mean of the weights."""
         return cast(SentryModel, self.average.module)
+
+    @property
+    def weighed(self) -> bool:
+        """Whether the gate that may be kept holds the size of the weights already."""
+        return self.settings.elastic == "gate" and self.step > self.freeze_step
 
     def parts(self) -> dict[str, Any]:
         """What a resumed training must get back."""
@@ -238,7 +256,7 @@ class _Run:
     def epoch(self, epoch: int) -> dict[str, Any]:
         settings = self.settings
         if self.rule:
-            self.rule.new_epoch()
+            self.rule.new_epoch(frozen=self.step > self.freeze_step)
         self.model.train()
         rate = self.curriculum.rate(epoch / self.epochs)
         totals = {"loss": 0.0, "elastic_loss": 0.0, "gate_loss": 0.0, "accuracy": 0.0}
@@ -286,7 +304,10 @@ class _Run:
         settings, model = self.settings, self.model
         progress = self.step / (self.steps_per_epoch * self.epochs)
         self.optimizer.zero_grad()
-        teach_gate = self.fresh and (progress < settings.gate_until or self.rule is None)
+        if self.rule is not None and self.step == self.freeze_step:
+            self.rule.freeze()
+            self.averaged.gate.load_state_dict(model.gate.state_dict())
+        teach_gate = self.fresh and (self.step < self.freeze_step or self.rule is None)
         factors: dict[str, Tensor] = {}
         if teach_gate:
             live = [b for step in model.layout.route(on) for b in step.blocks]
@@ -333,8 +354,8 @@ class _Run:
         assert self.rule is not None
         scores, layout, total = self.rule.scores(on), self.model.layout, 0.0
         low, high = self.settings.ratios
-        for ratio, spread in ((self.rng.uniform(low, high), 0.5), (high, 0.0)):
-            kept = draw_subnetwork(layout, scores, present=on, ratio=ratio, equal_widths=spread, rng=self.rng)
+        for ratio in (self.rng.uniform(low, high), high):
+            kept = draw_subnetwork(layout, scores, present=on, ratio=ratio)
             units = {name: torch.tensor(few, device=self.team.device) for name, few in kept.items()}
             logits = self.model(batch, on, select=Selection(kept=units))
             loss = part * F.kl_div(logits.log_softmax(1), teacher.softmax(1), reduction="batchmean")

@@ -25,8 +25,10 @@ class TrainSettings:
         sensor_dropout: largest rate at which sensors are dropped, reached half-way through.
         all_present: share of the steps with every sensor that a window has.
         warm_up: share of the training before the first elastic step.
-        gate_until: share of the training after which the gate is frozen, so that sub-networks are trained
-            in one order of units; the size of the weights, which deployment multiplies in, is not part of it.
+        gate_until: share of the training after which the gate is frozen, the size of the weights multiplied
+            in, so that sub-networks are trained in the order of units that deployment follows.
+        keep_after: share of the training before which no epoch is kept. Few validation people often score
+            best by chance long before the model, and above all its sub-networks, are at their best.
         ratios: pruning ratios of elastic steps: one drawn uniformly, and the highest.
         gate_weight: weight of the saliency loss.
         patience: epochs without a better validation score before stopping early.
@@ -49,6 +51,7 @@ class TrainSettings:
     all_present: float = 0.25
     warm_up: float = 0.1
     gate_until: float = 0.35
+    keep_after: float = 0.6
     ratios: tuple[float, float] = (0.3, 0.9)
     gate_weight: float = 1.0
     patience: int = 100
@@ -70,7 +73,7 @@ class TrainSettings:
             raise ConfigError(f"ratios must rise within 0 <= ratio < 1, got {low} to {high}")
         if not 0 <= self.sensor_dropout < 1:
             raise ConfigError(f"sensor_dropout is a rate within 0 <= rate < 1, got {self.sensor_dropout}")
-        for name in ("all_present", "warm_up", "gate_until", "average", "hide"):
+        for name in ("all_present", "warm_up", "gate_until", "keep_after", "average", "hide"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is a share within 0..1, got {getattr(self, name)}")
         if self.augment < 0 or self.mixup < 0 or self.patience < 1:

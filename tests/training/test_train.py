@@ -154,7 +154,7 @@ def test_the_gate_learns_and_then_stands_still():
 
 def test_importance_ends_as_what_the_gate_learned_times_the_size_of_the_weights():
     model = fresh()
-    train(model, WINDOWS, settings=replace(SETTINGS, epochs=1, gate_until=0.0))  # learned nothing
+    train(model, WINDOWS, settings=replace(SETTINGS, epochs=1, gate_until=0.0, elastic="static"))
     sizes = magnitude_scores(model)
     for name, importance in model.gate.importance(("acc",)).items():
         np.testing.assert_allclose(importance, sizes[name], rtol=1e-5)
@@ -167,21 +167,48 @@ def test_the_last_weights_stay_where_no_mean_is_asked_for():
     assert not all(torch.equal(t, other.tensors()[name]) for name, t in model.tensors().items())
 
 
+def copied(model):
+    return {name: t.clone() for name, t in model.tensors().items()}
+
+
 def test_the_best_epoch_is_what_stays(monkeypatch):
     scores = iter([0.2, 0.9, 0.1, 0.3])
     seen = []
 
     def validate(self):
-        seen.append({name: t.clone() for name, t in self.averaged.tensors().items()})
+        seen.append(copied(self.averaged))
         return next(scores)
 
     monkeypatch.setattr(loop._Run, "validate", validate)
     model = fresh()
-    history = train(model, WINDOWS, settings=replace(SETTINGS, epochs=10, patience=2))
+    history = train(
+        model, WINDOWS, settings=replace(SETTINGS, epochs=10, patience=2, keep_after=0.0, gate_until=0.0)
+    )
     assert [row["validation"] for row in history] == [0.2, 0.9, 0.1, 0.3], "patience ends it"
     kept = {name: t for name, t in model.tensors().items() if name != "gate.units.bias"}
     assert all(torch.equal(t, seen[1][name]) for name, t in kept.items())
     assert not model.training
+
+
+def test_no_epoch_is_kept_before_the_subnetworks_have_been_trained(monkeypatch):
+    scores = iter([0.9, 0.8, 0.1, 0.3, 0.2])
+    seen = []
+    monkeypatch.setattr(
+        loop._Run, "validate", lambda self: (seen.append(copied(self.averaged)), next(scores))[1]
+    )
+    model = fresh()
+    history = train(model, WINDOWS, settings=replace(SETTINGS, epochs=5, gate_until=0.2, patience=2))
+    assert len(history) == 5, "patience counts from the third epoch on"
+    assert all(torch.equal(t, seen[3][name]) for name, t in model.tensors().items()), "the fourth is the best"
+
+
+def test_the_frozen_gate_holds_the_size_of_the_weights_once():
+    """Frozen half-way or weighed at the end, a gate that learned nothing says the sizes of some moment."""
+    model = fresh()
+    train(model, WINDOWS, settings=replace(SETTINGS, epochs=2, gate_until=0.5, learning_rate=1e-9))
+    sizes = magnitude_scores(model)
+    for name, importance in model.gate.importance(("acc",)).items():
+        np.testing.assert_allclose(importance, sizes[name], rtol=1e-2)
 
 
 def test_statistics_come_from_the_training_windows_alone():
@@ -237,6 +264,7 @@ def test_a_recording_of_something_else_is_refused():
         ({"average": 1.1}, "average"),
         ({"all_present": 1.5}, "all_present"),
         ({"warm_up": -0.1}, "warm_up"),
+        ({"keep_after": 1.5}, "keep_after"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(changes, words):
