@@ -72,5 +72,10 @@ def saliency_loss(scores: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -
     """
     s = torch.cat([scores[name] for name in targets])
     t = torch.cat([targets[name] for name in targets]).detach()
-    small = s.clamp(max=8.0)  # beyond, the exponential goes on as a line: no overflow, still bounded
-    return (small.exp() * (1 + s - small) - t * s).mean()
+    return poisson_loss(s, t).mean()
+
+
+def poisson_loss(scores: Tensor, targets: Tensor) -> Tensor:
+    """`exp(s) - t s` for every element; both of one shape."""
+    small = scores.clamp(max=8.0)  # beyond, the exponential goes on as a line: no overflow, still bounded
+    return small.exp() * (1 + scores - small) - targets * scores

@@ -44,11 +44,10 @@ class ElasticRule(Protocol):
 
 
 class GateRule:
-    """What the gate says times the size of the weights, levelled: the order that deployment follows.
+    """What the gate says times the size of the weights, levelled and planned as for deployment.
 
     While the gate learns, sizes are those at the start of the epoch. When it stops, those of that moment
-    become part of it: from then on what is trained for some sensors are the sub-networks of one order, and
-    the same ones are planned later.
+    become part of it: from then on the sub-networks trained for some sensors are those of one order.
     """
 
     def __init__(self, model: SentryModel) -> None:

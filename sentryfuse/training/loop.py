@@ -23,6 +23,7 @@ from sentryfuse.checkpoint import SentryModel
 from sentryfuse.data import Curriculum, Windows, batches, subject_floor, training_statistics
 from sentryfuse.errors import ConfigError
 from sentryfuse.evaluation import evaluate
+from sentryfuse.gate.memory import SaliencyMemory
 from sentryfuse.gate.saliency import SaliencyScale, batch_saliency, saliency_loss, unit_factors
 from sentryfuse.model import Selection
 from sentryfuse.progress import Progress
@@ -53,10 +54,10 @@ def train(
     Every step answers a batch with a random set of sensors. The same backward pass gives the saliency that
     teaches the gate. Then two sub-networks, ranked by the elastic rule for the same sensors, are cut out by
     slicing and learn the full network's answer: the smallest and one between. A running mean of the weights
-    is what is validated and kept. When the gate has learned enough it is frozen, and its importance of every
-    unit is multiplied by the size of the unit's weights: a small derivative says little of a unit with large
-    weights, and the other way round. The sub-networks trained from then on are those of deployment. Without
-    the gate's own sub-networks this is done at the end.
+    is what is validated and kept. When the gate has learned enough it is fitted to all it was taught and
+    frozen, and where it chooses the sub-networks its importance of every unit is multiplied by the size of
+    the unit's weights: a small derivative says little of a unit with large weights, and the other way round.
+    At the end it is multiplied by the size of the weights that are kept.
 
     Where `torchrun` has started several processes and they have joined (`training.distributed.joined`), each
     computes a share of every batch, and all end with the same weights.
@@ -183,8 +184,8 @@ def _train(
                 )
     model.load_tensors(best_tensors)
     model.to(home).eval()
-    if fresh and not run.weighed:
-        model.gate.weigh(magnitude_scores(model))
+    if fresh:
+        run.finish_gate()
     state.remove()
     return history
 
@@ -214,6 +215,7 @@ class _Run:
         self.rule = make_rule(settings.elastic, model, self.windows, seed=settings.seed)
         self.validation_ratio = self._validation_ratio()
         self.scale = SaliencyScale()
+        self.memory = SaliencyMemory(model.gate)
         self.kinds = {name: block.kind for name, block in model.layout.blocks.items()}
         groups = [
             {"params": list(model.backbone.parameters()), "lr": settings.learning_rate},
@@ -237,10 +239,18 @@ class _Run:
         """The model with the running mean of the weights."""
         return cast(SentryModel, self.average.module)
 
-    @property
-    def weighed(self) -> bool:
-        """Whether the gate that may be kept holds the size of the weights already."""
-        return self.settings.elastic == "gate" and self.step > self.freeze_step
+    def freeze_gate(self) -> None:
+        """End the gate's training; its mean over steps is what it is now."""
+        assert self.rule is not None
+        self.memory.fit(self.model.gate)
+        self.rule.freeze()
+        self.averaged.gate.load_state_dict(self.model.gate.state_dict())
+
+    def finish_gate(self) -> None:
+        """Fit the gate if it has not been frozen, and weigh its units with the weights that are kept."""
+        if self.rule is None or self.step <= self.freeze_step:
+            self.memory.fit(self.model.gate)
+        self.model.gate.weigh(magnitude_scores(self.model))
 
     def parts(self) -> dict[str, Any]:
         """What a resumed training must get back."""
@@ -250,6 +260,7 @@ class _Run:
             "rng": self.rng,
             "run": self,
             "scale": self.scale,
+            "memory": self.memory,
             "average": self.averaged,
         }
 
@@ -305,8 +316,7 @@ class _Run:
         progress = self.step / (self.steps_per_epoch * self.epochs)
         self.optimizer.zero_grad()
         if self.rule is not None and self.step == self.freeze_step:
-            self.rule.freeze()
-            self.averaged.gate.load_state_dict(model.gate.state_dict())
+            self.freeze_gate()
         teach_gate = self.fresh and (self.step < self.freeze_step or self.rule is None)
         factors: dict[str, Tensor] = {}
         if teach_gate:
@@ -343,7 +353,9 @@ class _Run:
     def _teach_gate(self, on: tuple[str, ...], saliency: Mapping[str, Tensor], part: float) -> float:
         saliency = dict(zip(saliency, self.team.add(saliency.values()), strict=True))
         targets = self.scale.normalise(saliency, self.kinds)
-        loss = part * saliency_loss(self.model.gate(self.model.gate.mask_of(on)), targets)
+        mask = self.model.gate.mask_of(on)
+        self.memory.add(mask, targets)
+        loss = part * saliency_loss(self.model.gate(mask), targets)
         (self.settings.gate_weight * loss).backward()
         return float(loss.detach())
 

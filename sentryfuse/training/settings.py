@@ -26,7 +26,8 @@ class TrainSettings:
         all_present: share of the steps with every sensor that a window has.
         warm_up: share of the training before the first elastic step.
         gate_until: share of the training after which the gate is frozen, the size of the weights multiplied
-            in, so that sub-networks are trained in the order of units that deployment follows.
+            in, so that sub-networks are trained in one order of units, that of deployment but for the size
+            of the final weights.
         keep_after: share of the training before which no epoch is kept. Few validation people often score
             best by chance long before the model, and above all its sub-networks, are at their best.
         ratios: pruning ratios of elastic steps: one drawn uniformly, and the highest.

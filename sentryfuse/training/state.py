@@ -55,6 +55,7 @@ class TrainState:
         tensors = {f"model.{name}": t for name, t in parts["model"].tensors().items()}
         tensors |= {f"best.{name}": t for name, t in best.items()}
         tensors |= {f"average.{name}": t for name, t in parts["average"].tensors().items()}
+        tensors |= {f"memory.{name}": t for name, t in parts["memory"].tensors().items()}
         for i, state in parts["optimizer"].state_dict()["state"].items():
             tensors |= {f"optimizer.{i}.{key}": value for key, value in state.items()}
         tensors["torch_rng"] = torch.get_rng_state()
@@ -96,6 +97,7 @@ class TrainState:
         parts["model"].load_tensors(_under(tensors, "model."))
         parts["average"].load_tensors(_under(tensors, "average."))
         parts["run"].average.n_averaged.fill_(about["step"])
+        parts["memory"].load_tensors(_under(tensors, "memory."))
         self.best = _under(tensors, "best.")
         optimizer = parts["optimizer"]
         state = optimizer.state_dict()
