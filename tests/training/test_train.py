@@ -193,9 +193,12 @@ def test_the_best_epoch_is_what_stays(monkeypatch):
 def test_no_epoch_is_kept_before_the_subnetworks_have_been_trained(monkeypatch):
     scores = iter([0.9, 0.8, 0.1, 0.3, 0.2])
     seen = []
-    monkeypatch.setattr(
-        loop._Run, "validate", lambda self: (seen.append(copied(self.averaged)), next(scores))[1]
-    )
+
+    def validate(self):
+        seen.append(copied(self.averaged))
+        return next(scores)
+
+    monkeypatch.setattr(loop._Run, "validate", validate)
     model = fresh()
     history = train(model, WINDOWS, settings=replace(SETTINGS, epochs=5, gate_until=0.2, patience=2))
     assert len(history) == 5, "patience counts from the third epoch on"
