@@ -3,7 +3,8 @@
 Needs torch.
 """
 
-from sentryfuse.training.loop import fine_tune, train
+from sentryfuse.training.fine_tuning import fine_tune
+from sentryfuse.training.loop import train
 from sentryfuse.training.settings import TrainSettings
 
 __all__ = ["TrainSettings", "fine_tune", "train"]

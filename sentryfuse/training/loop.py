@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,7 +37,6 @@ from sentryfuse.training.state import TrainState, identity_of
 CLIP_NORM = 1.0
 VALIDATION_RATIO, VALIDATION_MISSING = 0.7, 0.3
 VALIDATION_SCORERS = {"static": "magnitude", "taylor": "taylor"}  # the others are validated with the gate
-FINE_TUNING = 0.1  # of the learning rate
 
 
 def train(
@@ -85,47 +83,10 @@ def train(
         as in slimmable networks and DynaBERT; their combination is our choice. Importance times size: our
         choice, made on validation people.
     """
-    return _train(model, windows, settings or TrainSettings(), state_file, device, fresh=True)
+    return run_epochs(model, windows, settings or TrainSettings(), state_file, device, fresh=True)
 
 
-def fine_tune(
-    model: SentryModel,
-    windows: Windows,
-    *,
-    epochs: int = 5,
-    settings: TrainSettings | None = None,
-    device: str | torch.device = "cpu",
-) -> list[dict[str, Any]]:
-    """Train a trained, usually pruned model a little more: the reference for pruning without it.
-
-    Plain training at a tenth of the learning rate: task loss, the same sensor dropout and augmentation, no
-    gate and no sub-networks. The model keeps its own statistics for normalisation.
-
-    Args:
-        model: changed in place; ends with the best weights by validation score, which may be those it had.
-        windows: the recording; with the model's sensors.
-        epochs: passes over the training windows.
-        settings: of the model's training.
-        device: what computes.
-
-    Returns:
-        As from `train`; what it cost is the sum of "cpu_seconds".
-
-    Raises:
-        ConfigError: as from `train`.
-    """
-    settings = settings or TrainSettings()
-    settings = replace(
-        settings,
-        epochs=epochs,
-        elastic="none",
-        keep_after=0.0,
-        learning_rate=FINE_TUNING * settings.learning_rate,
-    )
-    return _train(model, windows, settings, None, device, fresh=False)
-
-
-def _train(
+def run_epochs(
     model: SentryModel,
     windows: Windows,
     settings: TrainSettings,
@@ -134,6 +95,7 @@ def _train(
     *,
     fresh: bool,
 ) -> list[dict[str, Any]]:
+    """The loop itself: `train`, or without `fresh` `fine_tune`, which changes no statistics and no gate."""
     check_recording(model.layout.modalities, model.config.classes, windows)
     for split in ("train", "validation"):
         if not len(windows.indices(split)):
