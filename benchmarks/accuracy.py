@@ -1,10 +1,13 @@
 """Train and score on the real recordings; one result file per training, nothing is done twice.
 
-    python benchmarks/accuracy.py --data ../shared/data            everything, about five hours on two cores
+    python benchmarks/accuracy.py --data ../shared/data            everything, about three hours on two cores
     python benchmarks/accuracy.py --data ../shared/data --only dsads
+    python benchmarks/accuracy.py --data ../shared/data --pairs    SentryAttend beside dense attention
 
 Every training and evaluation is the command a user would type, in a process of its own. A killed run goes on
-where it stopped. Results land in docs/results/accuracy; `python benchmarks/readme.py` makes the tables.
+where it stopped. Results land in docs/results/accuracy, pairs in docs/results/attention_pairs: there both
+sides must be of one recipe, so they are made anew together or not at all. `python benchmarks/readme.py` makes
+the tables.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ import numpy as np
 from sentryfuse.files import write_json
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "docs" / "results" / "accuracy"
+RESULTS = ROOT / "docs" / "results"
 COMMAND = [sys.executable, "-m", "sentryfuse"]
 
 
@@ -49,15 +52,19 @@ class Cell:
         return f"{self.backbone}{dense}-{self.data}-{self.elastic}-seed{self.seed}{fold}"
 
 
-SCORERS = [("gate", (0, 0.4, 0.6, 0.8)), ("magnitude", (0.4, 0.6, 0.8)), ("taylor", (0.4, 0.6, 0.8))]
-BACKBONES, ATTENTIONS = ("maestro", "flexmoe", "mult"), ("sentry", "dense")
+SCORERS: list[tuple[str, tuple[float, ...]]] = [
+    ("gate", (0, 0.4, 0.6, 0.8)),
+    ("magnitude", (0.4, 0.6, 0.8)),
+    ("taylor", (0.4, 0.6, 0.8)),
+]
+BACKBONES = ("maestro", "flexmoe", "mult")
 
 
-def grid(turn: int) -> list[Cell]:
+def grid(turn: int, attentions: tuple[str, ...] = ("sentry",)) -> list[Cell]:
     """One turn over backbones, sets and attentions: a seed, or on wesad_wrist a fold of people."""
     made = []
     for backbone in BACKBONES:
-        for attention in ATTENTIONS:
+        for attention in attentions:
             model = {"backbone": backbone, "attention": attention}
             made += [
                 Cell("dsads", "gate", turn, **model),
@@ -76,6 +83,7 @@ CELLS = [
     *(Cell("wesad_wrist", "gate", 0, f"{i}/5", "subject") for i in (3, 4)),
     *(Cell("dsads", "static", seed) for seed in range(3)),
 ]
+PAIRS = [cell for turn in range(3) for cell in grid(turn, ("sentry", "dense"))]
 
 
 def main() -> None:
@@ -86,6 +94,9 @@ def main() -> None:
     parser.add_argument(
         "--only", help="part of the names of the cells to run, such as dsads or flexmoe-dsads"
     )
+    parser.add_argument(
+        "--pairs", action="store_true", help="both kinds of attention, scored by the gate alone"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="trainings at once")
     options = parser.parse_args()
     # one thread per training: several small ones side by side finish sooner than one after the other
@@ -93,18 +104,21 @@ def main() -> None:
     os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"]
 
     def run(cell: Cell) -> None:
-        target = RESULTS / f"{cell.name}.json"
+        target = RESULTS / ("attention_pairs" if options.pairs else "accuracy") / f"{cell.name}.json"
         if target.is_file() or (options.only or "") not in cell.name:
             return
         print(f"== {cell.name}", flush=True)
-        result = measure(cell, options.data / f"{cell.data}.npz", options.runs / cell.name)
+        scorers = SCORERS[:1] if options.pairs else SCORERS
+        result = measure(cell, options.data / f"{cell.data}.npz", options.runs / cell.name, scorers)
         write_json(target, result)
 
     with ThreadPoolExecutor(options.jobs) as pool:
-        list(pool.map(run, CELLS))
+        list(pool.map(run, PAIRS if options.pairs else CELLS))
 
 
-def measure(cell: Cell, data: Path, run: Path) -> dict[str, object]:
+def measure(
+    cell: Cell, data: Path, run: Path, scorers: list[tuple[str, tuple[float, ...]]]
+) -> dict[str, object]:
     """Train one cell and score it on the test people."""
     fold = ["--fold", cell.fold] if cell.fold else []
     started = time.perf_counter()
@@ -117,7 +131,7 @@ def measure(cell: Cell, data: Path, run: Path) -> dict[str, object]:
         names = [str(name) for name in file["modalities"]]
     sets = ["all", *(",".join(n for n in names if n != missing) for missing in names)]
     rows = []
-    for scorer, ratios in SCORERS if cell.attention == "sentry" else SCORERS[:1]:
+    for scorer, ratios in scorers:
         scores = run / f"scores-{scorer}.json"
         evaluate = ["evaluate", str(run), "--data", str(data), "--json", str(scores), "--quiet", *fold]
         evaluate += ["--scorer", scorer]

@@ -75,9 +75,9 @@ def filled(text: str) -> str:
     return text
 
 
-def results(data: str, elastic: str, *, model: str = "maestro") -> list[Row]:
+def results(data: str, elastic: str, *, model: str = "maestro", folder: str = "accuracy") -> list[Row]:
     """All result files of one model, data set and way of training, by name."""
-    files = sorted((RESULTS / "accuracy").glob(f"{model}-{data}-{elastic}-*.json"))
+    files = sorted((RESULTS / folder).glob(f"{model}-{data}-{elastic}-*.json"))
     return [json.loads(file.read_text()) for file in files]
 
 
@@ -138,19 +138,18 @@ def sets_table() -> str:
 
 
 def backbones_table() -> str:
-    """Every backbone on every set, with both kinds of attention, and who ranks best on the same model."""
+    """Every backbone on every set, and who ranks best on the same model."""
     rows = []
     for data, (metric, _) in BASELINES.items():
         for backbone in BACKBONES:
-            sides = [grid_runs(data, backbone), grid_runs(data, f"{backbone}-dense")]
-            for attention, runs in zip(("sentry", "dense"), sides, strict=True):
-                if not runs:
-                    continue
-                cells = [pair(runs.values(), scorer="gate", ratio=r, metric=metric) for r in (0.0, 0.6, 0.8)]
-                for scorer in ("magnitude", "taylor"):
-                    cells.append(pair(runs.values(), scorer=scorer, ratio=0.8, metric=metric))
-                rows.append([data, backbone, attention, str(len(runs)), *cells])
-    heads = ["data", "backbone", "attention", "runs", "r = 0", "gate, r = 0.6", "gate, r = 0.8"]
+            runs = grid_runs(data, backbone)
+            if not runs:
+                continue
+            cells = [pair(runs.values(), scorer="gate", ratio=r, metric=metric) for r in (0.0, 0.6, 0.8)]
+            for scorer in ("magnitude", "taylor"):
+                cells.append(pair(runs.values(), scorer=scorer, ratio=0.8, metric=metric))
+            rows.append([data, backbone, str(len(runs)), *cells])
+    heads = ["data", "backbone", "runs", "r = 0", "gate, r = 0.6", "gate, r = 0.8"]
     return table([*heads, "magnitude, r = 0.8", "Taylor, r = 0.8"], rows)
 
 
@@ -160,7 +159,9 @@ def dense_table() -> str:
     every: dict[float, list[float]] = {0.0: [], 0.6: []}
     for data, (metric, _) in BASELINES.items():
         for backbone in BACKBONES:
-            ours, dense = grid_runs(data, backbone), grid_runs(data, f"{backbone}-dense")
+            ours, dense = (
+                grid_runs(data, f"{backbone}{side}", folder="attention_pairs") for side in ("", "-dense")
+            )
             both = sorted(ours.keys() & dense.keys())
             if not both:
                 continue
@@ -179,9 +180,9 @@ def dense_table() -> str:
     return table(["data", "backbone", "r = 0 (by run)", "r = 0.6 (by run)"], rows)
 
 
-def grid_runs(data: str, model: str) -> dict[tuple[int, str | None], Row]:
+def grid_runs(data: str, model: str, *, folder: str = "accuracy") -> dict[tuple[int, str | None], Row]:
     """Runs by seed and fold of people; of wesad_wrist the folds that every backbone was run on."""
-    runs = {(run["seed"], run["fold"]): run for run in results(data, "gate", model=model)}
+    runs = {(run["seed"], run["fold"]): run for run in results(data, "gate", model=model, folder=folder)}
     return {key: run for key, run in runs.items() if key[1] in (None, "0/5", "1/5", "2/5")}
 
 
