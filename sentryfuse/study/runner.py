@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from sentryfuse.errors import ConfigError
 from sentryfuse.progress import Progress, say
 from sentryfuse.study.design import StudyDesign
 from sentryfuse.study.engines import Engine, check_engine, open_engine
-from sentryfuse.study.jobs import data_digests, evaluations, trainings
+from sentryfuse.study.jobs import Training, data_digests, evaluations, trainings
 from sentryfuse.study.methods import check_methods
 from sentryfuse.study.store import Store
 from sentryfuse.study.tasks import Outcome, Task
@@ -170,7 +170,7 @@ def do_all(
     past: Sequence[dict[str, Any]] = (),
     failures: Path | None = None,
 ) -> list[dict[str, str]]:
-    """Do all tasks, evaluations of finished models first.
+    """Do all tasks; whoever scored a model goes on with it, so that what its methods share is made once.
 
     Args:
         work: what to do, in this order.
@@ -182,7 +182,8 @@ def do_all(
     Returns:
         Name and error of every job that failed, and of every model whose evaluations were left out.
     """
-    waiting, ready = deque(work), deque[Task]()
+    waiting, ready = deque(work), dict[Training, deque[Task]]()
+    last: Training | None = None
     of_training = {item.training: item for item in work}
     failed: list[dict[str, str]] = []
     clock = _Clock(past)
@@ -190,11 +191,12 @@ def do_all(
     with Progress("study", n_jobs, even=False) as bar:
         while waiting or ready or flying:
             while len(flying) < engine.slots and (ready or waiting):
-                task = ready.popleft() if ready else waiting.popleft().training
+                task = _next(waiting, ready, busy={one.training for one in flying}, last=last)
                 engine.submit(task)
                 flying.add(task)
             task, outcome = engine.wait()
             flying.remove(task)
+            last = task.training
             n_done += 1
             own = of_training.get(task)
             if outcome.error is None and (refused := take(task, outcome)):
@@ -205,10 +207,34 @@ def do_all(
                 say(f"failed: {task.job.name}: {failed[-1]['error']}")
             else:
                 clock.add(outcome.facts)
-                ready.extend(own.evaluations if own else ())
-            left = [*flying, *ready, *(t for item in waiting for t in (item.training, *item.evaluations))]
+                if own and own.evaluations:
+                    ready[task.training] = deque(own.evaluations)
+            soon = (t for tasks in ready.values() for t in tasks)
+            left = [*flying, *soon, *(t for item in waiting for t in (item.training, *item.evaluations))]
             bar.update(n_done, task.job.name, left_s=clock.left_s(left, engine.slots))
     return failed
+
+
+def _next(
+    waiting: deque[Work],
+    ready: dict[Training, deque[Task]],
+    *,
+    busy: Collection[Training],
+    last: Training | None,
+) -> Task:
+    """Take what is done next.
+
+    A method of the model scored last, or of one that nobody scores; else a training; else any method.
+    """
+    models = [last] if last in ready else [model for model in ready if model not in busy]
+    if not models and waiting:
+        return waiting.popleft().training
+    model = next(iter([*models, *ready]))
+    assert model is not None
+    task = ready[model].popleft()
+    if not ready[model]:
+        del ready[model]
+    return task
 
 
 def _told(task: Task, outcome: Outcome, failures: Path | None) -> str:
