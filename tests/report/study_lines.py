@@ -30,6 +30,7 @@ METHODS = {
     "magnitude/blind": ("magnitude", "blind", "global", "none"),
     "magnitude-uniform/blind": ("magnitude", "blind", "uniform", "none"),
     "taylor/aware": ("taylor", "aware", "global", "none"),
+    "magnitude+ridge/aware": ("magnitude", "aware", "global", "ridge"),
     "taylor+bias/aware": ("taylor", "aware", "global", "bias"),
     "taylor-oracle/aware": ("taylor-oracle", "aware", "global", "none"),
 }

@@ -96,7 +96,8 @@ def comparisons(grid: Grid, ours: str | None = None) -> tuple[Comparison, ...]:
 
     `headline`: our method on its own training against every baseline on the plain training, as a
     paper has it; `headline-blind`: against those baselines that do not know which sensors are
-    missing; `A`: the same plain checkpoint, only the scorer differs; `B`: against every baseline on
+    missing; `headline-no-ridge`: without the closed-form affine repair, which is part of our toolbox and
+    of CORP; `A`: the same plain checkpoint, only the scorer differs; `B`: against every baseline on
     every training. A baseline is a method whose scorer is not the gate.
 
     Args:
@@ -134,6 +135,12 @@ def comparisons(grid: Grid, ours: str | None = None) -> tuple[Comparison, ...]:
                 f"{title}, sensor-blind ones only",
                 main,
                 baselines(lambda s: s.training == PLAIN and s.sensors == "blind"),
+            ),
+            Comparison(
+                "headline-no-ridge",
+                f"{title}, without the affine repair",
+                main,
+                baselines(lambda s: s.training == PLAIN and s.repair != "ridge"),
             ),
         ]
     if plain is not None:
