@@ -14,6 +14,7 @@ from sentryfuse.gate.gate import SentryGate
 from sentryfuse.gate.saliency import poisson_loss
 
 STEPS, LEARNING_RATE, WEIGHT_DECAY = 500, 1e-2, 1e-2
+EPSILON = 1e-4  # smaller gradients are noise, and Adam would make them as large as any other
 FORGOTTEN = 1 / 3  # of the steps, the oldest: the network has changed since
 
 
@@ -61,7 +62,9 @@ class SaliencyMemory:
         targets = torch.stack(self.saliency[first:]).to(device)  # (N, U), NaN where a block did not run
         ran = ~targets.isnan()
         targets = targets.nan_to_num()
-        optimizer = torch.optim.AdamW(gate.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+        optimizer = torch.optim.AdamW(
+            gate.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, eps=EPSILON
+        )
         slower = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=STEPS)
         for _ in range(STEPS):
             scores = torch.cat(list(gate(masks).values()), -1)
