@@ -190,7 +190,7 @@ class _Run:
         self.step = 0
         total = self.steps_per_epoch * self.epochs
         self.freeze_step = math.ceil(settings.gate_until * total)
-        frozen = self.freeze_step // self.steps_per_epoch + 1 if settings.elastic == "gate" else 1
+        frozen = self.freeze_step // self.steps_per_epoch + 1 if self.rule is not None else 1
         self.first_kept = min(self.epochs, max(frozen, math.ceil(settings.keep_after * self.epochs)))
         # a mean over the last steps answers new people better than the last step does
         reach = max(1.0, settings.average * self.steps_per_epoch * self.epochs)
