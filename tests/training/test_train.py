@@ -179,7 +179,7 @@ def test_the_best_epoch_is_what_stays(monkeypatch):
         seen.append(copied(self.averaged))
         return next(scores)
 
-    monkeypatch.setattr(loop._Run, "validate", validate)
+    monkeypatch.setattr(loop._Run, "validation", validate)
     model = fresh()
     history = train(
         model, WINDOWS, settings=replace(SETTINGS, epochs=10, patience=2, keep_after=0.0, gate_until=0.0)
@@ -198,7 +198,7 @@ def test_no_epoch_is_kept_before_the_subnetworks_have_been_trained(monkeypatch):
         seen.append(copied(self.averaged))
         return next(scores)
 
-    monkeypatch.setattr(loop._Run, "validate", validate)
+    monkeypatch.setattr(loop._Run, "validation", validate)
     model = fresh()
     history = train(model, WINDOWS, settings=replace(SETTINGS, epochs=5, gate_until=0.2, patience=2))
     assert len(history) == 5, "patience counts from the third epoch on"

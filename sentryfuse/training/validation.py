@@ -1,0 +1,68 @@
+"""The score that chooses an epoch: full with all sensors, and pruned with some missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from sentryfuse.checkpoint import SentryModel
+from sentryfuse.data import Windows, batches
+from sentryfuse.evaluation import evaluate
+from sentryfuse.pruning.plan import largest_ratio
+from sentryfuse.scoring import presence_mask
+from sentryfuse.training.settings import TrainSettings
+
+RATIO, MISSING = 0.7, 0.3
+SCORERS = {"static": "magnitude", "taylor": "taylor"}  # the others are validated with the gate
+
+
+class Judge:
+    """Scores models on the validation windows of one training.
+
+    Args:
+        model: of the training; its sizes say how much can be cut away.
+        windows: the recording, prepared for the model.
+        settings: of the training; without elastic steps nothing is pruned for the score.
+        device: what computes.
+    """
+
+    def __init__(
+        self, model: SentryModel, windows: Windows, settings: TrainSettings, *, device: torch.device
+    ) -> None:
+        self.windows, self.settings, self.device = windows, settings, device
+        self.ratio = 0.0 if settings.elastic == "none" else self._ratio(model)
+
+    def score(self, model: SentryModel) -> float:
+        """Mean of the headline scores with all sensors and with some missing, 0..1."""
+        found = []
+        for rate, ratio in ((None, 0.0), (MISSING, self.ratio)):
+            found += evaluate(
+                model,
+                self.windows,
+                split="validation",
+                missing_rates=(rate,),
+                ratios=(ratio,),
+                scorers=(SCORERS.get(self.settings.elastic, "gate"),) if ratio else ("gate",),
+                seed=self.settings.seed,
+                device=self.device,
+            )
+        return float(np.mean([headline(row) for row in found]))
+
+    def _ratio(self, model: SentryModel) -> float:
+        """The usual ratio, or less for a very small model."""
+        indices = self.windows.indices("validation")
+        mask = presence_mask(
+            model.names, len(indices), present=None, missing_rate=MISSING, seed=self.settings.seed
+        )
+        groups = batches(self.windows, indices, batch_size=len(indices), present=mask)
+        return min(RATIO, *(largest_ratio(model.layout, on) for on, _ in groups))
+
+
+def headline(row: Mapping[str, Any]) -> float:
+    """The score that chooses an epoch: AUROC for two classes, else the mean of accuracy and macro-F1."""
+    if row["auroc"] is not None:
+        return float(row["auroc"])
+    return float(0.5 * (row["accuracy"] + row["macro_f1"]))
