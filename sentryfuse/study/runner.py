@@ -17,7 +17,7 @@ from sentryfuse.study.design import StudyDesign
 from sentryfuse.study.engines import Engine, check_engine, open_engine
 from sentryfuse.study.jobs import Training, data_digests, evaluations, trainings
 from sentryfuse.study.methods import check_methods
-from sentryfuse.study.store import Store
+from sentryfuse.study.store import OUTDATED, Store
 from sentryfuse.study.tasks import Outcome, Task
 from sentryfuse.types import Modality
 
@@ -30,6 +30,11 @@ class Work:
 
     training: Task
     evaluations: tuple[Task, ...]
+
+    @property
+    def line_keys(self) -> list[str]:
+        """Of all lines that are computed of the model."""
+        return [key for task in self.evaluations for key in task.line_keys]
 
     def __len__(self) -> int:
         """Jobs in it."""
@@ -90,6 +95,8 @@ def run_study(folder: Path, design: StudyDesign, hands: Hands, *, trainings_only
     """
     every = all_work(design, hands)
     with Store(folder, design) as store:
+        if n := store.put_aside({item.training.training: item.line_keys for item in every}):
+            say(f"{n} lines were made by another version or for another design; they are now in {OUTDATED}")
         if trainings_only:
             work = [replace(item, evaluations=()) for item in every]
         else:

@@ -5,6 +5,7 @@
 | `design.json` | what is compared; written first, never changed |
 | `lines.jsonl` | a line per cell and method; appended |
 | `answers/KEY.npz` | per-window probabilities by the key of their line, `windows` and `y` |
+| `outdated.jsonl` | lines that other code or another design made, put aside |
 | `times.jsonl` | a line per finished job: seconds, times of a decision, which model |
 """
 
@@ -15,7 +16,7 @@ import gzip
 import json
 import os
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,6 +31,7 @@ from sentryfuse.study.design import StudyDesign
 from sentryfuse.study.jobs import Training, digest
 
 DESIGN, LINES, TIMES, ANSWERS, LOCK = "design.json", "lines.jsonl", "times.jsonl", "answers", ".lock"
+OUTDATED = "outdated.jsonl"
 TRAINING = ("backbone", "dataset", "seed", "fold", "training")  # which training a line is of
 
 
@@ -106,6 +108,35 @@ class Store:
         self.keys |= {line["key"] for line in lines}
         self.times.append(dict(facts))
 
+    def put_aside(self, current: Mapping[Training, Collection[str]]) -> int:
+        """Move lines that no longer come from the design and this code out of the results.
+
+        Args:
+            current: trainings -> keys of all lines they have; lines of other trainings stay.
+
+        Returns:
+            How many were moved.
+
+        Raises:
+            InputError: the system refuses to write.
+        """
+        keys = {tuple(getattr(t, key) for key in TRAINING): set(of) for t, of in current.items()}
+        kept: list[dict[str, Any]] = []
+        old: list[dict[str, Any]] = []
+        for line in self.lines:
+            known = keys.get(tuple(line.get(key) for key in TRAINING))
+            (kept if known is None or line["key"] in known else old).append(line)
+        if old:
+            _append(self.folder / OUTDATED, old)
+            with write_atomically(self.folder / LINES) as draft:
+                draft.touch()
+                _append(draft, kept)
+            for path in line_files(self.folder):
+                if path.name != LINES:
+                    path.unlink()
+            self.lines, self.keys = kept, {line["key"] for line in kept}
+        return len(old)
+
     def model_of(self, training: Training) -> str | None:
         """Digest of the model that the lines of a training were made with; `None` without lines."""
         wanted = [getattr(training, key) for key in TRAINING]
@@ -140,7 +171,7 @@ def read_design(folder: Path) -> StudyDesign | None:
 
 def _is_ours(path: Path) -> bool:
     """Whether a study may have left it; lines of another one may be put there before the first run."""
-    return path.name.startswith("lines") or path.name in (TIMES, ANSWERS, LOCK, "runs")
+    return path.name.startswith("lines") or path.name in (TIMES, ANSWERS, OUTDATED, LOCK, "runs")
 
 
 def line_files(folder: Path) -> list[Path]:

@@ -10,6 +10,7 @@ import pytest
 
 from sentryfuse.errors import ConfigError, InputError
 from sentryfuse.study.design import StudyDesign
+from sentryfuse.study.jobs import trainings
 from sentryfuse.study.store import Store, read_lines
 from tests.study.test_jobs import DESIGN
 
@@ -88,3 +89,19 @@ def test_a_folder_of_other_things_is_refused(tmp_path):
 def test_two_processes_do_not_write_into_one_folder(folder):
     with Store(folder, STUDY), pytest.raises(ConfigError, match="another process"):
         Store(folder, STUDY)
+
+
+def test_lines_of_other_code_are_put_aside_and_nothing_is_lost(folder):
+    (training,) = trainings(STUDY, {"a": "sha"})
+    own = {key: getattr(training, key) for key in ("backbone", "dataset", "seed", "fold", "training")}
+    more = [{"key": key, **own} for key in ("now", "then")]
+    packed = folder / "lines-old.jsonl.gz"
+    packed.write_bytes(gzip.compress("".join(json.dumps(line) + "\n" for line in more).encode()))
+    with Store(folder, STUDY) as store:
+        assert store.put_aside({training: ["now", "tomorrow"]}) == 1
+        assert store.keys == {"0", "1", "2", "now"}
+        assert store.put_aside({training: ["now", "tomorrow"]}) == 0
+    assert read_lines([folder / "outdated.jsonl"]) == more[1:]
+    assert not packed.exists()
+    with Store(folder, STUDY) as store:
+        assert {line["key"] for line in store.lines} == {"0", "1", "2", "now"}, "lines of other trainings stay"
