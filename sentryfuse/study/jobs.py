@@ -19,8 +19,6 @@ from sentryfuse.study.design import DENSE, Method, StudyDesign
 
 # Raised when code changes what the same design gives; old lines are then computed again.
 STUDY_VERSION = 1
-# Raised when only elastic training changes: lines of plainly trained models still hold.
-ELASTIC_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -61,8 +59,7 @@ class Training:
     @property
     def key(self) -> str:
         """Hash of what decides the model."""
-        version = STUDY_VERSION if self.training == "plain" else STUDY_VERSION + ELASTIC_VERSION - 1
-        return digest({"version": version, **vars(self)})
+        return digest({"version": STUDY_VERSION, **vars(self)})
 
 
 class Place(NamedTuple):

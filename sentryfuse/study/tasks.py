@@ -162,8 +162,8 @@ def check_same(folder: Path, model: SentryModel, settings: TrainSettings) -> Non
     given = metrics["settings"]
     partly = any(m.may_miss and m.length > 1 for m in model.config.modalities)
     for key in asked:
-        # a setting the folder does not name is younger, and neutral but for these
-        if key in given or (key == "hide" and partly) or (key == "distil" and settings.elastic != "none"):
+        # a setting the folder does not name is younger; the only one that is not neutral hides values
+        if key in given or (key == "hide" and partly):
             pairs[key] = (given.get(key), asked[key])
     for key, (there, here) in pairs.items():
         if there != here:

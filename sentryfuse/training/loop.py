@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -48,12 +48,11 @@ def train(
 
     Every step answers a batch with a random set of sensors. The same backward pass gives the saliency that
     teaches the gate. Then two sub-networks, ranked by the elastic rule for the same sensors, are cut out by
-    slicing: the smallest and one between. A running mean of the weights is what is validated and kept. It is
-    the teacher, too: sub-networks learn what it answers with all sensors that a window has, and so does the
-    full network, beside the labels, where sensors were dropped. When the gate has learned enough it is fitted
-    to all it was taught and frozen, and where it chooses the sub-networks its importance of every unit is
-    multiplied by the size of the unit's weights: a small derivative says little of a unit with large weights,
-    and the other way round. At the end it is multiplied by the size of the weights that are kept.
+    slicing and learn the full network's answer: the smallest and one between. A running mean of the weights
+    is what is validated and kept. When the gate has learned enough it is fitted to all it was taught and
+    frozen, and where it chooses the sub-networks its importance of every unit is multiplied by the size of
+    the unit's weights: a small derivative says little of a unit with large weights, and the other way round.
+    At the end it is multiplied by the size of the weights that are kept.
 
     Where `torchrun` has started several processes and they have joined (`training.distributed.joined`), each
     computes a share of every batch, and all end with the same weights.
@@ -77,10 +76,9 @@ def train(
         CheckpointError: `state_file` is of another training.
 
     Source:
-        SentryFuse (arXiv 2604.08971) for gate and curriculum; sandwich steps as in slimmable networks and
-        DynaBERT; a running mean as teacher as in Mean Teacher (NeurIPS 2017); their combination, and that the
-        teacher has the sensors its pupil lacks, is our choice. Importance times size: our choice, made on
-        validation people.
+        SentryFuse (arXiv 2604.08971) for gate and curriculum; sandwich steps with in-place distillation
+        as in slimmable networks and DynaBERT; their combination is our choice. Importance times size: our
+        choice, made on validation people.
     """
     return run_epochs(model, windows, settings or TrainSettings(), state_file, device, fresh=True)
 
@@ -151,24 +149,6 @@ def run_epochs(
     return history
 
 
-class _Lesson(NamedTuple):
-    """What one step learns.
-
-    Attributes:
-        on: sensors that the network has.
-        batch: their windows.
-        target: label distributions, `(B, n_classes)`.
-        teacher: probabilities to learn from, `(B, n_classes)`; `None` = nobody teaches yet.
-        distil: their weight against the labels, 0..1.
-    """
-
-    on: tuple[str, ...]
-    batch: Mapping[str, Tensor]
-    target: Tensor
-    teacher: Tensor | None
-    distil: float
-
-
 class _Run:
     """The moving parts of one training; `fresh` sets statistics and teaches the gate."""
 
@@ -212,7 +192,6 @@ class _Run:
         # a mean over the last steps answers new people better than the last step does
         reach = max(1.0, settings.average * self.steps_per_epoch * self.epochs)
         self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(1 - 1 / reach))
-        self.averaged.eval()
 
     @property
     def averaged(self) -> SentryModel:
@@ -252,14 +231,11 @@ class _Run:
         rate = self.curriculum.rate(epoch / self.epochs)
         totals = {"loss": 0.0, "elastic_loss": 0.0, "gate_loss": 0.0, "accuracy": 0.0}
         seen = 0
-        for whole, chosen in batches(
-            self.windows, self.indices, batch_size=settings.batch_size, rng=self.rng
-        ):
-            on = whole
+        for on, chosen in batches(self.windows, self.indices, batch_size=settings.batch_size, rng=self.rng):
             if self.rng.random() >= settings.all_present:
-                on = self.curriculum.draw(whole, rate, self.rng)
+                on = self.curriculum.draw(on, rate, self.rng)
             self._set_learning_rate()
-            part = self._step(on, chosen, whole)
+            part = self._step(on, chosen)
             self.step += 1
             seen += len(chosen)
             for key, value in part.items():
@@ -268,32 +244,14 @@ class _Run:
         means = {key: value / seen for key, value in zip(totals, sums, strict=True)}
         return {"epoch": epoch + 1, "missing_rate": rate} | means
 
-    @property
-    def progress(self) -> float:
-        """Share of the steps that is done."""
-        return self.step / (self.steps_per_epoch * self.epochs)
-
-    @property
-    def elastic(self) -> bool:
-        """Whether this step trains sub-networks, with a teacher."""
-        return self.rule is not None and self.progress >= self.settings.warm_up
-
-    def _step(
-        self, on: tuple[str, ...], chosen: NDArray[np.intp], whole: tuple[str, ...]
-    ) -> dict[str, float]:
-        batch, target = self._varied(whole if self.elastic else on, chosen)
+    def _step(self, on: tuple[str, ...], chosen: NDArray[np.intp]) -> dict[str, float]:
+        batch, target = self._varied(on, chosen)
         rows, part = self.team.share(len(chosen))
         device = self.team.device
         batch = {name: x[rows].to(device) for name, x in batch.items()}
         weight = len(chosen) / self.settings.batch_size  # a small batch is a small step
         with self.team.chance(self.settings.seed, self.step):
-            teacher = None
-            if self.elastic:
-                with torch.no_grad():
-                    teacher = self.averaged(batch, whole).softmax(1)
-            distil = self.settings.distil if on != whole else 0.0
-            inputs = {name: batch[name] for name in on}
-            return self._learn(_Lesson(on, inputs, target[rows].to(device), teacher, distil), part, weight)
+            return self._learn(on, batch, target[rows].to(device), part, weight)
 
     def _varied(self, on: tuple[str, ...], chosen: NDArray[np.intp]) -> tuple[dict[str, Tensor], Tensor]:
         """A batch to learn from and its label distributions, the same in every process."""
@@ -309,10 +267,12 @@ class _Run:
             batch, target = blend(batch, target, self.rng, settings.mixup)
         return batch, target
 
-    def _learn(self, lesson: _Lesson, part: float, weight: float) -> dict[str, float]:
+    def _learn(
+        self, on: tuple[str, ...], batch: Mapping[str, Tensor], target: Tensor, part: float, weight: float
+    ) -> dict[str, float]:
         """One step; `part` is what this process has of the whole batch, and of every mean over it."""
-        on, batch, target, teacher, distil = lesson
-        model = self.model
+        settings, model = self.settings, self.model
+        progress = self.step / (self.steps_per_epoch * self.epochs)
         self.optimizer.zero_grad()
         if self.rule is not None and self.step == self.freeze_step:
             self.freeze_gate()
@@ -323,8 +283,6 @@ class _Run:
             factors = unit_factors(live, len(target), self.team.device)
         logits = model(batch, on, select=Selection(gates=factors))
         loss = part * F.cross_entropy(logits, target)
-        if teacher is not None and distil:
-            loss = (1 - distil) * loss + distil * part * divergence(logits, teacher)
         routers = model.backbone.router_loss(on, self.team.mean(part))
         if not self.fresh:
             routers = None  # where experts have been cut away, the others have new numbers
@@ -333,11 +291,11 @@ class _Run:
         if teach_gate:
             for xi in factors.values():
                 xi.grad = xi.grad / weight if xi.grad is not None else None
-            if self.progress > 0.02:
+            if progress > 0.02:
                 gate_loss = self._teach_gate(on, batch_saliency(factors), part)
         elastic_loss = 0.0
-        if teacher is not None:
-            elastic_loss = self._elastic_step(on, batch, teacher, part, weight)
+        if self.rule and progress >= settings.warm_up:
+            elastic_loss = self._elastic_step(on, batch, logits.detach(), part, weight)
         self.team.add_gradients(model.parameters())
         torch.nn.utils.clip_grad_norm_(model.backbone.parameters(), CLIP_NORM)
         torch.nn.utils.clip_grad_norm_(model.gate.parameters(), CLIP_NORM)
@@ -371,7 +329,7 @@ class _Run:
             kept = draw_subnetwork(layout, scores, present=on, ratio=ratio)
             units = {name: torch.tensor(few, device=self.team.device) for name, few in kept.items()}
             logits = self.model(batch, on, select=Selection(kept=units))
-            loss = part * divergence(logits, teacher)
+            loss = part * F.kl_div(logits.log_softmax(1), teacher.softmax(1), reduction="batchmean")
             (0.5 * loss * weight).backward()
             total += 0.5 * float(loss.detach())
         return total
@@ -383,10 +341,11 @@ class _Run:
 
     def _set_learning_rate(self) -> None:
         """One cycle: up over the first 15 %, then down along a cosine to nothing."""
-        if self.progress < 0.15:
-            factor = 0.1 + 0.9 * self.progress / 0.15
+        progress = self.step / (self.steps_per_epoch * self.epochs)
+        if progress < 0.15:
+            factor = 0.1 + 0.9 * progress / 0.15
         else:
-            factor = 0.5 * (1 + np.cos(np.pi * (self.progress - 0.15) / 0.85))
+            factor = 0.5 * (1 + np.cos(np.pi * (progress - 0.15) / 0.85))
         for group, peak in zip(self.optimizer.param_groups, self.peak, strict=True):
             group["lr"] = peak * float(factor)
 
@@ -394,8 +353,3 @@ class _Run:
         """The validation score; the process that leads computes it for all."""
         score = self.judge.score(self.averaged) if self.team.leads else 0.0
         return float(json.loads(self.team.told(json.dumps(score).encode())))
-
-
-def divergence(logits: Tensor, teacher: Tensor) -> Tensor:
-    """How far answers `(B, K)` are from the teacher's probabilities `(B, K)`: mean Kullback-Leibler [nat]."""
-    return F.kl_div(logits.log_softmax(1), teacher, reduction="batchmean")

@@ -31,8 +31,6 @@ class TrainSettings:
         keep_after: share of the training before which no epoch is kept. Few validation people often score
             best by chance long before the model, and above all its sub-networks, are at their best.
         ratios: pruning ratios of elastic steps: one drawn uniformly, and the highest.
-        distil: weight of the teacher's answer against the labels where sensors were dropped; elastic training
-            only, plain training is that of the baselines.
         gate_weight: weight of the saliency loss.
         patience: epochs without a better validation score before stopping early.
         average: share of the training that the running mean of the weights reaches back; the mean is
@@ -56,7 +54,6 @@ class TrainSettings:
     gate_until: float = 0.35
     keep_after: float = 0.6
     ratios: tuple[float, float] = (0.3, 0.9)
-    distil: float = 0.5
     gate_weight: float = 1.0
     patience: int = 100
     average: float = 0.1
@@ -77,7 +74,7 @@ class TrainSettings:
             raise ConfigError(f"ratios must rise within 0 <= ratio < 1, got {low} to {high}")
         if not 0 <= self.sensor_dropout < 1:
             raise ConfigError(f"sensor_dropout is a rate within 0 <= rate < 1, got {self.sensor_dropout}")
-        for name in ("all_present", "warm_up", "gate_until", "keep_after", "distil", "average", "hide"):
+        for name in ("all_present", "warm_up", "gate_until", "keep_after", "average", "hide"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is a share within 0..1, got {getattr(self, name)}")
         if self.augment < 0 or self.mixup < 0 or self.patience < 1:

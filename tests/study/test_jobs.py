@@ -185,10 +185,3 @@ def test_the_digest_of_a_file_is_that_of_its_bytes(tmp_path):
     assert one != data_digests(design, tmp_path, ["a"])["a"]
     embedded = data_digests(design, None, ["wearable"])
     assert embedded == data_digests(design, None, ["wearable"])
-
-
-@pytest.mark.parametrize(("training", "holds"), [("plain", True), ("gate", False), ("static", False)])
-def test_lines_of_plain_training_hold_when_only_elastic_training_changes(training, holds, monkeypatch):
-    before = keys(trainings=[training])
-    monkeypatch.setattr("sentryfuse.study.jobs.ELASTIC_VERSION", 99)
-    assert (keys(trainings=[training]) == before) == holds

@@ -104,4 +104,6 @@ def test_lines_of_other_code_are_put_aside_and_nothing_is_lost(folder):
     assert read_lines([folder / "outdated.jsonl"]) == more[1:]
     assert not packed.exists()
     with Store(folder, STUDY) as store:
-        assert {line["key"] for line in store.lines} == {"0", "1", "2", "now"}, "lines of other trainings stay"
+        assert {line["key"] for line in store.lines} == {"0", "1", "2", "now"}, (
+            "others stay"
+        )
