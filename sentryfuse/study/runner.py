@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from sentryfuse.errors import ConfigError
 from sentryfuse.progress import Progress, say
 from sentryfuse.study.design import StudyDesign
 from sentryfuse.study.engines import Engine, check_engine, open_engine
-from sentryfuse.study.jobs import Training, data_digests, evaluations, trainings
+from sentryfuse.study.jobs import Evaluation, Training, data_digests, evaluations, trainings
 from sentryfuse.study.methods import check_methods
 from sentryfuse.study.store import OUTDATED, Store
 from sentryfuse.study.tasks import Outcome, Task
@@ -32,9 +32,11 @@ class Work:
     evaluations: tuple[Task, ...]
 
     @property
-    def line_keys(self) -> list[str]:
-        """Of all lines that are computed of the model."""
-        return [key for task in self.evaluations for key in task.line_keys]
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """What is known of its lines before they are computed."""
+        for task in self.evaluations:
+            assert isinstance(task.job, Evaluation)
+            yield from map(task.job.line, task.places)
 
     def __len__(self) -> int:
         """Jobs in it."""
@@ -95,8 +97,8 @@ def run_study(folder: Path, design: StudyDesign, hands: Hands, *, trainings_only
     """
     every = all_work(design, hands)
     with Store(folder, design) as store:
-        if n := store.put_aside({item.training.training: item.line_keys for item in every}):
-            say(f"{n} lines were made by another version or for another design; they are now in {OUTDATED}")
+        if n := store.put_aside(line for item in every for line in item.lines):
+            say(f"{n} lines were made by another version and are computed again; they are now in {OUTDATED}")
         if trainings_only:
             work = [replace(item, evaluations=()) for item in every]
         else:

@@ -5,7 +5,7 @@
 | `design.json` | what is compared; written first, never changed |
 | `lines.jsonl` | a line per cell and method; appended |
 | `answers/KEY.npz` | per-window probabilities by the key of their line, `windows` and `y` |
-| `outdated.jsonl` | lines that other code or another design made, put aside |
+| `outdated.jsonl` | lines that other code made, put aside |
 | `times.jsonl` | a line per finished job: seconds, times of a decision, which model |
 """
 
@@ -16,7 +16,7 @@ import gzip
 import json
 import os
 import zlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -28,11 +28,12 @@ from sentryfuse.errors import ConfigError, InputError
 from sentryfuse.files import read_json, write_atomically, write_json
 from sentryfuse.progress import say
 from sentryfuse.study.design import StudyDesign
-from sentryfuse.study.jobs import Training, digest
+from sentryfuse.study.jobs import Place, Training, digest
 
 DESIGN, LINES, TIMES, ANSWERS, LOCK = "design.json", "lines.jsonl", "times.jsonl", "answers", ".lock"
 OUTDATED = "outdated.jsonl"
 TRAINING = ("backbone", "dataset", "seed", "fold", "training")  # which training a line is of
+IDENTITY = (*TRAINING, "method", *Place._fields)  # what is compared
 
 
 class Store:
@@ -108,11 +109,12 @@ class Store:
         self.keys |= {line["key"] for line in lines}
         self.times.append(dict(facts))
 
-    def put_aside(self, current: Mapping[Training, Collection[str]]) -> int:
-        """Move lines that no longer come from the design and this code out of the results.
+    def put_aside(self, current: Iterable[Mapping[str, Any]]) -> int:
+        """Move lines that this code would compute again out of the results.
 
         Args:
-            current: trainings -> keys of all lines they have; lines of other trainings stay.
+            current: what is known of every line of the design before it is computed, its key too; a line of
+                equal identity and another key is outdated.
 
         Returns:
             How many were moved.
@@ -120,12 +122,12 @@ class Store:
         Raises:
             InputError: the system refuses to write.
         """
-        keys = {tuple(getattr(t, key) for key in TRAINING): set(of) for t, of in current.items()}
+        keys = {tuple(line[part] for part in IDENTITY): line["key"] for line in current}
         kept: list[dict[str, Any]] = []
         old: list[dict[str, Any]] = []
         for line in self.lines:
-            known = keys.get(tuple(line.get(key) for key in TRAINING))
-            (kept if known is None or line["key"] in known else old).append(line)
+            key = keys.get(tuple(line.get(part) for part in IDENTITY), line["key"])
+            (kept if key == line["key"] else old).append(line)
         if old:
             _append(self.folder / OUTDATED, old)
             with write_atomically(self.folder / LINES) as draft:

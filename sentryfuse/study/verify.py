@@ -11,12 +11,10 @@ import numpy as np
 from sentryfuse.errors import ConfigError
 from sentryfuse.progress import say
 from sentryfuse.run_folder import METRICS
-from sentryfuse.study.jobs import Place
 from sentryfuse.study.runner import Hands, all_work, choose, do_all, refuse_failures
-from sentryfuse.study.store import line_files, read_design, read_lines
+from sentryfuse.study.store import IDENTITY, line_files, read_design, read_lines
 from sentryfuse.study.tasks import Outcome, Task
 
-IDENTITY = ("backbone", "dataset", "seed", "fold", "training", "method", *Place._fields)
 TOLERANCE = 0.002  # of every score; threads and processors add up in other orders,
 FLIPS = 1  # which may turn so many answers
 SCORES, COUNTS = ("accuracy", "macro_f1", "auroc"), ("macs", "params", "n_windows")

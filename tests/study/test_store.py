@@ -10,7 +10,7 @@ import pytest
 
 from sentryfuse.errors import ConfigError, InputError
 from sentryfuse.study.design import StudyDesign
-from sentryfuse.study.jobs import trainings
+from sentryfuse.study.jobs import evaluations, trainings
 from sentryfuse.study.store import Store, read_lines
 from tests.study.test_jobs import DESIGN
 
@@ -93,17 +93,18 @@ def test_two_processes_do_not_write_into_one_folder(folder):
 
 def test_lines_of_other_code_are_put_aside_and_nothing_is_lost(folder):
     (training,) = trainings(STUDY, {"a": "sha"})
-    own = {key: getattr(training, key) for key in ("backbone", "dataset", "seed", "fold", "training")}
-    more = [{"key": key, **own} for key in ("now", "then")]
+    job = evaluations(STUDY, training)[1]
+    now = [job.line(place) for place in job.places]
+    then = {**now[1], "key": "then"}
+    foreign = {**now[2], "method": "of another design", "key": "foreign"}
     packed = folder / "lines-old.jsonl.gz"
-    packed.write_bytes(gzip.compress("".join(json.dumps(line) + "\n" for line in more).encode()))
+    text = "".join(json.dumps(line) + "\n" for line in (now[0], then, foreign))
+    packed.write_bytes(gzip.compress(text.encode()))
     with Store(folder, STUDY) as store:
-        assert store.put_aside({training: ["now", "tomorrow"]}) == 1
-        assert store.keys == {"0", "1", "2", "now"}
-        assert store.put_aside({training: ["now", "tomorrow"]}) == 0
-    assert read_lines([folder / "outdated.jsonl"]) == more[1:]
+        assert store.put_aside(now) == 1
+        assert store.put_aside(now) == 0
+        assert store.keys == {"0", "1", "2", now[0]["key"], "foreign"}
+    assert read_lines([folder / "outdated.jsonl"]) == [then]
     assert not packed.exists()
     with Store(folder, STUDY) as store:
-        assert {line["key"] for line in store.lines} == {"0", "1", "2", "now"}, (
-            "others stay"
-        )
+        assert store.keys == {"0", "1", "2", now[0]["key"], "foreign"}
