@@ -26,7 +26,7 @@ from sentryfuse.run.bench import bench, machine
 ROOT = Path(__file__).resolve().parent.parent
 RATIOS = (0.2, 0.4, 0.6, 0.8)
 MISSING_RATES = (0.0, 0.2, 0.4, 0.6)
-IDLE = "import sentryfuse.run.bench as b, onnxruntime; b.load_bundle; print(b._own_peak_bytes())"
+IDLE = "import onnxruntime; from sentryfuse.run.bench import _own_peak_bytes as peak; print(peak())"
 
 
 def main() -> None:

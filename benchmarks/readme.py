@@ -371,8 +371,8 @@ def finetuned_table() -> str:
         rows.append([row["dataset"], row["backbone"], *cells])
     heads = ["data", "backbone", "static Taylor", "fine-tuned", "ours", "fine-tuning [CPU s]"]
     heads += [
-        "our decision, p50 / p95 [CPU ms]",
-        "ratio",
+        "our decision, p50 / p95 [ms]",
+        "fine-tuning against it",
         "elastic / plain training",
         "paid after [fine-tunings]",
     ]
@@ -394,12 +394,17 @@ def cells_table() -> str:
                 for row in found["rows"]
                 if row["backbone"] == backbone and row["ratio"] == ratio
             ]
+            if not pairs:
+                continue
             faster = [was["latency_ms"]["p50"] / row["latency_ms"]["p50"] for row, was in pairs]
             cells = [f"{median(faster):.2f}x ({min(faster):.2f} to {max(faster):.2f})"]
-            for key in ("macs", "weights_mb", "peak_rss_mb"):
-                cells.append(f"{100 * (median(row[key] / was[key] for row, was in pairs) - 1):+.1f} %")
+            for key, idle in (("macs", 0.0), ("weights_mb", 0.0), ("peak_rss_mb", found["idle_rss_mb"])):
+                left = median((row[key] - idle) / (was[key] - idle) for row, was in pairs)
+                cells.append(f"{100 * (left - 1):+.1f} %")
             rows.append([backbone, f"{ratio:g}", str(len(pairs)), *cells])
-    return table(["backbone", "r", "cells", "faster", "MACs", "weights", "peak memory of the process"], rows)
+    return table(
+        ["backbone", "r", "cells", "faster", "MACs", "weights", "peak memory above the idle process"], rows
+    )
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
