@@ -4,8 +4,8 @@
 
 For one training per backbone and recording (the lowest seed or fold found): the plainly trained model is
 planned by static Taylor, cut and fine-tuned for five epochs; the elastic model's sub-network is planned by
-the gate and used as it is. Processor seconds of fine-tuning are counted against those of one decision (gate
-and plan, for a set of sensors and a budget not seen before); those of both trainings stand beside. One
+the gate and used as it is. Processor seconds of fine-tuning are counted against the time of one decision
+(gate and plan, for sensors and a budget not seen before); those of both trainings stand beside. One
 thread, as in the study. Writes docs/results/study/finetuned.json and resumes.
 """
 
