@@ -1,0 +1,1 @@
+"""Tables of the README and the docs, each made from its result files."""

@@ -1,0 +1,125 @@
+"""Accuracy: ways of training, data sets, backbones, kinds of attention."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from statistics import fmean
+
+from tables.rows import BACKBONES, RATIOS, RESULTS, Row, results, scores, shown, table
+
+# The simple baseline of every set: a random forest on statistics per channel (physionet2012: gradient
+# boosting), all sensors; what it was measured on is in docs/results/README.md.
+BASELINES = {
+    "dsads": ("accuracy", 0.907),
+    "wesad_wrist": ("accuracy", 0.756),
+    "physionet2012": ("auroc", 0.870),
+    "room_occupancy": ("accuracy", 0.911),
+}
+
+
+def pruning_table() -> str:
+    """dsads: ways of training and scorers against the pruning ratio."""
+    ways = [("gate", "gate", "**sentryfuse** (gate)")]
+    ways += [("gate", s, f"same model, {s}") for s in ("magnitude", "taylor")]
+    ways += [("static", "magnitude", "elastic by magnitude, magnitude")]
+    ways += [("none", s, f"plain training, {s}") for s in ("gate", "magnitude", "taylor")]
+    rows = []
+    for elastic, scorer, label in ways:
+        runs = results("dsads", elastic)
+        if not runs:
+            continue
+        cells = []
+        for ratio in RATIOS:
+            full, missing = scores(runs, scorer=scorer, ratio=ratio, metric="accuracy")
+            cells.append(f"{shown(full)} / {shown(missing)}")
+        rows.append([label, *cells])
+    return table(["training, who ranks the units", *(f"r = {r:g}" for r in RATIOS)], rows)
+
+
+def sets_table() -> str:
+    """Every data set beside its simple baseline."""
+    rows = []
+    for data, (metric, baseline) in BASELINES.items():
+        runs = results(data, "gate")
+        if not runs:
+            continue
+        cells = []
+        for ratio in (0.0, 0.6, 0.8):
+            full, missing = scores(runs, scorer="gate", ratio=ratio, metric=metric)
+            cells.append(f"{shown(full)} / {shown(missing)}")
+        rows.append([data, metric, str(len(runs)), f"{100 * baseline:.1f}", *cells])
+    heads = ["data", "score", "runs", "simple baseline", "r = 0", "r = 0.6", "r = 0.8"]
+    return table(heads, rows)
+
+
+def backbones_table() -> str:
+    """Every backbone on every set, and who ranks best on the same model."""
+    rows = []
+    for data, (metric, _) in BASELINES.items():
+        for backbone in BACKBONES:
+            runs = grid_runs(data, backbone)
+            if not runs:
+                continue
+            cells = [pair(runs.values(), scorer="gate", ratio=r, metric=metric) for r in (0.0, 0.6, 0.8)]
+            for scorer in ("magnitude", "taylor"):
+                cells.append(pair(runs.values(), scorer=scorer, ratio=0.8, metric=metric))
+            rows.append([data, backbone, str(len(runs)), *cells])
+    heads = ["data", "backbone", "runs", "r = 0", "gate, r = 0.6", "gate, r = 0.8"]
+    return table([*heads, "magnitude, r = 0.8", "Taylor, r = 0.8"], rows)
+
+
+def dense_table() -> str:
+    """SentryAttend minus dense multi-head attention, same seed and people, gate, points."""
+    rows = []
+    every: dict[float, list[float]] = {0.0: [], 0.6: []}
+    for data, (metric, _) in BASELINES.items():
+        for backbone in BACKBONES:
+            ours, dense = (
+                grid_runs(data, f"{backbone}{side}", folder="attention_pairs") for side in ("", "-dense")
+            )
+            both = sorted(ours.keys() & dense.keys())
+            if not both:
+                continue
+            cells = []
+            for ratio in every:
+                of = [
+                    scores([runs[k] for k in both], scorer="gate", ratio=ratio, metric=metric)
+                    for runs in (ours, dense)
+                ]
+                by_run = [100 * (a - b) for a, b in zip(of[0][0], of[1][0], strict=True)]
+                every[ratio] += by_run
+                cells.append(f"{fmean(by_run):+.1f} ({', '.join(f'{x:+.1f}' for x in by_run)})")
+            rows.append([data, backbone, *cells])
+    if rows:
+        rows.append(["mean of all", "", *(f"{fmean(values):+.2f}" for values in every.values())])
+    return table(["data", "backbone", "r = 0 (by run)", "r = 0.6 (by run)"], rows)
+
+
+def grid_runs(data: str, model: str, *, folder: str = "accuracy") -> dict[tuple[int, str | None], Row]:
+    """Runs by seed and fold of people; of wesad_wrist the folds that every backbone was run on."""
+    runs = {(run["seed"], run["fold"]): run for run in results(data, "gate", model=model, folder=folder)}
+    return {key: run for key, run in runs.items() if key[1] in (None, "0/5", "1/5", "2/5")}
+
+
+def pair(runs: Iterable[Row], *, scorer: str, ratio: float, metric: str) -> str:
+    """All sensors / one missing; nothing where this was not scored."""
+    runs = list(runs)
+    wanted = "gate" if ratio == 0 else scorer
+    if not all(any(r["scorer"] == wanted and r["ratio"] == ratio for r in run["rows"]) for run in runs):
+        return ""
+    full, missing = scores(runs, scorer=scorer, ratio=ratio, metric=metric)
+    return f"{shown(full)} / {shown(missing)}"
+
+
+def conversion_table() -> str:
+    """What sharing keys and values after training costs, by method."""
+    path = RESULTS / "conversion.json"
+    if not path.is_file():
+        return ""
+    found = json.loads(path.read_text())
+    rows = [
+        [str(row["n_kv_heads"]), row["method"], *(f"{100 * value:.1f}" for value in row["accuracy"])]
+        for row in found["rows"]
+    ]
+    return table(["key/value heads", "method", *(f"r = {r:g}" for r in found["ratios"])], rows)
