@@ -1,6 +1,6 @@
 """What fine-tuning after pruning costs and gives, beside a sub-network that needs none.
 
-    python benchmarks/finetuned.py --data DATA --runs STUDY/runs          half an hour on one core
+    python benchmarks/finetuned.py --data DATA --runs STUDY/runs          ten minutes on one core
 
 For one training per backbone and recording (the lowest seed or fold found): the plainly trained model is
 planned by static Taylor, cut and fine-tuned for five epochs; the elastic model's sub-network is planned by

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from statistics import fmean
 
-from tables.rows import BACKBONES, RATIOS, RESULTS, Row, results, scores, shown, table
+from tables.rows import BACKBONES, RATIOS, Row, result, results, scores, shown, table
 
 # The simple baseline of every set: a random forest on statistics per channel (physionet2012: gradient
 # boosting), all sensors; what it was measured on is in docs/results/README.md.
@@ -114,10 +113,9 @@ def pair(runs: Iterable[Row], *, scorer: str, ratio: float, metric: str) -> str:
 
 def conversion_table() -> str:
     """What sharing keys and values after training costs, by method."""
-    path = RESULTS / "conversion.json"
-    if not path.is_file():
+    found = result("conversion.json")
+    if found is None:
         return ""
-    found = json.loads(path.read_text())
     rows = [
         [str(row["n_kv_heads"]), row["method"], *(f"{100 * value:.1f}" for value in row["accuracy"])]
         for row in found["rows"]

@@ -16,6 +16,12 @@ BACKBONES = ("maestro", "flexmoe", "mult")
 Row = dict[str, Any]
 
 
+def result(name: str) -> Row | None:
+    """One result file; `None` where it has not been made."""
+    path = RESULTS / name
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
 def results(data: str, elastic: str, *, model: str = "maestro", folder: str = "accuracy") -> list[Row]:
     """All result files of one model, data set and way of training, by name."""
     files = sorted((RESULTS / folder).glob(f"{model}-{data}-{elastic}-*.json"))

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-
-from tables.rows import RESULTS, table
+from tables.rows import result, table
 
 
 def attention_table() -> str:
     """MACs of the presets `paper` under three kinds of attention."""
-    path = RESULTS / "attention.json"
-    if not path.is_file():
+    found = result("attention.json")
+    if found is None:
         return ""
     rows = []
-    for row in json.loads(path.read_text())["macs"]:
+    for row in found["macs"]:
         for key, label in (("active_macs", "as papers count"), ("macs", "as executed")):
             dense, own, ours = (row[k][key] for k in ("dense multi-head", "sparse multi-head", "sentry"))
             if key == "active_macs" or row["sentry"]["active_macs"] != row["sentry"]["macs"]:
@@ -26,27 +24,27 @@ def attention_table() -> str:
 
 def core_table() -> str:
     """Latency of attention layers by number of tokens."""
-    path = RESULTS / "attention.json"
-    if not path.is_file():
+    found = result("attention.json")
+    if found is None:
         return ""
     rows: dict[str, list[str]] = {}
-    for row in json.loads(path.read_text())["latency"]:
+    for row in found["latency"]:
         cell = f"{row['latency_ms']['p50']:.2f} ms"
         if row["core"] != "dense multi-head":
             cell += f" ({row['speed_up']:.2f}x)"
         rows.setdefault(row["core"], [row["core"]]).append(cell)
-    lengths = sorted({row["tokens"] for row in json.loads(path.read_text())["latency"]})
+    lengths = sorted({row["tokens"] for row in found["latency"]})
     return table(["four attention layers", *(f"{n} tokens" for n in lengths)], list(rows.values()))
 
 
 def speed_table() -> str:
     """Latency against dense in the same engine, and against eager torch, by shape."""
-    path = RESULTS / "speed.json"
-    if not path.is_file():
+    found = result("speed.json")
+    if found is None:
         return ""
     ratios = (0.5, 0.6, 0.75)
     rows: dict[str, dict[str, str]] = {}
-    for row in json.loads(path.read_text())["rows"]:
+    for row in found["rows"]:
         made = rows.setdefault(row["shape"], {"sensors x tokens": row["shape"]})
         cell = f"{row['latency_ms']['p50']:.2f} ms"
         if row["engine"] == "torch":
@@ -63,10 +61,9 @@ def speed_table() -> str:
 
 def switching_table() -> str:
     """What switching costs while a stream runs, and that nothing is lost."""
-    path = RESULTS / "switching.json"
-    if not path.is_file():
+    found = result("switching.json")
+    if found is None:
         return ""
-    found = json.loads(path.read_text())
     rows = []
     if "time" in found:
         part = found["time"]
@@ -116,11 +113,11 @@ def switching_table() -> str:
 
 def absence_table() -> str:
     """Time of a window without sensors, and with tokens kept."""
-    path = RESULTS / "absence.json"
-    if not path.is_file():
+    found = result("absence.json")
+    if found is None:
         return ""
     rows: dict[str, list[str]] = {}
-    for row in json.loads(path.read_text())["rows"]:
+    for row in found["rows"]:
         cell = f"{row['latency_ms']['p50']:.2f} ms ({100 * row['of_all']:.0f} %)"
         rows.setdefault(row["variant"], [row["variant"]]).append(cell)
     return table(["six sensors, three of them slow", "r = 0", "r = 0.6"], list(rows.values()))
@@ -128,10 +125,9 @@ def absence_table() -> str:
 
 def size_table() -> str:
     """What an environment without extras holds, the largest packages first."""
-    path = RESULTS / "size.json"
-    if not path.is_file():
+    found = result("size.json")
+    if found is None:
         return ""
-    found = json.loads(path.read_text())
     largest = list(found["packages_mb"].items())[:3]
     heads = ["installed [MB]", *(name for name, _ in largest), "all others", "sentryfuse itself"]
     own = found["packages_mb"].get("sentryfuse", 0.0)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from statistics import median
 
 from sentryfuse.report.study import headline_table, read_study, summarize_study
-from tables.rows import BACKBONES, RESULTS, table
+from tables.rows import BACKBONES, RESULTS, result, table
 
 
 def study_table(folder: Path = RESULTS / "study") -> str:
@@ -18,13 +17,12 @@ def study_table(folder: Path = RESULTS / "study") -> str:
 
 def finetuned_table() -> str:
     """What a fine-tuned sub-network costs and scores beside one that needs none, at r = 0.8."""
-    path = RESULTS / "study" / "finetuned.json"
-    if not path.is_file():
+    found = result("study/finetuned.json")
+    if found is None:
         return ""
     rows = []
-    for row in json.loads(path.read_text())["rows"]:
-        if row["ratio"] != 0.8:
-            continue
+    by_pair = {(row["dataset"], row["backbone"]): row for row in found["rows"] if row["ratio"] == 0.8}
+    for row in (by_pair[pair] for pair in sorted(by_pair)):
         tuning, decision, extra = (
             row["fine_tuning_cpu_s"],
             row["decision_ms"],
@@ -47,10 +45,9 @@ def finetuned_table() -> str:
 
 def cells_table() -> str:
     """Latency and memory of the study's cells against the dense model of the same sensors, medians."""
-    path = RESULTS / "study" / "cells.json"
-    if not path.is_file():
+    found = result("study/cells.json")
+    if found is None:
         return ""
-    found = json.loads(path.read_text())
     dense = {(r["backbone"], r["dataset"], tuple(r["present"])): r for r in found["rows"] if r["ratio"] == 0}
     rows = []
     for backbone in BACKBONES:
