@@ -19,7 +19,7 @@ import numpy as np
 
 import sentryfuse as sf
 from sentryfuse.files import write_json
-from sentryfuse.run.bench import machine
+from sentryfuse.machine import machine
 
 ROOT = Path(__file__).resolve().parent.parent
 FAST, SLOW = ("acc", "gyro", "ppg"), ("temp", "eda", "chest_temp")

@@ -26,9 +26,9 @@ from torch import Tensor, nn
 
 from sentryfuse import Modality, SentryModel, create_model
 from sentryfuse.files import read_json, write_json
-from sentryfuse.layout import AttentionRule
 from sentryfuse.model.attention import SentryAttention
-from sentryfuse.pruning.cost import count, published_macs
+from sentryfuse.planning.cost import count, published_macs
+from sentryfuse.planning.layout import AttentionRule
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS, D_MODEL, HEADS, GROUPS = 4, 128, 8, 2

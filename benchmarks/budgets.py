@@ -16,9 +16,10 @@ import numpy as np
 
 from sentryfuse import Budget, Session, load_bundle
 from sentryfuse.files import write_json
-from sentryfuse.pruning.plan import largest_ratio
-from sentryfuse.run.bench import machine, random_windows
-from sentryfuse.run.profiling import profile
+from sentryfuse.machine import machine
+from sentryfuse.measure.bench import random_windows
+from sentryfuse.measure.profiling import profile
+from sentryfuse.planning.plan import largest_ratio
 
 ROOT = Path(__file__).resolve().parent.parent
 PLANS, ROUNDS, WINDOWS = 50, 10, 30

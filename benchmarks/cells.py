@@ -19,14 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from sentryfuse import export_bundle, from_pretrained, load_bundle
-from sentryfuse.checkpoint import SentryModel
 from sentryfuse.files import write_json
-from sentryfuse.run.bench import bench, machine
+from sentryfuse.machine import machine
+from sentryfuse.measure.bench import bench
+from sentryfuse.model.pretrained import SentryModel
 
 ROOT = Path(__file__).resolve().parent.parent
 RATIOS = (0.2, 0.4, 0.6, 0.8)
 MISSING_RATES = (0.0, 0.2, 0.4, 0.6)
-IDLE = "import onnxruntime; from sentryfuse.run.bench import _own_peak_bytes as peak; print(peak())"
+IDLE = "import onnxruntime; from sentryfuse.measure.bench import _own_peak_bytes as peak; print(peak())"
 
 
 def main() -> None:

@@ -22,14 +22,15 @@ import numpy as np
 import torch
 
 from sentryfuse import Budget, from_pretrained, plan
-from sentryfuse.baselines import make_planner, make_scorer
-from sentryfuse.checkpoint import SentryModel
 from sentryfuse.data import Windows, fold, load_windows
-from sentryfuse.evaluation import evaluate
 from sentryfuse.files import read_json, write_json
+from sentryfuse.machine import machine
+from sentryfuse.model.pretrained import SentryModel
+from sentryfuse.planning.plan import largest_ratio
 from sentryfuse.pruning import prune
-from sentryfuse.pruning.plan import largest_ratio
-from sentryfuse.run.bench import machine
+from sentryfuse.pruning.evaluation import evaluate
+from sentryfuse.pruning.planner import make_planner
+from sentryfuse.pruning.published import make_scorer
 from sentryfuse.training import fine_tune
 
 ROOT = Path(__file__).resolve().parent.parent

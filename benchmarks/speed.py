@@ -26,7 +26,7 @@ import onnxruntime
 import torch
 
 from sentryfuse import Budget, Modality, create_model, export_bundle, load_bundle
-from sentryfuse.run.session import Session
+from sentryfuse.engine.session import Session
 
 ROOT = Path(__file__).resolve().parent.parent
 RATIOS = (0.0, 0.4, 0.5, 0.6, 0.75, 0.8)

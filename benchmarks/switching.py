@@ -36,10 +36,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentryfuse.bundle import Bundle, load_bundle
+from sentryfuse.engine import Session, Sessions
 from sentryfuse.files import write_json
-from sentryfuse.run import Session, Sessions
-from sentryfuse.run.bench import machine, random_windows
-from sentryfuse.run.profiling import random_plans
+from sentryfuse.machine import machine
+from sentryfuse.measure.bench import random_windows
+from sentryfuse.measure.profiling import random_plans
 from sentryfuse.types import Budget, Plan
 
 ROOT = Path(__file__).resolve().parent.parent

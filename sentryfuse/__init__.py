@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sentryfuse.bundle import Bundle, load_bundle
-    from sentryfuse.checkpoint import SentryModel, create_model, from_pretrained
-    from sentryfuse.conversion import Conversion, convert_to_gqa
     from sentryfuse.data import Windows, load_windows, open_data
-    from sentryfuse.evaluation import evaluate
+    from sentryfuse.engine import Session, Sessions
     from sentryfuse.export import export_bundle
     from sentryfuse.model import list_models, register_model
+    from sentryfuse.model.pretrained import SentryModel, create_model, from_pretrained
     from sentryfuse.power import open_reader, read_policy
     from sentryfuse.pruning import make_plan as plan
     from sentryfuse.pruning import prune
-    from sentryfuse.run import Events, Result, Runtime, Session, Sessions, Status, predict
+    from sentryfuse.pruning.evaluation import evaluate
+    from sentryfuse.runtime import Events, Result, Runtime, Status, predict
     from sentryfuse.stream import HealthRules, open_source
     from sentryfuse.training import TrainSettings, train
+    from sentryfuse.training.grouped_queries import Conversion, convert_to_gqa
     from sentryfuse.types import Budget, Cost, Modality, Plan
 
 # whoever wants to see events asks for them; they must not appear on standard error by themselves
@@ -34,25 +35,25 @@ __version__ = "0.1.0"
 _HOMES = {
     "Budget": "types",
     "Bundle": "bundle",
-    "Conversion": "conversion",
+    "Conversion": "training.grouped_queries",
     "Cost": "types",
-    "Events": "run",
+    "Events": "runtime",
     "HealthRules": "stream",
     "Modality": "types",
     "Plan": "types",
-    "Result": "run",
-    "Runtime": "run",
-    "SentryModel": "checkpoint",
-    "Session": "run",
-    "Sessions": "run",
-    "Status": "run",
+    "Result": "runtime",
+    "Runtime": "runtime",
+    "SentryModel": "model.pretrained",
+    "Session": "engine",
+    "Sessions": "engine",
+    "Status": "runtime",
     "TrainSettings": "training",
     "Windows": "data",
-    "convert_to_gqa": "conversion",
-    "create_model": "checkpoint",
-    "evaluate": "evaluation",
+    "convert_to_gqa": "training.grouped_queries",
+    "create_model": "model.pretrained",
+    "evaluate": "pruning.evaluation",
     "export_bundle": "export",
-    "from_pretrained": "checkpoint",
+    "from_pretrained": "model.pretrained",
     "list_models": "model",
     "load_bundle": "bundle",
     "load_windows": "data",
@@ -60,7 +61,7 @@ _HOMES = {
     "open_reader": "power",
     "open_source": "stream",
     "plan": "pruning",
-    "predict": "run",
+    "predict": "runtime",
     "prune": "pruning",
     "read_policy": "power",
     "register_model": "model",

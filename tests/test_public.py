@@ -53,7 +53,7 @@ def test_the_short_words_do_what_they_say():
 
 
 def test_rooms_stay_importable_beside_functions_of_similar_names():
-    for name in ("pruning", "training", "run", "export", "gate", "model", "data"):
+    for name in ("pruning", "training", "runtime", "export", "gate", "model", "data"):
         assert importlib.import_module(f"sentryfuse.{name}").__name__ == f"sentryfuse.{name}"
 
 
@@ -71,7 +71,7 @@ def test_every_room_exports_what_it_lists(room):
 
 def test_importing_the_device_side_loads_no_torch():
     code = (
-        "import sys, sentryfuse, sentryfuse.run, sentryfuse.bundle\n"
+        "import sys, sentryfuse, sentryfuse.runtime, sentryfuse.bundle\n"
         "sentryfuse.load_bundle, sentryfuse.predict, sentryfuse.Budget, sentryfuse.load_windows\n"
         "print('torch' in sys.modules)"
     )

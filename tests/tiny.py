@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from sentryfuse.data import Windows
 from sentryfuse.data.windows import make_windows
-from sentryfuse.layout import AttentionRule
+from sentryfuse.planning.layout import AttentionRule
 from sentryfuse.types import Modality
 
 if TYPE_CHECKING:
-    from sentryfuse.checkpoint import SentryModel
+    from sentryfuse.model.pretrained import SentryModel
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
 CLASSES = ("rest", "walk", "run")
@@ -125,7 +125,7 @@ def tiny_model(
     """A random model in eval mode, with a gate and statistics that are not the trivial ones."""
     import torch
 
-    from sentryfuse.checkpoint import SentryModel, create_model
+    from sentryfuse.model.pretrained import SentryModel, create_model
 
     torch.set_num_threads(1)  # on so few numbers, two threads only wait for each other
     backbone, preset, options, rule = CASES[case]

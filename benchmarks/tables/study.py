@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from statistics import median
 
-from sentryfuse.report.study import headline_table, read_study, summarize_study
+from sentryfuse.study.report import headline_table, read_study, summarize_study
 from tables.rows import BACKBONES, RESULTS, result, table
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ from sentryfuse.bundle.shapes import check_shapes
 from sentryfuse.bundle.tensors import check_tensors, check_values
 from sentryfuse.errors import BundleError
 from sentryfuse.gate.predict import NumpyGate, levelled
-from sentryfuse.layout import Layout
-from sentryfuse.profile import DeviceProfile
-from sentryfuse.pruning.plan import plan_layout
+from sentryfuse.planning.layout import Layout
+from sentryfuse.planning.plan import plan_layout
+from sentryfuse.planning.profile import DeviceProfile
 from sentryfuse.types import Budget, Plan, check_present
 
 __all__ = ["Bundle", "load_bundle", "save_bundle"]
@@ -76,6 +76,18 @@ class Bundle:
             scorer="gate",
             profile=profile,
         )
+
+    def with_break_even(self, sparse_from: int | None) -> Bundle:
+        """The same model with the sparse core from another length on; plans, counts and graphs follow.
+
+        Args:
+            sparse_from: shortest length at which the sparse core is used [tokens]; `None` leaves it as
+                trained.
+        """
+        rule = self.layout.attention
+        if sparse_from is None or rule.core == "dense" or sparse_from == rule.sparse_from:
+            return self
+        return replace(self, layout=replace(self.layout, attention=replace(rule, sparse_from=sparse_from)))
 
 
 def load_bundle(path: str | Path) -> Bundle:

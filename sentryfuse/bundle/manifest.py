@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from sentryfuse.bundle.container import Inconsistent, is_name
 from sentryfuse.errors import ConfigError
-from sentryfuse.layout import KINDS, AttentionRule, Block, Layout, Op, Step
+from sentryfuse.planning.layout import KINDS, AttentionRule, Block, Layout, Op, Step
 from sentryfuse.types import Modality
 
 MAX_MODALITIES = 64

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from sentryfuse.bundle.container import Inconsistent
-from sentryfuse.layout import Layout, Step
+from sentryfuse.planning.layout import Layout, Step
 
 MAX_WORK = 300_000  # conditions looked at; models of 60 sensors take some thousands
 MAX_WRITERS = 16  # of one value

@@ -20,8 +20,8 @@ from sentryfuse.bundle.graphs import MAX_RANK
 from sentryfuse.bundle.manifest import MAX_TOKENS, Manifest
 from sentryfuse.bundle.operators import KINDS, OPERATORS, Shape, Value
 from sentryfuse.bundle.tensors import GRAPH_OPS, block_shapes, weights_by_step
-from sentryfuse.layout import Block, Layout, Span, Step
-from sentryfuse.pruning.units import kept_groups
+from sentryfuse.planning.layout import Block, Layout, Span, Step
+from sentryfuse.planning.units import kept_groups
 
 MAX_ELEMENTS = 10**8  # of one value within a graph, for one window
 LEAST_CHANNELS = 8

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sentryfuse.bundle.container import Entry, Inconsistent
 from sentryfuse.bundle.manifest import Manifest
 from sentryfuse.gate.predict import NumpyGate
-from sentryfuse.layout import Block, Layout, Step
+from sentryfuse.planning.layout import Block, Layout, Step
 
 # steps with a graph, weights of the steps that become constants, and inputs that depend on the plan alone
 GRAPH_OPS = ("embed", "layer", "head")

@@ -35,7 +35,7 @@ from sentryfuse.cli.output import Output, score_table, sensor_label
 
 if TYPE_CHECKING:
     from sentryfuse.bundle import Bundle
-    from sentryfuse.profile import DeviceProfile
+    from sentryfuse.planning.profile import DeviceProfile
 
 BundleFile = Annotated[Path, typer.Argument(metavar="BUNDLE", help="File written by `sentryfuse export`.")]
 EngineName = Annotated[str, typer.Option("--engine", help="onnxruntime, or openvino where it is installed.")]
@@ -48,9 +48,8 @@ def open_bundle(path: Path, device: DeviceProfile | None = None) -> Bundle:
     bundle = load_bundle(path)
     if device is None:
         return bundle
-    from sentryfuse.run.break_even import with_break_even
 
-    return with_break_even(bundle, device.sparse_from)
+    return bundle.with_break_even(device.sparse_from)
 
 
 def plan(
@@ -89,7 +88,7 @@ def plan(
         bundle = open_bundle(source, device)
         layout, made = bundle.layout, bundle.plan(names, budget, device)
     else:
-        from sentryfuse.run_folder import open_run
+        from sentryfuse.training.folder import open_run
 
         model = open_run(source, sparse_from=None if device is None else device.sparse_from)
         from sentryfuse.pruning import make_plan
@@ -128,7 +127,7 @@ def predict(
         energy_mj=energy_mj,
         protocol=protocol,
     )
-    from sentryfuse.run.predict import predict as predict_windows
+    from sentryfuse.runtime.predict import predict as predict_windows
     from sentryfuse.types import check_present
 
     device = profile_of(profile)
@@ -179,7 +178,7 @@ def profile(
     """
     output = Output(json_to, quiet=quiet, files=[out])
     from sentryfuse.bundle import load_bundle
-    from sentryfuse.run.profiling import profile as measure
+    from sentryfuse.measure.profiling import profile as measure
 
     loaded = load_bundle(bundle)
     reader = None
@@ -221,8 +220,8 @@ def bench(
     """
     output = Output(json_to, quiet=quiet)
     from sentryfuse.bundle import load_bundle
-    from sentryfuse.run.bench import bench as bench_bundle
-    from sentryfuse.run.bench import machine
+    from sentryfuse.machine import machine
+    from sentryfuse.measure.bench import bench as bench_bundle
 
     loaded = load_bundle(bundle)
     rows = bench_bundle(

@@ -17,7 +17,7 @@ from sentryfuse.progress import is_quiet, say
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from sentryfuse.run import Result, Runtime
+    from sentryfuse.runtime import Result, Runtime
 
 LATEST = 1000  # windows whose times are remembered
 EVERY_S = 10.0  # between two plain lines, where there is no terminal

@@ -66,7 +66,7 @@ def train(
     After a kill the same command goes on from the last epoch. Started by `torchrun -m sentryfuse train`,
     several processes share the work.
     """
-    from sentryfuse.run_folder import check_free, train_run
+    from sentryfuse.training.folder import check_free, train_run
 
     leads = "TORCHELASTIC_RUN_ID" not in os.environ or os.environ["RANK"] == "0"
     if leads:
@@ -128,7 +128,7 @@ def evaluate(
     One row per combination of sensors, missing rate, ratio and scorer.
     """
     output = Output(json_to, quiet=quiet)
-    from sentryfuse.run_folder import open_run
+    from sentryfuse.training.folder import open_run
     from sentryfuse.types import Budget, check_present
 
     model = open_run(run)
@@ -138,12 +138,12 @@ def evaluate(
     ratios = ratio or [0.0]
     for share in ratios:
         Budget(ratio=share, protocol=protocol)
-    from sentryfuse.baselines import check_scorer
+    from sentryfuse.pruning.published import check_scorer
 
     for name in scorer or ():
         check_scorer(name)
     windows = open_windows(data, fold, split=split)
-    from sentryfuse.evaluation import evaluate as evaluate_model
+    from sentryfuse.pruning.evaluation import evaluate as evaluate_model
     from sentryfuse.training.distributed import check_device
 
     rows = evaluate_model(
@@ -192,7 +192,7 @@ def prune(
     output = Output(json_to, quiet=quiet, folders=[out])
     from sentryfuse.cli.plans import plan_json, show_plan
     from sentryfuse.files import folder_atomically, write_json
-    from sentryfuse.run_folder import open_run
+    from sentryfuse.training.folder import open_run
 
     budget = budgets_of(
         None if ratio is None else [ratio],
@@ -228,7 +228,7 @@ def export(
     """
     output = Output(json_to, quiet=quiet, files=[out])
     from sentryfuse.progress import say
-    from sentryfuse.run_folder import open_run
+    from sentryfuse.training.folder import open_run
 
     model = open_run(run)
     from sentryfuse.export import export_bundle

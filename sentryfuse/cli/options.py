@@ -11,7 +11,7 @@ from sentryfuse.errors import ConfigError
 
 if TYPE_CHECKING:
     from sentryfuse.data import Windows
-    from sentryfuse.profile import DeviceProfile
+    from sentryfuse.planning.profile import DeviceProfile
     from sentryfuse.types import Budget
 
 JsonFile = Annotated[
@@ -116,7 +116,7 @@ def profile_of(path: Path | None) -> DeviceProfile | None:
     Raises:
         ConfigError: a file that is not a profile.
     """
-    from sentryfuse.profile import DeviceProfile
+    from sentryfuse.planning.profile import DeviceProfile
 
     return None if path is None else DeviceProfile.load(path)
 

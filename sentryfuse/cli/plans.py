@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from sentryfuse.cli.output import Output, sensor_label
-from sentryfuse.layout import Layout
-from sentryfuse.profile import DeviceProfile
-from sentryfuse.pruning.cost import count
+from sentryfuse.planning.cost import count
+from sentryfuse.planning.layout import Layout
+from sentryfuse.planning.profile import DeviceProfile
 from sentryfuse.types import Plan
 
 

@@ -30,7 +30,7 @@ def demo(
     Train, export, score, plan, time and replay with sensors dropping out and the budget shrinking.
     """
     output = Output(json_to, quiet=quiet, folders=[out])
-    from sentryfuse.demo import run_demo, summary
+    from sentryfuse.cli.demo import run_demo, summary
 
     results = run_demo(out, data=data, epochs=epochs, seed=seed)
     columns, rows = summary(results)
@@ -69,7 +69,7 @@ def report(
 
     Several files of the same dataset and backbone are put together; of a study, all its parts.
     """
-    from sentryfuse.report.study import is_study
+    from sentryfuse.study.report import is_study
 
     if any(map(is_study, results)):
         _report_study(results, out=out, ours=ours, markdown=markdown, json_to=json_to, quiet=quiet)
@@ -112,7 +112,7 @@ def _report_study(
     quiet: bool,
 ) -> None:
     """`report` of the lines of a study."""
-    from sentryfuse.report.study import all_tables, page_of, read_study, summarize_study, write_study_page
+    from sentryfuse.study.report import all_tables, page_of, read_study, summarize_study, write_study_page
 
     page = page_of(out or STUDY_PAGE) if out is not None or not markdown else None
     output = Output(json_to, quiet=quiet, files=[page] if page else [])

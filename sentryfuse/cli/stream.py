@@ -28,11 +28,11 @@ from sentryfuse.cli.options import (
 from sentryfuse.cli.output import STDOUT, Output, plain
 from sentryfuse.errors import ConfigError
 
-_log = logging.getLogger("sentryfuse.run")
+_log = logging.getLogger("sentryfuse.runtime")
 
 if TYPE_CHECKING:
     from sentryfuse.cli.live import Tally
-    from sentryfuse.run import Runtime
+    from sentryfuse.runtime import Runtime
 
 
 def run(
@@ -98,7 +98,7 @@ def run(
         raise ConfigError("--trace and --power both name a meter; give one of them")
     from sentryfuse.cli.live import Tally, live
     from sentryfuse.power import open_reader, read_policy
-    from sentryfuse.run import Events, Runtime
+    from sentryfuse.runtime import Events, Runtime
     from sentryfuse.stream import open_source
 
     budget = budgets_of(

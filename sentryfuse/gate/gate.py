@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sentryfuse.layout import Layout
+from sentryfuse.planning.layout import Layout
 
 HIDDEN, RANK = 64, 16
 LEAST = 1e-6  # factor of a unit whose weights are nothing

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from sentryfuse.layout import Layout
+from sentryfuse.planning.layout import Layout
 
 Array = NDArray[np.float32]
 

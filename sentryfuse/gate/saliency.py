@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from sentryfuse.layout import KINDS, Block
+from sentryfuse.planning.layout import KINDS, Block
 
 
 def unit_factors(

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sentryfuse.errors import ConfigError
-from sentryfuse.layout import AttentionRule, Block
+from sentryfuse.planning.layout import AttentionRule, Block
 
 # block name, what enters its last product `(rows, columns)`, worth of each expert for each row `(rows, E)`
 Watch = Callable[[str, Tensor, Tensor | None], None]

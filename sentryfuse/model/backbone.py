@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from sentryfuse.errors import ConfigError
-from sentryfuse.layout import Layout
 from sentryfuse.model.attention import Selection
+from sentryfuse.planning.layout import Layout
 from sentryfuse.types import check_present
 
 

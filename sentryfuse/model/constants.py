@@ -1,7 +1,7 @@
 """Parts of a model that depend on nothing but which sensors are present.
 
 For a fixed set of sensors they are constants: on the device they are computed once per plan, in numpy
-(`sentryfuse.run.constants`), and cost nothing per window.
+(`sentryfuse.engine.constants`), and cost nothing per window.
 
 Notation: M modalities · P tokens · L tokens of all parts · D d_model.
 """
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from sentryfuse.layout import Step
+from sentryfuse.planning.layout import Step
 
 
 class Bank(nn.Module):

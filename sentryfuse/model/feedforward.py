@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sentryfuse.errors import ConfigError
-from sentryfuse.layout import Block
 from sentryfuse.model.attention import Pick, Selection
+from sentryfuse.planning.layout import Block
 
 LOWEST = 1e9  # silences experts
 

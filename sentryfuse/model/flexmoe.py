@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sentryfuse.errors import ConfigError
-from sentryfuse.layout import AttentionRule, Layout, Step
 from sentryfuse.model.backbone import Backbone
 from sentryfuse.model.constants import Bank
 from sentryfuse.model.feedforward import Experts, Routing
@@ -28,6 +27,7 @@ from sentryfuse.model.layer import Layer
 from sentryfuse.model.registry import register_model
 from sentryfuse.model.shape import LayerMaker, Sizes, Widths, module_keys
 from sentryfuse.model.tokens import PatchTokens
+from sentryfuse.planning.layout import AttentionRule, Layout, Step
 from sentryfuse.types import Modality
 
 ROUTER_WEIGHT = 0.01  # of the balance and choice losses, as published

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from sentryfuse.layout import Step
+from sentryfuse.planning.layout import Step
 
 
 class MeanHead(nn.Module):

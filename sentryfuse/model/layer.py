@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sentryfuse.layout import AttentionRule, Step
 from sentryfuse.model.attention import Pick, Selection, SentryAttention
 from sentryfuse.model.feedforward import TOP_ONE, Experts, FeedForward, Routing
+from sentryfuse.planning.layout import AttentionRule, Step
 
 LOWEST = 1e9  # pads the maximum over neighbours
 

@@ -17,7 +17,6 @@ from typing import Any, ClassVar, cast
 from torch import nn
 
 from sentryfuse.errors import ConfigError
-from sentryfuse.layout import AttentionRule, Layout, Step
 from sentryfuse.model.backbone import Backbone
 from sentryfuse.model.constants import Codes
 from sentryfuse.model.heads import HiddenHead, MeanHead
@@ -26,6 +25,7 @@ from sentryfuse.model.registry import register_model
 from sentryfuse.model.sax import SaxTokens
 from sentryfuse.model.shape import LayerMaker, Sizes, Widths, module_keys
 from sentryfuse.model.tokens import PatchTokens
+from sentryfuse.planning.layout import AttentionRule, Layout, Step
 from sentryfuse.types import Modality
 
 

@@ -18,7 +18,6 @@ from typing import Any, ClassVar, cast
 
 from torch import nn
 
-from sentryfuse.layout import AttentionRule, Layout, Step
 from sentryfuse.model.backbone import Backbone
 from sentryfuse.model.constants import Bank
 from sentryfuse.model.heads import ModalityHead
@@ -26,6 +25,7 @@ from sentryfuse.model.layer import Layer
 from sentryfuse.model.registry import register_model
 from sentryfuse.model.shape import LayerMaker, Sizes, Widths, module_keys
 from sentryfuse.model.tokens import PatchTokens
+from sentryfuse.planning.layout import AttentionRule, Layout, Step
 from sentryfuse.types import Modality
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 from sentryfuse.errors import ConfigError
-from sentryfuse.layout import AttentionRule
 from sentryfuse.model.backbone import Backbone
+from sentryfuse.planning.layout import AttentionRule
 from sentryfuse.types import Modality
 
 

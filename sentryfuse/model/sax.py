@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sentryfuse.layout import Step
+from sentryfuse.planning.layout import Step
 from sentryfuse.types import Modality
 
 ALPHABET = 20

@@ -9,9 +9,9 @@ from typing import ClassVar
 from torch import nn
 
 from sentryfuse.errors import ConfigError
-from sentryfuse.layout import AttentionRule
 from sentryfuse.model.feedforward import Routing
 from sentryfuse.model.layer import Layer, LayerShape
+from sentryfuse.planning.layout import AttentionRule
 
 Widths = Mapping[str, int | Sequence[int]]
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sentryfuse.layout import Step
+from sentryfuse.planning.layout import Step
 from sentryfuse.types import Modality
 
 CLIP = 10.0  # training standard deviations; a broken sensor must not blow up the rest

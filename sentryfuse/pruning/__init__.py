@@ -1,29 +1,11 @@
-"""Importance and a budget -> a decision (`plan`) -> an ordinary smaller model (`cut`).
+"""Who ranks the units (`scorers` and what they look at), and the smaller model a plan yields (`cut`).
 
-`units`, `cost`, `plan` and `uniform` are torch-free and run on the device; `scorers` and `cut` need torch
-and load on first use.
+Formulas of published rankings are in files by what they look at (`weights`, `gradients`, `activations`);
+`calibration` and `columns` collect it, `rearrangement` improves a finished plan, `planner` makes plans as
+methods are compared, `evaluation` scores the models they leave. Needs torch.
 """
 
-from __future__ import annotations
+from sentryfuse.pruning.cut import prune
+from sentryfuse.pruning.scorers import make_plan
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-from sentryfuse.pruning.cost import count
-from sentryfuse.pruning.plan import plan_layout
-from sentryfuse.pruning.uniform import plan_uniform
-
-if TYPE_CHECKING:
-    from sentryfuse.pruning.cut import prune
-    from sentryfuse.pruning.scorers import make_plan
-
-_TORCH = {"prune": "cut", "make_plan": "scorers"}
-
-__all__ = ["count", "make_plan", "plan_layout", "plan_uniform", "prune"]
-
-
-def __getattr__(name: str) -> Any:
-    """Load what needs torch on first use."""
-    if name not in _TORCH:
-        raise AttributeError(f"module 'sentryfuse.pruning' has no attribute {name!r}")
-    return getattr(import_module(f"sentryfuse.pruning.{_TORCH[name]}"), name)
+__all__ = ["make_plan", "prune"]

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from sentryfuse.checkpoint import SentryModel
 from sentryfuse.model import Selection
-from sentryfuse.pruning.plan import check_plan
-from sentryfuse.pruning.units import kept_groups, slice_weights
+from sentryfuse.model.pretrained import SentryModel
+from sentryfuse.planning.plan import check_plan
+from sentryfuse.planning.units import kept_groups, slice_weights
 from sentryfuse.types import Plan
 
 

@@ -8,10 +8,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sentryfuse.checkpoint import SentryModel
 from sentryfuse.gate.predict import levelled
-from sentryfuse.profile import DeviceProfile
-from sentryfuse.pruning.plan import plan_layout
+from sentryfuse.model.pretrained import SentryModel
+from sentryfuse.planning.plan import plan_layout
+from sentryfuse.planning.profile import DeviceProfile
 from sentryfuse.types import Budget, Plan, check_present
 
 Scores = Mapping[str, NDArray[np.float32]]

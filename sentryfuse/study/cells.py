@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sentryfuse.checkpoint import SentryModel
 from sentryfuse.data import Windows, group_by_presence
-from sentryfuse.metrics import scores
+from sentryfuse.data.metrics import scores
 from sentryfuse.model import Selection
+from sentryfuse.model.pretrained import SentryModel
 from sentryfuse.study.jobs import Evaluation, Place
 from sentryfuse.study.masks import draw_windows, exact_masks
 from sentryfuse.study.methods import Cutter

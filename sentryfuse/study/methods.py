@@ -8,17 +8,19 @@ from functools import cached_property
 
 import numpy as np
 
-from sentryfuse.baselines import Calibrator, check_scorer, make_planner, make_scorer
-from sentryfuse.checkpoint import SentryModel
-from sentryfuse.compensation import ConditionalMoments, collect_conditional, compensate
 from sentryfuse.data import Windows
+from sentryfuse.data.scoring import Planner
 from sentryfuse.errors import BudgetError
 from sentryfuse.model import Selection
+from sentryfuse.model.pretrained import SentryModel
+from sentryfuse.planning.plan import largest_ratio
 from sentryfuse.pruning import make_plan
+from sentryfuse.pruning.calibration import Calibrator
 from sentryfuse.pruning.cut import selection
-from sentryfuse.pruning.plan import largest_ratio
-from sentryfuse.scoring import Planner
+from sentryfuse.pruning.planner import make_planner
+from sentryfuse.pruning.published import check_scorer, make_scorer
 from sentryfuse.study.design import Method
+from sentryfuse.study.repair import ConditionalMoments, collect_conditional, compensate
 from sentryfuse.types import Budget, Plan
 
 

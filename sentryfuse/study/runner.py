@@ -10,8 +10,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from sentryfuse.checkpoint import create_model
 from sentryfuse.errors import ConfigError
+from sentryfuse.model.pretrained import create_model
 from sentryfuse.progress import Progress, say
 from sentryfuse.study.design import StudyDesign
 from sentryfuse.study.engines import Engine, check_engine, open_engine

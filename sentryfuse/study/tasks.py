@@ -20,19 +20,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sentryfuse.checkpoint import SentryModel, from_pretrained
 from sentryfuse.data import Windows
+from sentryfuse.data.scoring import prepared
 from sentryfuse.errors import CheckpointError, SentryFuseError
 from sentryfuse.files import read_json
-from sentryfuse.run.bench import machine
-from sentryfuse.run_folder import METRICS, model_maker, train_run
-from sentryfuse.scoring import prepared
+from sentryfuse.machine import machine
+from sentryfuse.model.pretrained import SentryModel, from_pretrained
 from sentryfuse.study.cells import Sample, make_sample, score
 from sentryfuse.study.design import ELASTIC
 from sentryfuse.study.jobs import Evaluation, Place, Training, digest, open_recording
 from sentryfuse.study.methods import Cutter, Subject
 from sentryfuse.training import TrainSettings
 from sentryfuse.training.distributed import Team
+from sentryfuse.training.folder import METRICS, model_maker, train_run
 
 WEIGHTS = "model.safetensors"
 

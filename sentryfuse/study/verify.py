@@ -10,10 +10,10 @@ import numpy as np
 
 from sentryfuse.errors import ConfigError
 from sentryfuse.progress import say
-from sentryfuse.run_folder import METRICS
 from sentryfuse.study.runner import Hands, all_work, choose, do_all, refuse_failures
 from sentryfuse.study.store import IDENTITY, line_files, read_design, read_lines
 from sentryfuse.study.tasks import Outcome, Task
+from sentryfuse.training.folder import METRICS
 
 TOLERANCE = 0.002  # of every score; threads and processors add up in other orders,
 FLIPS = 1  # which may turn so many answers

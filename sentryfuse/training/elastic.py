@@ -13,15 +13,15 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sentryfuse.baselines.calibration import Calibration
-from sentryfuse.baselines.gradients import taylor_scores
-from sentryfuse.baselines.weights import magnitude_scores
-from sentryfuse.checkpoint import SentryModel
 from sentryfuse.data import Windows
 from sentryfuse.errors import ConfigError
 from sentryfuse.gate.predict import levelled
-from sentryfuse.layout import Layout
-from sentryfuse.pruning.plan import largest_ratio, plan_layout
+from sentryfuse.model.pretrained import SentryModel
+from sentryfuse.planning.layout import Layout
+from sentryfuse.planning.plan import largest_ratio, plan_layout
+from sentryfuse.pruning.calibration import Calibration
+from sentryfuse.pruning.gradients import taylor_scores
+from sentryfuse.pruning.weights import magnitude_scores
 from sentryfuse.types import Budget
 
 RULES = ("gate", "static", "taylor", "none")

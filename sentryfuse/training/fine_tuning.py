@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from sentryfuse.checkpoint import SentryModel
 from sentryfuse.data import Windows
+from sentryfuse.model.pretrained import SentryModel
 from sentryfuse.training.loop import run_epochs
 from sentryfuse.training.settings import TrainSettings
 

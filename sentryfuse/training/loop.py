@@ -17,15 +17,15 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from sentryfuse.baselines.weights import magnitude_scores
-from sentryfuse.checkpoint import SentryModel
 from sentryfuse.data import Curriculum, Windows, batches, subject_floor, training_statistics
+from sentryfuse.data.scoring import check_recording, prepared
 from sentryfuse.errors import ConfigError
 from sentryfuse.gate.memory import SaliencyMemory
 from sentryfuse.gate.saliency import SaliencyScale, batch_saliency, saliency_loss, unit_factors
 from sentryfuse.model import Selection
+from sentryfuse.model.pretrained import SentryModel
 from sentryfuse.progress import Progress
-from sentryfuse.scoring import check_recording, prepared
+from sentryfuse.pruning.weights import magnitude_scores
 from sentryfuse.training.augment import blend, hide, vary
 from sentryfuse.training.distributed import Team, check_device
 from sentryfuse.training.elastic import draw_subnetwork, make_rule

@@ -14,10 +14,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from sentryfuse.checkpoint import SentryModel
 from sentryfuse.data import Windows
 from sentryfuse.errors import CheckpointError
 from sentryfuse.files import write_atomically
+from sentryfuse.model.pretrained import SentryModel
 from sentryfuse.training.distributed import Team
 from sentryfuse.training.settings import TrainSettings
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from sentryfuse.checkpoint import SentryModel
 from sentryfuse.data import Windows, batches
-from sentryfuse.evaluation import evaluate
-from sentryfuse.pruning.plan import largest_ratio
-from sentryfuse.scoring import presence_mask
+from sentryfuse.data.scoring import presence_mask
+from sentryfuse.model.pretrained import SentryModel
+from sentryfuse.planning.plan import largest_ratio
+from sentryfuse.pruning.evaluation import evaluate
 from sentryfuse.training.settings import TrainSettings
 
 RATIO, MISSING = 0.7, 0.3

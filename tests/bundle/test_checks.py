@@ -17,7 +17,7 @@ from sentryfuse.bundle.operators import OPERATORS, Value
 from sentryfuse.bundle.routes import check_routes
 from sentryfuse.bundle.shapes import follow, nodes_of
 from sentryfuse.errors import BundleError
-from sentryfuse.layout import AttentionRule, Layout, Step
+from sentryfuse.planning.layout import AttentionRule, Layout, Step
 from sentryfuse.types import Modality
 from tests.bundle.mutants import taken_apart
 from tests.tiny import GOLDEN

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from sentryfuse.bundle import Bundle, load_bundle
+from sentryfuse.engine import Session
 from sentryfuse.errors import BudgetError, BundleError, SentryFuseError
-from sentryfuse.run import Session
 from sentryfuse.types import Budget
 from tests.bundle.mutants import ATTACKS, KINDS, Mutant, all_mutants
 from tests.tiny import GOLDEN, tiny_batch

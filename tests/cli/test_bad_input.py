@@ -129,7 +129,7 @@ def test_bad_input_is_answered_in_one_line_and_leaves_no_file(command, places, l
 
 
 def test_a_missing_package_is_named_with_the_way_to_get_it(command, monkeypatch, run_folder):
-    for name in [name for name in sys.modules if name.startswith("sentryfuse.checkpoint")]:
+    for name in [name for name in sys.modules if name.startswith("sentryfuse.model.pretrained")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torch", None)
     done = command("evaluate", run_folder, "--data", "wearable")

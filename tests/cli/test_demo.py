@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentryfuse import demo
+from sentryfuse.cli import demo
 from sentryfuse.report import parse_results
 
 FILES = ["model.bundle", "report.html", "results.json"]

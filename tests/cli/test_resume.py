@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from sentryfuse import evaluation
+from sentryfuse.pruning import evaluation
 from sentryfuse.training.state import TrainState
 
 

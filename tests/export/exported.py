@@ -9,9 +9,9 @@ from dataclasses import replace
 import torch
 from onnx import ModelProto
 
-from sentryfuse.checkpoint import SentryModel, create_model
-from sentryfuse.export.templates import export_templates
-from sentryfuse.layout import AttentionRule
+from sentryfuse.export_templates import export_templates
+from sentryfuse.model.pretrained import SentryModel, create_model
+from sentryfuse.planning.layout import AttentionRule
 from sentryfuse.types import Modality
 from tests.tiny import CLASSES, MAESTRO
 

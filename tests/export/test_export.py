@@ -12,21 +12,23 @@ import pytest
 import torch
 from onnx import ModelProto
 
+import sentryfuse.export as pack
 from sentryfuse.bundle import Bundle, load_bundle
-from sentryfuse.checkpoint import SentryModel
+from sentryfuse.engine import Session
+from sentryfuse.engine.assemble import assemble, assemble_bytes
 from sentryfuse.errors import BundleError
-from sentryfuse.evaluation import evaluate, torch_answer
-from sentryfuse.export import export_bundle, pack
-from sentryfuse.export.templates import export_templates
-from sentryfuse.layout import AttentionRule
+from sentryfuse.export import export_bundle
+from sentryfuse.export_templates import export_templates
+from sentryfuse.model.pretrained import SentryModel
+from sentryfuse.planning.layout import AttentionRule
+from sentryfuse.planning.plan import largest_ratio
 from sentryfuse.pruning.cut import prune
-from sentryfuse.pruning.plan import largest_ratio
-from sentryfuse.run import Session, predict
-from sentryfuse.run.assemble import assemble, assemble_bytes
+from sentryfuse.pruning.evaluation import evaluate, torch_answer
+from sentryfuse.runtime import predict
 from sentryfuse.types import Budget
 from tests.export.exported import MODALITIES, SENSOR_SETS, templates, two_sensor_model
 from tests.laws.hand_plans import any_plan
-from tests.run.counting import multiplied
+from tests.runtime.counting import multiplied
 from tests.tiny import SENSOR_SETS as ALL_SETS
 from tests.tiny import tiny_batch, tiny_model, tiny_windows, uneven_widths
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from sentryfuse.bundle import load_bundle
-from sentryfuse.evaluation import torch_answer
 from sentryfuse.export import export_bundle
-from sentryfuse.pruning.plan import largest_ratio
+from sentryfuse.planning.plan import largest_ratio
+from sentryfuse.pruning.evaluation import torch_answer
 from sentryfuse.types import Budget
 from tests.tiny import GOLDEN, SENSOR_SETS, tiny_batch, tiny_model, uneven_widths
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sentryfuse.bundle import load_bundle
-from sentryfuse.run import Session
+from sentryfuse.engine import Session
 from sentryfuse.types import Budget
 from tests.tiny import GOLDEN
 

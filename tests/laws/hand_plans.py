@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sentryfuse.layout import Layout
-from sentryfuse.pruning.cost import count
+from sentryfuse.planning.cost import count
+from sentryfuse.planning.layout import Layout
 from sentryfuse.types import Budget, Plan
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sentryfuse.layout import AttentionRule, Block, Layout, Step
-from sentryfuse.pruning.plan import largest_ratio, plan_layout
+from sentryfuse.planning.layout import AttentionRule, Block, Layout, Step
+from sentryfuse.planning.plan import largest_ratio, plan_layout
 from sentryfuse.types import Budget, Modality, Plan
 
 

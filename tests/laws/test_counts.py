@@ -11,9 +11,9 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sentryfuse.checkpoint import SentryModel
-from sentryfuse.layout import AttentionRule
-from sentryfuse.pruning.cost import count
+from sentryfuse.model.pretrained import SentryModel
+from sentryfuse.planning.cost import count
+from sentryfuse.planning.layout import AttentionRule
 from sentryfuse.pruning.cut import prune, selection
 from tests.laws.hand_plans import any_plan, full_plan
 from tests.tiny import CASES, FEW_SETS, SENSOR_SETS, tiny_batch, tiny_model, uneven_widths

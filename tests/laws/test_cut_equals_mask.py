@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentryfuse.checkpoint import SentryModel
 from sentryfuse.model import Selection
+from sentryfuse.model.pretrained import SentryModel
 from sentryfuse.pruning.cut import prune, selection
 from sentryfuse.types import Plan
 from tests.laws.hand_plans import any_plan, full_plan

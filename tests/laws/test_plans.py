@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentryfuse.errors import BudgetError
-from sentryfuse.layout import Layout
-from sentryfuse.pruning.cost import count
-from sentryfuse.pruning.plan import STEP, largest_ratio, plan_layout
-from sentryfuse.pruning.units import kept_groups
+from sentryfuse.planning.cost import count
+from sentryfuse.planning.layout import Layout
+from sentryfuse.planning.plan import STEP, largest_ratio, plan_layout
+from sentryfuse.planning.units import kept_groups
 from sentryfuse.types import Budget, Plan
 from tests.laws.strategies import questions
 

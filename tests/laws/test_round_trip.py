@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sentryfuse.checkpoint import ModelConfig, from_pretrained
 from sentryfuse.errors import CheckpointError, ConfigError, InputError
+from sentryfuse.model.pretrained import ModelConfig, from_pretrained
+from sentryfuse.planning.plan import largest_ratio
 from sentryfuse.pruning.cut import prune
-from sentryfuse.pruning.plan import largest_ratio
 from sentryfuse.pruning.scorers import make_plan
 from sentryfuse.types import Budget
 from tests.laws.hand_plans import any_plan, hand_plan

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from sentryfuse.errors import ConfigError
-from sentryfuse.layout import AttentionRule
 from sentryfuse.model.attention import SentryAttention, strided_sample
+from sentryfuse.planning.layout import AttentionRule
 
 D, K = 12, 4
 GROUPS = [(0, 0, 1, 1), (0, 1, 1, 1, 2), (0, 0), (0,), (1, 0, 1)]

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from sentryfuse.checkpoint import SentryModel, create_model
+from sentryfuse.engine import constants
 from sentryfuse.errors import ConfigError
-from sentryfuse.layout import Span
 from sentryfuse.model.feedforward import Experts, Routing
 from sentryfuse.model.flexmoe import ROUTER_WEIGHT, expert_of
-from sentryfuse.pruning.cost import published_macs
+from sentryfuse.model.pretrained import SentryModel, create_model
+from sentryfuse.planning.cost import published_macs
+from sentryfuse.planning.layout import Span
 from sentryfuse.pruning.cut import prune, selection
-from sentryfuse.run import constants
 from sentryfuse.types import Modality
 from tests.laws.hand_plans import any_plan, full_plan, hand_plan
 from tests.tiny import CLASSES, MODALITIES, SENSOR_SETS, tiny_batch, tiny_model

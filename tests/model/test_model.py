@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from sentryfuse.checkpoint import SentryModel, create_model
 from sentryfuse.errors import ConfigError, NoSensorsError
 from sentryfuse.model import backbone_type, list_models, register_model
 from sentryfuse.model.maestro import Maestro
+from sentryfuse.model.pretrained import SentryModel, create_model
 from sentryfuse.types import Modality
 from tests.tiny import CASES, CLASSES, MAESTRO, MODALITIES, SENSOR_SETS, tiny_batch, tiny_model
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sentryfuse.layout import AttentionRule, Block, Layout, Step
+from sentryfuse.planning.layout import AttentionRule, Block, Layout, Step
 from sentryfuse.report import render_report
 from sentryfuse.types import Budget, Cost, Modality, Plan
 

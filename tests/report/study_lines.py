@@ -142,7 +142,7 @@ def value_of(line: Mapping[str, Any]) -> float:
 
 def with_answers(folder: Path, lines: Sequence[Line], *, seed: int = 0) -> list[Line]:
     """Write answers for every line, one file per training, and return lines that are scored on them."""
-    from sentryfuse.metrics import scores
+    from sentryfuse.data.metrics import scores
 
     rng = np.random.default_rng(seed)
     truth = {name: rng.integers(0, 2 if name == AUROC else 3, size=n) for name, n in N_WINDOWS.items()}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sentryfuse.errors import ConfigError
-from sentryfuse.report.study import read_study, summarize_study
+from sentryfuse.study.report import read_study, summarize_study
 from tests.report.study_lines import (
     BACKBONES,
     DATASETS,

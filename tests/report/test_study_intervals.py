@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sentryfuse.data.metrics import auroc
 from sentryfuse.errors import InputError
-from sentryfuse.metrics import auroc
-from sentryfuse.report.study import read_study, summarize_study
-from sentryfuse.report.study.answers import placements
+from sentryfuse.study.report import read_study, summarize_study
+from sentryfuse.study.report.answers import placements
 from tests.report.study_lines import METHODS, make_lines, noise, with_answers, write_lines
 
 pytestmark = pytest.mark.device

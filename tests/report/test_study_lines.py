@@ -7,7 +7,7 @@ import json
 import pytest
 
 from sentryfuse.errors import ConfigError, InputError
-from sentryfuse.report.study import is_study, read_study, summarize_study
+from sentryfuse.study.report import is_study, read_study, summarize_study
 from tests.report.study_lines import make_lines, write_lines
 
 pytestmark = pytest.mark.device

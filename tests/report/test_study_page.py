@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from sentryfuse.cli import main
-from sentryfuse.report.study import headline_table, read_study, render_study_page, summarize_study
+from sentryfuse.study.report import headline_table, read_study, render_study_page, summarize_study
 from tests.report.study_lines import METHODS, make_lines, write_lines
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sentryfuse.baselines import make_scorer
+from sentryfuse.data.metrics import scores
+from sentryfuse.data.scoring import answer_all
 from sentryfuse.errors import ConfigError
-from sentryfuse.evaluation import torch_answer
-from sentryfuse.metrics import scores
-from sentryfuse.pruning.plan import largest_ratio
+from sentryfuse.planning.plan import largest_ratio
+from sentryfuse.pruning.evaluation import torch_answer
+from sentryfuse.pruning.published import make_scorer
 from sentryfuse.pruning.scorers import make_plan
-from sentryfuse.scoring import answer_all
 from sentryfuse.study.cells import make_sample, score
 from sentryfuse.study.design import Method, StudyDesign
 from sentryfuse.study.jobs import evaluations, trainings

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from sentryfuse.evaluation import evaluate
+from sentryfuse.pruning.evaluation import evaluate
 from sentryfuse.training import TrainSettings, train
 from tests.tiny import tiny_model, tiny_windows
 from tests.training.elsewhere import DEVICE, Device

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from sentryfuse.baselines.calibration import Calibration
-from sentryfuse.baselines.gradients import taylor_scores
-from sentryfuse.baselines.weights import magnitude_scores
 from sentryfuse.errors import ConfigError
+from sentryfuse.planning.plan import STEP, largest_ratio
 from sentryfuse.pruning import make_plan
-from sentryfuse.pruning.plan import STEP, largest_ratio
+from sentryfuse.pruning.calibration import Calibration
+from sentryfuse.pruning.gradients import taylor_scores
+from sentryfuse.pruning.weights import magnitude_scores
 from sentryfuse.training.elastic import GateRule, StaticRule, draw_subnetwork, make_rule
 from sentryfuse.types import Budget
 from tests.tiny import CASES, SENSOR_SETS, tiny_model, tiny_windows, uneven_widths

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from sentryfuse.evaluation import evaluate
 from sentryfuse.pruning import make_plan, prune
+from sentryfuse.pruning.evaluation import evaluate
 from sentryfuse.training import TrainSettings, fine_tune, loop, train
 from sentryfuse.types import Budget
 from tests.tiny import tiny_model, tiny_windows

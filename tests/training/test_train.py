@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from sentryfuse.baselines.weights import magnitude_scores
-from sentryfuse.checkpoint import SentryModel, create_model
 from sentryfuse.errors import CheckpointError, ConfigError
-from sentryfuse.evaluation import evaluate
+from sentryfuse.model.pretrained import SentryModel, create_model
+from sentryfuse.pruning.evaluation import evaluate
+from sentryfuse.pruning.weights import magnitude_scores
 from sentryfuse.training import TrainSettings, loop, train
 from tests.tiny import CLASSES, MAESTRO, MODALITIES, tiny_model, tiny_windows
 

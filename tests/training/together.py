@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sentryfuse.checkpoint import SentryModel
+from sentryfuse.model.pretrained import SentryModel
 from sentryfuse.training import TrainSettings, fine_tune, loop, train
 from sentryfuse.training.distributed import joined
 from tests.tiny import tiny_model, tiny_windows

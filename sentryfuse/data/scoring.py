@@ -1,0 +1,192 @@
+"""Anything that answers + a recording -> scores; the same rows for torch and for a bundle. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentryfuse.data import Windows, batches, by_subject, fixed_masks
+from sentryfuse.data.metrics import scores
+from sentryfuse.errors import ConfigError, NoSensorsError
+from sentryfuse.types import Budget, Modality, Plan, check_present
+
+BATCH = 256
+Answer = Callable[[Mapping[str, NDArray[np.float32]], Plan], NDArray[np.float32]]
+Planner = Callable[[tuple[str, ...]], Plan]
+
+
+def prepared(windows: Windows, *, normalise: str, floor: Mapping[str, Any]) -> Windows:
+    """The recording as the model wants it: as it is, or standardised by subject (once)."""
+    if normalise == "train" or windows.by_subject is not None:
+        return windows
+    return by_subject(windows, floor)
+
+
+def check_recording(modalities: Sequence[Modality], classes: Sequence[str], windows: Windows) -> None:
+    """Refuse a recording that does not belong to a model.
+
+    Raises:
+        ConfigError: other modalities, other window lengths or channels, or other classes.
+    """
+    names = [m.name for m in modalities]
+    if tuple(windows.names) != tuple(names) or tuple(windows.classes) != tuple(classes):
+        raise ConfigError(
+            f"{windows.name} has sensors {', '.join(windows.names)} and {len(windows.classes)} classes, "
+            f"the model was made for {', '.join(names)} and {len(classes)} classes; use its own data"
+        )
+    for own, given in zip(modalities, windows.modalities, strict=True):
+        if (own.length, own.n_channels) != (given.length, given.n_channels):
+            raise ConfigError(
+                f"{windows.name} has {given.length} steps of {given.n_channels} channels of {own.name}, the "
+                f"model was made for {own.length} of {own.n_channels}; cut the windows like its own data"
+            )
+        if given.may_miss and not own.may_miss:
+            raise ConfigError(
+                f"{windows.name} may miss single values of {own.name}, the model was trained without; "
+                "fill them, or train on data that declares them missing"
+            )
+
+
+def answer_all(
+    windows: Windows,
+    indices: NDArray[np.intp],
+    *,
+    present: NDArray[np.bool_] | None,
+    plan_for: Planner,
+    answer: Answer,
+) -> tuple[NDArray[np.intp], NDArray[np.float32], dict[str, float], int]:
+    """Answer many windows, each group of equal sensors with its own plan.
+
+    Args:
+        windows: the recording, prepared.
+        indices: which windows, `(n,)`.
+        present: sensors that may be on, a row per index, `(n, M)`; `None` means all.
+        plan_for: present names -> plan; asked once per set.
+        answer: raw windows and a plan -> probabilities `(B, K)`.
+
+    Returns:
+        Windows answered `(a,)`, their probabilities `(a, K)`, mean cost per window ("macs", "params"), and
+        how many windows had no sensor at all and were refused.
+    """
+    plans: dict[tuple[str, ...], Plan] = {}
+    order, parts = [], []
+    cost = {"macs": 0.0, "params": 0.0}
+    for on, chosen in batches(windows, indices, batch_size=BATCH, present=present):
+        if on not in plans:
+            plans[on] = plan_for(on)
+        order.append(chosen)
+        parts.append(answer(windows.batch(chosen, on), plans[on]))
+        cost["macs"] += plans[on].cost.macs * len(chosen)
+        cost["params"] += plans[on].cost.params * len(chosen)
+    if not order:
+        raise NoSensorsError("no window has any of the sensors asked for; ask for other sensors")
+    answered = np.concatenate(order)
+    cost = {key: value / len(answered) for key, value in cost.items()}
+    return answered, np.concatenate(parts), cost, len(indices) - len(answered)
+
+
+def presence_mask(
+    names: Sequence[str], n: int, *, present: Iterable[str] | None, missing_rate: float | None, seed: int
+) -> NDArray[np.bool_]:
+    """Which sensors are on in each of `n` test windows, `(n, M)`: a named set, thinned by fixed masks."""
+    on = check_present(present, names)
+    mask = np.tile([name in on for name in names], (n, 1))
+    if missing_rate:
+        columns = [i for i, name in enumerate(names) if name in on]
+        mask[:, columns] &= fixed_masks(n, len(columns), rate=missing_rate, seed=seed)
+    return mask
+
+
+def score_row(
+    windows: Windows,
+    indices: NDArray[np.intp],
+    *,
+    mask: NDArray[np.bool_],
+    present: tuple[str, ...],
+    missing_rate: float | None,
+    budget: Budget,
+    scorer: str,
+    plan_for: Planner,
+    answer: Answer,
+) -> dict[str, Any]:
+    """One row of `evaluate` and `predict`: the combination, its scores and what it cost."""
+    answered, probabilities, cost, refused = answer_all(
+        windows, indices, present=mask, plan_for=plan_for, answer=answer
+    )
+    return {
+        "present": list(present),
+        "missing_rate": missing_rate,
+        "ratio": budget.ratio or 0.0,
+        "protocol": budget.protocol,
+        "scorer": scorer,
+        **scores(windows.y[answered], probabilities),
+        "macs": round(cost["macs"]),
+        "params": round(cost["params"]),
+        "n_windows": len(answered),
+        "n_refused": refused,
+    }
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way of cutting: a budget, and who decides for each set of sensors what stays.
+
+    Attributes:
+        budget: holds for every window.
+        scorer: who ranks the units; written into the rows.
+        plan_for: present names -> plan.
+    """
+
+    budget: Budget
+    scorer: str
+    plan_for: Planner
+
+
+def score_all(
+    windows: Windows,
+    *,
+    split: str,
+    present: Sequence[Sequence[str] | None],
+    missing_rates: Sequence[float | None],
+    ways: Sequence[Way],
+    answer: Answer,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """One row for every combination of sensors, missing rate and way of cutting.
+
+    Args:
+        windows: the recording, prepared.
+        split: which part of it.
+        present: sets of sensor names that are on; `None` means all.
+        missing_rates: share of those missing in every window (fixed masks); `None` means none.
+        ways: budgets and who decides.
+        answer: raw windows and a plan -> probabilities `(B, K)`.
+        seed: of the masks.
+
+    Returns:
+        Rows of `score_row`.
+    """
+    indices = windows.indices(split)
+    rows = []
+    for names in present:
+        for rate in missing_rates:
+            mask = presence_mask(windows.names, len(indices), present=names, missing_rate=rate, seed=seed)
+            rows += [
+                score_row(
+                    windows,
+                    indices,
+                    mask=mask,
+                    present=check_present(names, windows.names),
+                    missing_rate=rate,
+                    budget=way.budget,
+                    scorer=way.scorer,
+                    plan_for=way.plan_for,
+                    answer=answer,
+                )
+                for way in ways
+            ]
+    return rows

@@ -1,0 +1,149 @@
+"""A sub-network ready to answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentryfuse.bundle import Bundle
+from sentryfuse.engine.assemble import assemble_bytes
+from sentryfuse.engine.engines import ENGINE, Engine, find_engine
+from sentryfuse.engine.parts import split
+from sentryfuse.errors import BundleError, ConfigError, SentryFuseError
+from sentryfuse.types import Plan
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class BuildTimes:
+    """How long it took to make a session.
+
+    Attributes:
+        slice_ms: slicing weights and putting the graph together [ms].
+        build_ms: building the engine's session [ms].
+    """
+
+    slice_ms: float
+    build_ms: float
+
+
+class Session:
+    """One sub-network in an engine; encoders of absent sensors are not in it. Several threads may ask it.
+
+    Args:
+        bundle: what to cut from.
+        plan: which units stay, for which sensors.
+        threads: of the engine.
+        batch: windows per call; a fixed number is faster, `None` allows any.
+        engine: a name of `ENGINES`, or one of your own.
+        apart: sensors whose own steps run apart, so that their tokens can be used again; see `run`.
+
+    Attributes:
+        apart: those of them that the plan has.
+
+    Raises:
+        ConfigError: the plan belongs to another model, or the engine is unknown or not installed.
+        BundleError: the engine refuses the graph.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        plan: Plan,
+        *,
+        threads: int = 1,
+        batch: int | None = None,
+        engine: str | Engine = ENGINE,
+        apart: Collection[str] = (),
+    ) -> None:
+        self.bundle, self.plan, self.batch = bundle, plan, batch
+        self.engine = find_engine(engine)
+        self._parts, rest = split(bundle.layout, plan.present, apart)
+        self.apart = tuple(self._parts)
+        started = time.perf_counter()
+        try:
+            models = [
+                assemble_bytes(bundle, plan, batch=batch, fused=self.engine.fused, part=part)
+                for part in (*self._parts.values(), rest)
+            ]
+            sliced = time.perf_counter()
+            *encoders, self._answer = (self.engine.build(m, threads=threads, batch=batch) for m in models)
+        except (SentryFuseError, MemoryError):
+            raise
+        except Exception as error:  # of the engine's own kinds, or of graphs that passed every check
+            raise BundleError(
+                f"{self.engine.name} refuses a sub-network of this bundle ({' '.join(str(error).split())}); "
+                "export the model again"
+            ) from error
+        self._encoders = dict(zip(self._parts, encoders, strict=True))
+        built = time.perf_counter()
+        self.times = BuildTimes(1e3 * (sliced - started), 1e3 * (built - sliced))
+        self.graph_bytes = sum(map(len, models))
+        self._shapes = {
+            m.name: (f"window.{m.name}", (batch, m.length, m.n_channels))
+            for m in bundle.layout.modalities
+            if m.name in plan.present
+        }
+
+    def run(self, windows: Mapping[str, Array], tokens: MutableMapping[str, Array] | None = None) -> Array:
+        """Answer windows.
+
+        Args:
+            windows: modality name -> raw windows `(B, T, C)`; those of absent sensors are never read.
+            tokens: of sensors that run apart, as they were left by a call of this session: those that are
+                here are used in place of the windows, those that are not are made and put here. Take out
+                the ones whose windows have changed. `None` makes all of them.
+
+        Returns:
+            Probabilities, `(B, n_classes)`.
+
+        Raises:
+            ConfigError: a present sensor's window is missing or has another shape.
+        """
+        feed: dict[str, Any] = {}
+        for name, (full_name, shape) in self._shapes.items():
+            x = windows.get(name)
+            if type(x) is not np.ndarray or x.shape != shape or x.dtype != np.float32:
+                x = self._checked(name, x, shape)
+            feed[full_name] = x
+        if self.batch is None and len({len(x) for x in feed.values()}) > 1:
+            raise ConfigError(
+                "every sensor must bring as many windows as the others, got "
+                f"{', '.join(f'{len(windows[name])} of {name}' for name in self._shapes)}"
+            )
+        if self._parts:
+            self._encode(feed, {} if tokens is None else tokens)
+        return softmax(self._answer(feed))
+
+    def _encode(self, feed: dict[str, Any], tokens: MutableMapping[str, Array]) -> None:
+        """Tokens in place of the windows of sensors that run apart."""
+        for name, part in self._parts.items():
+            window = feed.pop(f"window.{name}")
+            if name not in tokens:
+                tokens[name] = self._encoders[name]({f"window.{name}": window})
+            feed[part.writes] = tokens[name]
+
+    def _checked(self, name: str, given: Any, shape: tuple[int | None, ...]) -> Array:
+        """A window that is not exactly what an engine takes, as it takes it."""
+        x = None if given is None else np.asarray(given, np.float32)
+        if x is None or x.shape[1:] != shape[1:] or not x.size or self.batch not in (None, len(x)):
+            raise ConfigError(
+                f"sensor {name} is present and needs windows of shape ({self.batch or 'B'}, "
+                f"{shape[1]}, {shape[2]}), got {'nothing' if x is None else x.shape}; give that, "
+                f"or leave {name} out of present"
+            )
+        return x
+
+
+def softmax(logits: Array) -> Array:
+    """Probabilities from logits, `(B, K)` -> `(B, K)`."""
+    e: Array = logits - logits.max(1, keepdims=True)
+    np.exp(e, e)
+    e /= e.sum(1, keepdims=True)
+    return e

@@ -1,0 +1,98 @@
+"""A trained model -> a bundle that has been checked against torch before it gets its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sentryfuse.bundle import Bundle, load_bundle, save_bundle
+from sentryfuse.engine.session import Session
+from sentryfuse.errors import BundleError
+from sentryfuse.export_templates import export_templates
+from sentryfuse.files import write_atomically
+from sentryfuse.model.pretrained import SentryModel
+from sentryfuse.planning.plan import largest_ratio
+from sentryfuse.pruning.cut import selection
+from sentryfuse.types import Budget, Plan
+
+TOLERANCE = 1e-4  # largest difference of a probability between onnxruntime and torch, float32
+
+
+def export_bundle(model: SentryModel, path: str | Path) -> dict[str, Any]:
+    """Write the one file a device needs.
+
+    The bundle is read back and answers for several sensor sets and ratios; if any answer differs from
+    torch's, nothing is written.
+
+    Args:
+        model: trained or pruned; not changed.
+        path: the file to write.
+
+    Returns:
+        What was checked: number of plans and the largest difference of a probability.
+
+    Raises:
+        BundleError: onnxruntime and torch disagree.
+    """
+    model.eval()
+    graphs, step_graphs = export_templates(model.backbone)
+    tensors: dict[str, Any] = {}
+    for name, t in model.tensors().items():
+        key = name if name.startswith("gate.") else f"weights.{name}"
+        tensors[key] = t.numpy().astype(np.float32)
+    for i, graph in enumerate(graphs.values()):
+        tensors[f"graph.{i}"] = np.frombuffer(graph.SerializeToString(), np.uint8)
+    config = model.config
+    manifest = {
+        "layout": model.layout.to_json(),
+        "classes": list(config.classes),
+        "normalise": config.normalise,
+        "subject_floor": {k: list(v) for k, v in config.subject_floor.items()},
+        "graphs": list(graphs),
+        "step_graphs": step_graphs,
+        "about": {**config.about, "backbone": config.backbone, "preset": config.preset},
+    }
+    with write_atomically(path) as partial:
+        save_bundle(partial, manifest=manifest, tensors=tensors)
+        checked = check_against_torch(model, partial)
+        if not checked["max_difference"] <= TOLERANCE:
+            raise BundleError(
+                f"the exported graphs differ from torch by {checked['max_difference']:.1e} (allowed "
+                f"{TOLERANCE:.0e}); nothing was written, please report this model's configuration"
+            )
+    return checked
+
+
+def check_against_torch(model: SentryModel, path: Path) -> dict[str, Any]:
+    """Compare the bundle's answers with torch's on random windows, for several plans."""
+    bundle = load_bundle(path)
+    rng = np.random.default_rng(0)
+    worst, n = 0.0, 0
+    for plan in _plans_to_check(bundle):
+        windows = {}
+        for m in model.layout.modalities:
+            mean, std = model.statistics(m.name)
+            x = rng.standard_normal((3, m.length, m.n_channels)) * std + mean
+            if m.may_miss:
+                x[rng.random(x.shape) < 0.3] = np.nan
+            windows[m.name] = x.astype(np.float32)
+        got = Session(bundle, plan).run(windows)
+        with torch.no_grad():
+            inputs = {name: torch.from_numpy(x) for name, x in windows.items()}
+            want = model(inputs, plan.present, select=selection(plan)).softmax(1).numpy()
+        worst, n = max(worst, float(np.abs(got - want).max())), n + 1
+    return {"plans": n, "max_difference": worst}
+
+
+def _plans_to_check(bundle: Bundle) -> Iterator[Plan]:
+    """All sensors and each one missing, dense, middle and nearly the smallest."""
+    names = bundle.names
+    sets = [names, *(tuple(n for n in names if n != missing) for missing in names if len(names) > 1)]
+    for i, present in enumerate(sets):
+        most = largest_ratio(bundle.layout, present)
+        for ratio in (0.0, 0.5, 0.8) if i == 0 else (0.6,):
+            yield bundle.plan(present, Budget(ratio=min(ratio, most)))

@@ -1,0 +1,333 @@
+"""The one place where backbone and gate are put together, saved and loaded; needs torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from sentryfuse.errors import CheckpointError, ConfigError
+from sentryfuse.files import folder_atomically, read_json, write_json, write_text
+from sentryfuse.gate.gate import SentryGate
+from sentryfuse.model import Selection, backbone_type
+from sentryfuse.planning.layout import AttentionRule, Layout
+from sentryfuse.types import Modality
+
+FORMAT = 2  # 1 had the summary of a sensor in another order
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Everything needed to rebuild a model, except its weights.
+
+    Attributes:
+        backbone: registered name.
+        preset: the preset the shape came from.
+        modalities: every sensor, in order.
+        classes: names of the labels.
+        shape: sizes before pruning, as a dictionary of the backbone's shape type.
+        attention: which core at which length.
+        widths: block name -> KV groups of its heads or FFN channels, where they differ from `shape`.
+        normalise: "train" (statistics of the training windows, inside the model) or "subject" (each
+            person's own statistics first).
+        subject_floor: modality -> smallest deviation used per subject, `(C,)`; "subject" only.
+        about: free facts for the model card (data set, seed, epochs, scores).
+        slots: names of the modalities the model was made for, in order; those that are not among
+            `modalities` have been cut away for good. Empty = `modalities`.
+    """
+
+    backbone: str
+    preset: str
+    modalities: tuple[Modality, ...]
+    classes: tuple[str, ...]
+    shape: Mapping[str, Any]
+    attention: AttentionRule
+    widths: Mapping[str, int | Sequence[int]] = field(default_factory=dict)
+    normalise: str = "train"
+    subject_floor: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
+    slots: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what no model can be built from."""
+        if not self.modalities:
+            raise ConfigError("a model needs at least one modality; none was given")
+        names = [m.name for m in self.modalities]
+        if len(set(names)) != len(names):
+            raise ConfigError(f"modality names must differ, got {', '.join(names)}")
+        if len(self.classes) < 2:
+            raise ConfigError(f"a model needs at least two classes, got {len(self.classes)}")
+        if self.normalise not in ("train", "subject"):
+            raise ConfigError(f"normalise {self.normalise!r} is unknown; choose train or subject")
+        if not self.slots:
+            object.__setattr__(self, "slots", tuple(names))
+        if len(set(self.slots)) != len(self.slots) or not set(names) <= set(self.slots):
+            raise ConfigError(f"slots {', '.join(self.slots)} must differ and name every modality")
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary for `json.dumps`."""
+        return {"format": FORMAT, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ModelConfig:
+        """Rebuild from `to_json`.
+
+        Raises:
+            CheckpointError: another format version, or a missing key.
+        """
+        if not isinstance(data, Mapping) or data.get("format") != FORMAT:
+            found = data.get("format") if isinstance(data, Mapping) else None
+            raise CheckpointError(
+                f"model config has format {found!r}, this version reads {FORMAT}; "
+                "use the version of sentryfuse that wrote it"
+            )
+        try:
+            body = {key: data[key] for key in cls.__dataclass_fields__}
+            body["slots"] = tuple(data["slots"])
+            body["modalities"] = tuple(Modality.from_json(m) for m in data["modalities"])
+            body["classes"] = tuple(data["classes"])
+            body["attention"] = AttentionRule(**data["attention"])
+            return cls(**body)
+        except KeyError as error:
+            raise CheckpointError(f"model config lacks the key {error}; train again") from None
+        except (TypeError, AttributeError) as error:
+            raise CheckpointError(f"model config cannot be read ({error}); train again") from None
+
+
+class SentryModel(nn.Module):
+    """A backbone and the gate that knows which of its units matter.
+
+    Args:
+        config: what to build; weights start random, normalisation at mean 0 and deviation 1.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        made = backbone_type(config.backbone)
+        self.backbone = made(
+            config.modalities,
+            len(config.classes),
+            shape=made.shape_type(**config.shape),
+            rule=config.attention,
+            widths=config.widths,
+            slots=config.slots,
+        )
+        self.gate = SentryGate(self.backbone.layout)
+
+    @property
+    def layout(self) -> Layout:
+        """The steps of the backbone."""
+        return self.backbone.layout
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Modality names, in order."""
+        return self.layout.names
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are, and where windows must be."""
+        return self.gate.hidden.weight.device
+
+    def forward(
+        self,
+        windows: Mapping[str, Tensor],
+        present: Iterable[str] | None = None,
+        *,
+        select: Selection | None = None,
+    ) -> Tensor:
+        """Logits `(B, n_classes)`; see `Backbone.forward`."""
+        return self.backbone(windows, present, select=select)
+
+    def set_statistics(self, mean: Mapping[str, ArrayLike], std: Mapping[str, ArrayLike]) -> None:
+        """Put training statistics into the embeddings, modality name -> `(C,)` each."""
+        for name in self.names:
+            at = self._statistics_of(name)
+            at["mean"].copy_(torch.from_numpy(np.asarray(mean[name], np.float32)))
+            at["std"].copy_(torch.from_numpy(np.asarray(std[name], np.float32)))
+
+    def statistics(self, name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Training mean and deviation of a modality, `(C,)` each."""
+        at = self._statistics_of(name)
+        return at["mean"].cpu().numpy(), at["std"].cpu().numpy()
+
+    def _statistics_of(self, name: str) -> dict[str, Tensor]:
+        step = next(s for s in self.layout.steps if s.op == "embed" and s.needs == (name,))
+        buffers = self.backbone.get_submodule(step.name).named_buffers()
+        return {key.rsplit(".", 1)[-1]: buffer for key, buffer in buffers}
+
+    def set_subject_floor(self, floor: Mapping[str, Sequence[float]]) -> None:
+        """Remember the smallest deviation used per subject, modality name -> `(C,)`."""
+        self.config = replace(self.config, subject_floor=dict(floor))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All weights by their stable names: the backbone's, and the gate's under `gate.`."""
+        own = {k: v.detach().contiguous() for k, v in self.backbone.state_dict().items()}
+        gate = {f"gate.{k}": v.detach().contiguous() for k, v in self.gate.state_dict().items()}
+        return own | gate
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Load what `tensors` gave; every name and shape must match.
+
+        Raises:
+            CheckpointError: a missing, extra or misshapen tensor; the first one is named.
+        """
+        have = self.tensors()
+        for name in sorted(have.keys() ^ tensors.keys()):
+            which = "lacks" if name in have else "has an unknown"
+            raise CheckpointError(f"the weights file {which} tensor {name}; it belongs to another model")
+        for name, value in have.items():
+            if value.shape != tensors[name].shape:
+                raise CheckpointError(
+                    f"tensor {name} has shape {tuple(tensors[name].shape)}, the configuration asks for "
+                    f"{tuple(value.shape)}; it belongs to another model"
+                )
+        gate = {k.removeprefix("gate."): v for k, v in tensors.items() if k.startswith("gate.")}
+        self.gate.load_state_dict(gate)
+        self.backbone.load_state_dict({k: v for k, v in tensors.items() if not k.startswith("gate.")})
+
+    def with_about(self, about: Mapping[str, Any]) -> SentryModel:
+        """Add facts to the model card; returns the model itself."""
+        self.config = replace(self.config, about={**self.config.about, **about})
+        return self
+
+    def save_pretrained(self, folder: str | Path, *, overwrite: bool = False) -> None:
+        """Write `config.json`, `model.safetensors` and a model card into a new folder.
+
+        Raises:
+            ConfigError: the folder exists and is not empty, unless `overwrite`.
+        """
+        with folder_atomically(Path(folder), overwrite=overwrite) as partial:
+            self.write_into(partial)
+
+    def write_into(self, folder: Path) -> None:
+        """Write the model's three files into an existing folder."""
+        write_json(folder / "config.json", self.config.to_json())
+        save_file(self.tensors(), folder / "model.safetensors")
+        write_text(folder / "README.md", model_card(self))
+
+
+def create_model(
+    backbone: str,
+    *,
+    modalities: Sequence[Modality],
+    classes: Sequence[str],
+    preset: str = "small",
+    attention: str = "sentry",
+    normalise: str = "train",
+    options: Mapping[str, Any] | None = None,
+    widths: Mapping[str, int | Sequence[int]] | None = None,
+) -> SentryModel:
+    """Build a model with random weights.
+
+    Args:
+        backbone: a name from `list_models()`.
+        modalities: every sensor, in order.
+        classes: names of the labels.
+        preset: starting sizes.
+        attention: "sentry", or "dense": softmax over all tokens, every query head with a key/value head of
+            its own unless `options` say otherwise.
+        normalise: "train" or "subject".
+        options: fields of the backbone's shape that replace the preset's, such as `{"d_model": 32}`.
+        widths: block name -> KV groups of its heads or FFN channels.
+
+    Returns:
+        The model, with its gate.
+
+    Raises:
+        ConfigError: unknown names or sizes that cannot be built; the message names the fix.
+    """
+    made = backbone_type(backbone)
+    if preset not in made.presets:
+        raise ConfigError(f"preset {preset!r} of {backbone} is unknown; there is {', '.join(made.presets)}")
+    shape = made.presets[preset]
+    unknown = sorted(set(options or {}) - set(asdict(shape)))
+    if unknown:
+        raise ConfigError(
+            f"option {', '.join(unknown)} of {backbone} is unknown; there is {', '.join(asdict(shape))}"
+        )
+    sizes = {**asdict(shape), **(options or {})}
+    if attention == "dense":
+        sizes |= {kv: sizes[heads] for kv, heads in shape.kv_heads_of.items() if kv not in (options or {})}
+    shape = type(shape)(**sizes)
+    config = ModelConfig(
+        backbone=backbone,
+        preset=preset,
+        modalities=tuple(modalities),
+        classes=tuple(classes),
+        shape=asdict(shape),
+        attention=AttentionRule(core=attention),
+        widths=widths or {},
+        normalise=normalise,
+    )
+    return SentryModel(config)
+
+
+def from_pretrained(folder: str | Path) -> SentryModel:
+    """Load a model written by `save_pretrained`, `sentryfuse train` or `sentryfuse prune`.
+
+    Raises:
+        CheckpointError: a missing or damaged file, or weights that do not fit the configuration.
+    """
+    folder = Path(folder)
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise CheckpointError(
+                f"{folder} has no {name}; name a folder written by `sentryfuse train` or `prune`"
+            )
+    config = ModelConfig.from_json(read_json(folder / "config.json"))
+    try:
+        model = SentryModel(config)
+    except (TypeError, AssertionError) as error:
+        raise CheckpointError(f"{folder}/config.json describes no model ({error}); train again") from None
+    model.load_tensors(read_tensors(folder / "model.safetensors"))
+    return model.eval()
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file.
+
+    Raises:
+        CheckpointError: not a safetensors file, or a damaged one.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read as safetensors ({error}); train again") from None
+
+
+def model_card(model: SentryModel) -> str:
+    """A short README for the folder of a model, made from its configuration."""
+    config = model.config
+    rows = "\n".join(f"| {m.name} | {m.n_channels} | {m.rate_hz:g} | {m.length} |" for m in config.modalities)
+    about = json.dumps(config.about, indent=1) if config.about else "{}"
+    return f"""# {config.backbone} ({config.preset}), sentryfuse
+
+{len(config.classes)} classes: {", ".join(config.classes)}.
+{sum(t.numel() for t in model.tensors().values()):,} weights, safetensors, no pickle. Normalisation: \
+{config.normalise} statistics, inside.
+
+| sensor | channels | rate [Hz] | steps per window |
+| --- | --- | --- | --- |
+{rows}
+
+```python
+import sentryfuse as sf
+model = sf.from_pretrained("<this folder>")
+```
+
+```json
+{about}
+```
+"""

@@ -1,0 +1,386 @@
+"""Importance and a budget -> a frozen decision. Looks, never touches a model. Torch-free.
+
+All units of the blocks that run are put in one order of removal, cheapest loss per MAC saved first. A
+budget only says how far along that order to go, so plans nest by construction.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentryfuse.errors import BudgetError, ConfigError
+from sentryfuse.planning.cost import BYTES_PER_WEIGHT, count
+from sentryfuse.planning.layout import KINDS, Block, Layout, Span
+from sentryfuse.planning.profile import DeviceProfile
+from sentryfuse.types import Budget, Cost, Plan, check_present
+
+Scores = Mapping[str, NDArray[np.float32]]
+STEP = 8  # FFN widths are multiples of it, and it is the least width
+
+
+@dataclass(frozen=True)
+class Removal:
+    """The order of removal of one block: after `i` removals the units `order[taken[i]:]` are left."""
+
+    block: Block
+    order: NDArray[np.intp]
+    taken: NDArray[np.intp]  # units gone after each removal
+    macs: NDArray[np.int64]  # MACs saved by each removal
+    params: NDArray[np.int64]
+    price: NDArray[np.float64]  # importance lost per MAC saved, rising
+    ms_per_mac: float  # time a removed MAC saves, 0 without a profile
+
+
+def plan_layout(
+    layout: Layout,
+    scores: Scores,
+    *,
+    present: Iterable[str] | None = None,
+    budget: Budget,
+    scorer: str,
+    profile: DeviceProfile | None = None,
+) -> Plan:
+    """Choose which units stay.
+
+    Args:
+        layout: of the model.
+        scores: importance of every unit, block name -> `(units,)`, higher stays longer; comparable within
+            a kind (heads, FFN channels), of any scale.
+        present: names of the sensors that are on; `None` means all.
+        budget: any limits; several at once all hold.
+        scorer: name of who made the scores; written into the plan.
+        profile: times measured on the device; needed for a budget in milliseconds or millijoules.
+
+    Returns:
+        The plan; its cost never exceeds the budget.
+
+    Raises:
+        BudgetError: no sub-network fits; the message names the nearest budget that does.
+        ConfigError: scores with missing blocks, wrong lengths or values that are not finite.
+
+    Source:
+        Greedy by importance per MAC on each block's convex hull; our choice.
+    """
+    names = check_present(present, layout.names)
+    removals = removals_of(layout, names, scores, profile)
+    return follow(layout, names, removals, budget=budget, scorer=scorer, profile=profile)
+
+
+def follow(
+    layout: Layout,
+    names: tuple[str, ...],
+    removals: Sequence[Removal],
+    *,
+    budget: Budget,
+    scorer: str,
+    profile: DeviceProfile | None = None,
+) -> Plan:
+    """Remove what is cheapest, in order, until the budget holds.
+
+    Args:
+        layout: of the model.
+        names: sensors that are on, in the model's order.
+        removals: what each block can lose, with prices.
+        budget: any limits; several at once all hold.
+        scorer: name of who made the scores; written into the plan.
+        profile: times measured on the device; needed for a budget in milliseconds or millijoules.
+
+    Returns:
+        The plan; its cost never exceeds the budget.
+
+    Raises:
+        BudgetError: no sub-network fits; the message names the nearest budget that does.
+    """
+    _check_profile(budget, profile)
+    dense = count(layout, names)
+    prices = np.concatenate([r.price for r in removals]) if removals else np.empty(0)
+    sequence = np.argsort(prices, kind="stable")
+    owner = np.repeat(np.arange(len(removals)), [len(r.price) for r in removals])[sequence]
+    saved_macs = np.cumsum(np.concatenate([r.macs for r in removals])[sequence])
+    saved_params = np.cumsum(np.concatenate([r.params for r in removals])[sequence])
+
+    needed = {"none": 0}
+    limits: list[tuple[str, float, NDArray[Any]]] = [
+        *_limits(layout, dense, budget, saved_macs, saved_params)
+    ]
+    if profile is not None:
+        saved_ms = np.cumsum(np.concatenate([r.macs * r.ms_per_mac for r in removals])[sequence])
+        limits += _time_limits(layout, names, budget, profile, saved_ms)
+    for limit, over, saved in limits:
+        n = int(np.searchsorted(saved, over)) + 1 if over > 0 else 0
+        needed[limit] = n
+    binding = max(needed, key=lambda k: needed[k])
+    n = needed[binding]
+    gone = np.bincount(owner[:n], minlength=len(removals))
+    kept = {}
+    for removal, steps in zip(removals, gone, strict=True):
+        left = removal.order[removal.taken[steps - 1] if steps else 0 :]
+        kept[removal.block.name] = tuple(np.sort(left).tolist())
+    return Plan(
+        present=names,
+        kept=kept,
+        budget=budget,
+        scorer=scorer,
+        cost=count(layout, names, kept=kept),
+        dense=dense,
+        binding=binding if n else "none",
+    )
+
+
+def _check_profile(budget: Budget, profile: DeviceProfile | None) -> None:
+    if budget.latency_ms is not None and profile is None:
+        raise BudgetError(
+            "a budget in ms needs times measured on the device, and none were given; make a profile there "
+            "with `sentryfuse profile`, or use a ratio, MACs or memory instead"
+        )
+    if budget.energy_mj is not None and (profile is None or profile.mj_per_ms is None):
+        reason = (
+            "none was given" if profile is None else f"this one has none ({profile.energy.get('refused')})"
+        )
+        raise BudgetError(
+            f"a budget in mJ needs a profile with energy measured on the device, and {reason}; make one with "
+            "`sentryfuse profile --power auto`, or use a ratio, MACs, memory or milliseconds instead"
+        )
+
+
+def _limits(
+    layout: Layout,
+    dense: Cost,
+    budget: Budget,
+    saved_macs: NDArray[np.int64],
+    saved_params: NDArray[np.int64],
+) -> list[tuple[str, int, NDArray[np.int64]]]:
+    """Every limit as (name, what must be saved, what has been saved after each removal)."""
+    found: list[tuple[str, int, NDArray[np.int64]]] = []
+    most_macs = int(saved_macs[-1]) if len(saved_macs) else 0
+    most_params = int(saved_params[-1]) if len(saved_params) else 0
+    if budget.ratio is not None:
+        of = dense.prunable_macs if budget.protocol == "present" else count(layout).prunable_macs
+        over = math.ceil(dense.prunable_macs - (1 - _exact(budget.ratio)) * of)
+        if over > most_macs:
+            raise BudgetError(
+                f"ratio {budget.ratio:g} ({budget.protocol}) leaves less than the smallest sub-network "
+                f"(one head and {STEP} channels per block); the nearest possible ratio is "
+                f"{_ratio(of, dense.prunable_macs - most_macs):g}"
+            )
+        found.append(("ratio", over, saved_macs))
+    if budget.macs is not None:
+        over = math.ceil(dense.macs - _exact(budget.macs))
+        if over > most_macs:
+            raise BudgetError(
+                f"no sub-network runs in {budget.macs} MAC; the smallest needs {dense.macs - most_macs}"
+            )
+        found.append(("macs", over, saved_macs))
+    if budget.memory_mb is not None:
+        over = math.ceil(dense.params - _exact(budget.memory_mb) * 10**6 / BYTES_PER_WEIGHT)
+        if over > most_params:
+            least = math.ceil((dense.params - most_params) * BYTES_PER_WEIGHT / 1000) / 1000
+            raise BudgetError(
+                f"no sub-network fits {budget.memory_mb} MB of weights; the smallest needs {least} MB"
+            )
+        found.append(("memory_mb", over, saved_params))
+    return found
+
+
+def _time_limits(
+    layout: Layout,
+    names: tuple[str, ...],
+    budget: Budget,
+    profile: DeviceProfile,
+    saved_ms: NDArray[np.float64],
+) -> list[tuple[str, float, NDArray[np.float64]]]:
+    """As `_limits`: in milliseconds that are exceeded by one plan in twenty, and in millijoules."""
+    median_ms = profile.median_ms(layout, names)
+    most_ms = float(saved_ms[-1]) if len(saved_ms) else 0.0
+    found: list[tuple[str, float, NDArray[np.float64]]] = []
+
+    def limit(name: str, asked: float | None, dense: float, saved: float, message: str) -> None:
+        """`dense` is needed without a cut, `saved` of it with one millisecond less."""
+        if asked is None:
+            return
+        if dense - saved * most_ms > asked:
+            least = math.ceil(1000 * (dense - saved * most_ms)) / 1000
+            raise BudgetError(message.format(asked=f"{asked:g}", least=f"{least:g}"))
+        found.append((name, dense - asked, saved * saved_ms))
+
+    safe, mj_per_ms = profile.safe_factor, profile.mj_per_ms or 0.0
+    limit(
+        "latency_ms", budget.latency_ms, safe * median_ms, 1.0,
+        "no sub-network answers in {asked} ms on this device; the fastest needs {least} ms",
+    )  # fmt: skip
+    limit(
+        "energy_mj", budget.energy_mj, mj_per_ms * median_ms, mj_per_ms / safe,
+        "no sub-network takes {asked} mJ or less on this device; the thriftiest needs {least} mJ",
+    )  # fmt: skip
+    return found
+
+
+def largest_ratio(
+    layout: Layout, present: Iterable[str] | None = None, *, protocol: str = "present"
+) -> float:
+    """The largest ratio any sub-network reaches with these sensors, rounded down to three digits.
+
+    Args:
+        layout: of the model.
+        present: names of the sensors that are on; `None` means all.
+        protocol: what the ratio refers to, "present" or "full".
+    """
+    least = {name: _core(block, np.zeros(block.units)).tolist() for name, block in layout.blocks.items()}
+    of = count(layout, present if protocol == "present" else None).prunable_macs
+    return _ratio(of, count(layout, present, kept=least).prunable_macs)
+
+
+def check_plan(layout: Layout, plan: Plan) -> None:
+    """Refuse a plan that was made for another model.
+
+    Raises:
+        ConfigError: unknown sensors, blocks or units, or blocks that run and are not in the plan.
+    """
+    live = {b.name: b for step in layout.route(plan.present) for b in step.blocks}
+    if live.keys() != plan.kept.keys():
+        other = sorted(live.keys() ^ plan.kept.keys())[0]
+        raise ConfigError(f"the plan and the model disagree on block {other}; plan this model again")
+    for name, kept in plan.kept.items():
+        if not kept or list(kept) != sorted(set(kept)) or kept[0] < 0 or kept[-1] >= live[name].units:
+            raise ConfigError(
+                f"the plan keeps units of {name} that the model does not have "
+                f"({live[name].units} units); plan this model again"
+            )
+
+
+def _ratio(of: int, left: int) -> float:
+    return (1000 - math.ceil(1000 * Fraction(left, max(of, 1)))) / 1000
+
+
+def _exact(value: float) -> Fraction:
+    """The number as a person reads it, so that 0.1 of 10 is 1 and no rounding breaks a limit."""
+    return Fraction(str(float(value)))
+
+
+def removals_of(
+    layout: Layout, present: tuple[str, ...], scores: Scores, profile: DeviceProfile | None
+) -> list[Removal]:
+    """What every block that runs can lose, priced by the importance lost per MAC; as `plan_layout`."""
+    spans = layout.spans(present)
+    live = [(block, spans[step.name], step) for step in layout.route(present) for block in step.blocks]
+    exchange = {}
+    for kind in KINDS:  # scores of the two kinds have no common scale: equal mean per MAC
+        own = [(b, at) for b, at, _ in live if b.kind == kind]
+        if own:
+            values = np.concatenate([_checked(scores, b) for b, _ in own])
+            macs = sum(b.macs(layout.d_model, layout.attention, at) for b, at in own)
+            exchange[kind] = macs / max(float(values.sum()), 1e-30)
+    return [
+        _removal(
+            layout,
+            block,
+            span,
+            _checked(scores, block) * exchange[block.kind],
+            profile.ms_per_mac(layout, step, span, block.kind) if profile else 0.0,
+        )
+        for block, span, step in live
+    ]
+
+
+def _checked(scores: Scores, block: Block) -> NDArray[np.float64]:
+    values = np.asarray(scores.get(block.name, ()), np.float64)
+    if values.shape != (block.units,) or not np.isfinite(values).all():
+        raise ConfigError(
+            f"scores of block {block.name} have shape {values.shape} or are not finite; "
+            f"give {block.units} finite numbers"
+        )
+    return values
+
+
+def _removal(
+    layout: Layout, block: Block, span: Span, values: NDArray[np.float64], ms_per_mac: float
+) -> Removal:
+    order = np.argsort(values, kind="stable")
+    groups: Any
+    if block.capacity:
+        order, taken, widths = _evenly(block, values)
+        units, groups = block.units - np.concatenate([[0], taken]), max(block.groups) + 1
+        macs = block.macs_of(layout.d_model, layout.attention, span, groups * widths, groups)
+    else:
+        if block.active:
+            core = _core(block, values)
+            order = np.concatenate([order[~np.isin(order, core)], core])
+        if block.kind == "ffn":
+            first = block.units % STEP or STEP
+            taken = np.arange(first, block.units - STEP + 1, STEP)
+        else:
+            taken = np.arange(1, block.units)
+        gone = np.concatenate([[0], taken])
+        groups = np.zeros(len(gone), np.intp)
+        if block.groups:  # a group lives until the last of its units is removed
+            last = np.zeros(max(block.groups) + 1, np.intp)
+            np.maximum.at(last, np.asarray(block.groups)[order], np.arange(block.units))
+            groups = (last >= gone[:, None]).sum(1)
+        units = block.units - gone
+        macs = block.macs_of(layout.d_model, layout.attention, span, units, groups)
+    params = block.params_of(layout.d_model, units, groups)
+    lost = np.diff(np.concatenate([[0.0], np.cumsum(values[order])[taken - 1]]))
+    saved = -np.diff(macs)
+    return Removal(block, order, taken, saved, -np.diff(params), _rising(lost, saved), ms_per_mac)
+
+
+def _evenly(
+    block: Block, values: NDArray[np.float64]
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """Order of removal where experts are computed side by side: all become narrower together.
+
+    Their products are as wide as the widest of them, and to drop one saves nothing, since its tokens go to
+    the others.
+
+    Returns:
+        Order of removal, units gone after each removal, and width before the first and after each removal.
+    """
+    group_of = np.asarray(block.groups)
+    best = np.argsort(-values, kind="stable")
+    rank = np.empty(block.units, np.intp)  # of a channel within its expert, 0 is the best
+    for group in range(group_of.max() + 1):
+        own = best[group_of[best] == group]
+        rank[own] = np.arange(len(own))
+    widest = int(rank.max()) + 1
+    widths = np.concatenate([[widest], np.arange((widest - 1) // STEP * STEP, 0, -STEP)])
+    order = np.lexsort((values, -rank))
+    taken = np.array([(rank >= width).sum() for width in widths[1:]], np.intp)
+    return order, taken, widths
+
+
+def _core(block: Block, values: NDArray[np.float64]) -> NDArray[np.intp]:
+    """What no budget takes: the best head; the best channels, of as few experts as hold `STEP` of them."""
+    best = np.argsort(-values, kind="stable")
+    if not block.active:
+        return best[: 1 if block.kind == "heads" else STEP]
+    if block.capacity:
+        order, taken, _ = _evenly(block, values)
+        return order[taken[-1] if len(taken) else 0 :]
+    group_of = np.asarray(block.groups)[best]
+    sizes = np.bincount(group_of)
+    worth = np.zeros(len(sizes))
+    for group in range(len(sizes)):
+        worth[group] = values[best[group_of == group][:STEP]].sum()
+    # an expert that holds them alone, the worthiest of those; or else the widest ones
+    ranked = np.lexsort((-worth, -np.minimum(sizes, STEP)))
+    wanted = ranked[: int(np.searchsorted(np.cumsum(sizes[ranked]), STEP)) + 1]
+    return best[np.isin(group_of, wanted)][:STEP][::-1]
+
+
+def _rising(lost: NDArray[np.float64], saved: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Price of each removal on the lower convex hull, so that a block's own order is kept."""
+    pools: list[tuple[float, float, int]] = []
+    for loss, gain in zip(lost.tolist(), saved.tolist(), strict=True):
+        pool = (loss, float(gain), 1)
+        while pools and pools[-1][0] * pool[1] >= pool[0] * pools[-1][1]:
+            last = pools.pop()
+            pool = (last[0] + pool[0], last[1] + pool[1], last[2] + pool[2])
+        pools.append(pool)
+    return np.repeat([p[0] / p[1] for p in pools], [p[2] for p in pools])

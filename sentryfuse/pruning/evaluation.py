@@ -1,0 +1,95 @@
+"""A trained model and a recording -> scores, one row per combination of sensors, ratio and scorer."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sentryfuse.data import Windows
+from sentryfuse.data.scoring import Answer, Way, check_recording, prepared, score_all
+from sentryfuse.model.pretrained import SentryModel
+from sentryfuse.pruning.calibration import Calibrator
+from sentryfuse.pruning.cut import selection
+from sentryfuse.pruning.published import make_scorer
+from sentryfuse.pruning.scorers import make_plan
+from sentryfuse.types import Budget, Plan
+
+
+def torch_answer(model: SentryModel) -> Answer:
+    """Answer with torch, where the model is; the plan's slices are taken on the fly."""
+
+    @torch.no_grad()
+    def answer(batch: Mapping[str, NDArray[np.float32]], plan: Plan) -> NDArray[np.float32]:
+        inputs = {name: torch.from_numpy(x).to(model.device) for name, x in batch.items()}
+        logits = model(inputs, plan.present, select=selection(plan, model.device))
+        return logits.softmax(1).cpu().numpy()
+
+    return answer
+
+
+def placed(model: SentryModel, device: torch.device) -> SentryModel:
+    """The model on a device: itself, or a copy."""
+    return model if model.device == device else copy.deepcopy(model).to(device)
+
+
+def evaluate(
+    model: SentryModel,
+    windows: Windows,
+    *,
+    split: str = "test",
+    present: Sequence[Sequence[str] | None] = (None,),
+    missing_rates: Sequence[float | None] = (None,),
+    ratios: Sequence[float] = (0.0,),
+    protocol: str = "present",
+    scorers: Sequence[str] = ("gate",),
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+) -> list[dict[str, Any]]:
+    """Score a model for every combination of sensors, missing rate, ratio and scorer.
+
+    Args:
+        model: a trained or pruned model.
+        windows: the recording.
+        split: which part; choices belong on "validation", "test" is for reporting.
+        present: sets of sensor names that are on; `None` means all.
+        missing_rates: share of those sensors missing in every window (fixed masks); `None` means none.
+        ratios: share of the prunable MACs to remove.
+        protocol: what the ratio refers to, "present" or "full".
+        scorers: who ranks the units.
+        seed: of the masks.
+        device: what answers the windows. Units are always ranked on the CPU, so that the plans are the same.
+
+    Returns:
+        One dictionary per combination, as in `sentryfuse evaluate --json`.
+
+    Raises:
+        ConfigError: unknown names, or a recording that does not belong to the model.
+        BudgetError: a ratio no sub-network reaches.
+    """
+    check_recording(model.layout.modalities, model.config.classes, windows)
+    windows = prepared(windows, normalise=model.config.normalise, floor=model.config.subject_floor)
+    answering = placed(model.eval(), torch.device(device))
+    model = placed(model, torch.device("cpu"))
+    calibrator = Calibrator(model, windows)  # one pass serves all that need it
+    rankers = [make_scorer(name, model, windows, calibrator=calibrator) for name in scorers]
+    ways = []
+    for ratio in ratios:
+        budget = Budget(ratio=ratio, protocol=protocol)
+        for ranker in rankers:
+            planner = partial(make_plan, model, budget=budget, scorer=ranker)
+            ways.append(Way(budget, ranker.name, planner))
+    return score_all(
+        windows,
+        split=split,
+        present=present,
+        missing_rates=missing_rates,
+        ways=ways,
+        answer=torch_answer(answering),
+        seed=seed,
+    )

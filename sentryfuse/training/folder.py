@@ -1,0 +1,315 @@
+"""The folder of one training: whether it may be used, going on after a kill, and finishing it.
+
+torch is loaded only by what trains or opens a model; a folder that may not be used is refused at once.
+
+| file | there while |
+| --- | --- |
+| `state.safetensors` | training; `train` goes on from it |
+| `history.json` | trained, scores not written yet |
+| `config.json`, `model.safetensors`, `README.md` | trained |
+| `metrics.json` | finished; written last |
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sentryfuse.errors import CheckpointError, ConfigError
+from sentryfuse.files import read_json, write_atomically, write_json
+
+if TYPE_CHECKING:
+    from sentryfuse.data import Windows
+    from sentryfuse.model.pretrained import SentryModel
+    from sentryfuse.training import TrainSettings
+    from sentryfuse.training.distributed import Team
+
+STATE, HISTORY, METRICS = "state.safetensors", "history.json", "metrics.json"
+MODEL = ("README.md", "config.json", "model.safetensors")  # in the order they are written
+RATIOS = (0.0, 0.6)
+
+
+def check_free(folder: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that holds a finished model or something else.
+
+    Raises:
+        ConfigError: it does, unless `overwrite`.
+    """
+    if overwrite or not folder.is_dir():
+        return
+    inside = {path.name for path in folder.iterdir() if not path.name.endswith(".partial")}
+    if METRICS in inside or (MODEL[-1] in inside and not inside & {STATE, HISTORY}):
+        raise ConfigError(f"{folder} holds a finished model; add --overwrite or choose another --out")
+    if inside and not inside & {STATE, HISTORY}:
+        raise ConfigError(
+            f"{folder} is not empty and holds no training; choose another --out, or add --overwrite"
+        )
+
+
+def open_run(folder: Path, *, sparse_from: int | None = None) -> SentryModel:
+    """The model of a folder.
+
+    Args:
+        folder: of `sentryfuse train` or `prune`.
+        sparse_from: shortest length of the sparse attention core [tokens]; `None` = as it was trained.
+
+    Raises:
+        CheckpointError: none is there yet, or it is damaged.
+    """
+    if not folder.exists():
+        raise CheckpointError(f"{folder} does not exist; make it with `sentryfuse train --out {folder}`")
+    if (folder / STATE).is_file() and not (folder / MODEL[-1]).is_file():
+        raise CheckpointError(
+            f"{folder}: training is not finished; repeat the same `sentryfuse train` command"
+        )
+    from sentryfuse.model.pretrained import SentryModel, from_pretrained
+
+    model = from_pretrained(folder)
+    if sparse_from is None or model.config.attention.core == "dense":
+        return model
+    rule = replace(model.config.attention, sparse_from=sparse_from)
+    other = SentryModel(replace(model.config, attention=rule))
+    other.load_tensors(model.tensors())
+    return other.eval()
+
+
+def train_run(
+    folder: Path,
+    windows: Windows,
+    *,
+    backbone: str,
+    preset: str,
+    attention: str,
+    normalise: str,
+    fold: str | None,
+    settings: TrainSettings,
+    team: Team,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """What `sentryfuse train` does with its options: make the model and train it into a folder.
+
+    Args:
+        folder: where to; free in the sense of `check_free`.
+        windows: the recording, split as `fold` says.
+        backbone: of `create_model`, as the next three.
+        preset: sizes.
+        attention: "sentry" or "dense".
+        normalise: "train" or "subject".
+        fold: `I/K`, written into the model card; `None` = the recording's own split.
+        settings: how to train.
+        team: who trains together, and where; the leading process alone touches the folder.
+        overwrite: drop a half-done training of other settings instead of refusing.
+
+    Returns:
+        What `metrics.json` holds; nothing where this process does not lead.
+
+    Raises:
+        ConfigError: a name that is not known.
+        CheckpointError: the folder holds a half-done training of other settings or data.
+    """
+    make_model = model_maker(
+        windows,
+        backbone=backbone,
+        preset=preset,
+        attention=attention,
+        normalise=normalise,
+        fold=fold,
+        settings=settings,
+    )
+    return train_into(
+        folder, windows, make_model=make_model, settings=settings, team=team, overwrite=overwrite
+    )
+
+
+def model_maker(
+    windows: Windows,
+    *,
+    backbone: str,
+    preset: str,
+    attention: str,
+    normalise: str,
+    fold: str | None,
+    settings: TrainSettings,
+) -> Callable[[], SentryModel]:
+    """How to make the fresh model of a training, the same one each time; arguments as in `train_run`."""
+    import torch
+
+    from sentryfuse.machine import own_version
+    from sentryfuse.model.pretrained import create_model
+
+    about = {
+        "dataset": windows.name,
+        "seed": settings.seed,
+        "elastic": settings.elastic,
+        "sentryfuse": own_version(),
+    }
+    if fold is not None:
+        about["fold"] = fold
+
+    def make_model() -> SentryModel:
+        torch.manual_seed(settings.seed)
+        model = create_model(
+            backbone,
+            modalities=windows.modalities,
+            classes=windows.classes,
+            preset=preset,
+            attention=attention,
+            normalise=normalise,
+        )
+        return model.with_about(about)
+
+    return make_model
+
+
+def train_into(
+    folder: Path,
+    windows: Windows,
+    *,
+    make_model: Callable[[], SentryModel],
+    settings: TrainSettings,
+    team: Team,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Train, or go on, and fill the folder.
+
+    Args:
+        folder: where to; free in the sense of `check_free`.
+        windows: the recording.
+        make_model: a fresh model; the same one each time.
+        settings: how to train.
+        team: who trains together, and where; the leading process alone touches the folder.
+        overwrite: drop a half-done training of other settings instead of refusing.
+
+    Returns:
+        What `metrics.json` holds; nothing where this process does not lead.
+
+    Raises:
+        CheckpointError: the folder holds a half-done training of other settings or data.
+    """
+    from sentryfuse.model.pretrained import from_pretrained
+    from sentryfuse.training.state import identity_of
+
+    identity = identity_of(make_model(), windows, settings)
+    trained = not (folder / METRICS).is_file() and (folder / HISTORY).is_file()
+    if team.leads and trained and overwrite and not _is_of(folder, identity):
+        (folder / HISTORY).unlink()
+        trained = False
+    if team.told(b"trained" if trained else b"") == b"trained":
+        if not team.leads:
+            return {}
+        history = _read_history(folder, identity)
+        model = from_pretrained(folder)
+    else:
+        if team.leads:
+            folder.mkdir(parents=True, exist_ok=True)
+        model, history = _train(folder, windows, make_model, settings, team, overwrite=overwrite)
+        if not team.leads:
+            return {}
+        model.with_about({"epochs": len(history)})
+        _write_model(folder, model, {"identity": identity, "history": history})
+    metrics = _metrics(model, windows, settings, history, team)
+    write_json(folder / METRICS, metrics)
+    (folder / HISTORY).unlink()
+    return metrics
+
+
+def _train(
+    folder: Path,
+    windows: Windows,
+    make_model: Callable[[], SentryModel],
+    settings: TrainSettings,
+    team: Team,
+    *,
+    overwrite: bool,
+) -> tuple[SentryModel, list[dict[str, Any]]]:
+    """Train, from where a killed training of the same settings stopped."""
+    from sentryfuse.training import train
+
+    state = folder / STATE
+    model = make_model()
+    try:
+        return model, train(model, windows, settings=settings, state_file=state, device=team.device)
+    except CheckpointError:
+        if not overwrite:
+            raise
+    if team.leads:
+        state.unlink()
+    model = make_model()
+    return model, train(model, windows, settings=settings, state_file=state, device=team.device)
+
+
+def _write_model(folder: Path, model: SentryModel, history: Mapping[str, Any]) -> None:
+    """Put the model's files in place, each whole; the last one says that the others are there."""
+    for name in (METRICS, MODEL[-1]):
+        (folder / name).unlink(missing_ok=True)
+    write_json(folder / HISTORY, history)
+    with tempfile.TemporaryDirectory(prefix=".", suffix=".partial", dir=folder) as room:
+        model.write_into(Path(room))
+        for name in MODEL:
+            with write_atomically(folder / name) as draft:
+                (Path(room) / name).replace(draft)
+
+
+def _is_of(folder: Path, identity: Mapping[str, Any]) -> bool:
+    """Whether the training that was stopped after its last epoch is this one."""
+    return bool(read_json(folder / HISTORY).get("identity") == json.loads(json.dumps(identity)))
+
+
+def _read_history(folder: Path, identity: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The epochs of a training that was stopped after its last epoch."""
+    found = read_json(folder / HISTORY)
+    if not _is_of(folder, identity):
+        raise CheckpointError(
+            f"{folder} belongs to a training with other settings or data; finish it with those "
+            "settings, or choose another output folder"
+        )
+    history: list[dict[str, Any]] = found["history"]
+    return history
+
+
+def _metrics(
+    model: SentryModel,
+    windows: Windows,
+    settings: TrainSettings,
+    history: list[dict[str, Any]],
+    team: Team,
+) -> dict[str, Any]:
+    from sentryfuse.machine import machine
+    from sentryfuse.pruning.evaluation import evaluate
+
+    started, spent = time.perf_counter(), time.process_time()
+    scores = {
+        split: evaluate(model, windows, split=split, ratios=RATIOS, device=team.device)
+        for split in ("validation", "test")
+        if len(windows.indices(split))
+    }
+    config = model.config
+    return {
+        "dataset": windows.name,
+        "backbone": config.backbone,
+        "preset": config.preset,
+        "attention": config.attention.core,
+        "normalise": config.normalise,
+        "seed": settings.seed,
+        "fold": config.about.get("fold"),
+        "params": sum(t.numel() for t in model.tensors().values()),
+        "settings": asdict(settings),
+        "history": history,
+        **scores,
+        "seconds": {
+            "train": sum(epoch["seconds"] for epoch in history),
+            "evaluate": time.perf_counter() - started,
+        },
+        "cpu_seconds": {
+            "train": sum(epoch["cpu_seconds"] for epoch in history),
+            "evaluate": time.process_time() - spent,
+        },
+        "device": team.device.type,
+        "processes": team.size,
+        **machine(),
+    }

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn import metrics as oracle
+
+from sentryfuse.data.metrics import accuracy, auroc, macro_f1, scores
+from sentryfuse.errors import ConfigError
+
+
+@given(st.integers(0, 10_000), st.integers(1, 60), st.integers(2, 6))
+def test_accuracy_and_macro_f1_are_those_of_scikit_learn(seed, n, k):
+    rng = np.random.default_rng(seed)
+    y, predicted = rng.integers(0, k, n), rng.integers(0, k, n)
+    assert accuracy(y, predicted) == pytest.approx(oracle.accuracy_score(y, predicted))
+    expected = oracle.f1_score(y, predicted, average="macro")
+    assert macro_f1(y, predicted, k) == pytest.approx(expected)
+
+
+@given(st.integers(0, 10_000), st.integers(2, 60), st.integers(1, 12))
+def test_auroc_is_that_of_scikit_learn_also_with_ties(seed, n, levels):
+    rng = np.random.default_rng(seed)
+    y = rng.permutation(np.r_[0, 1, rng.integers(0, 2, n - 2)])
+    score = rng.integers(0, levels, n) / levels
+    assert auroc(y, score) == pytest.approx(oracle.roc_auc_score(y, score))
+
+
+def test_auroc_of_one_class_is_unknown():
+    assert auroc([1, 1, 1], [0.1, 0.2, 0.3]) is None
+    assert auroc([0, 0], [0.1, 0.2]) is None
+
+
+def test_classes_nobody_named_do_not_count():
+    assert macro_f1([0, 0], [0, 0], 5) == 1
+    assert macro_f1([0, 1], [0, 2], 5) == pytest.approx(1 / 3)
+
+
+def test_two_classes_have_an_auroc_and_three_do_not():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 50)
+    p = rng.random(50)
+    two = scores(y, np.stack([1 - p, p], axis=1))
+    assert two["auroc"] == pytest.approx(oracle.roc_auc_score(y, p))
+    assert two["accuracy"] == pytest.approx(((p > 0.5) == y).mean())
+    three = scores(y, rng.random((50, 3)))
+    assert three["auroc"] is None
+    assert set(three) == {"accuracy", "macro_f1", "auroc"}
+
+
+def test_what_cannot_be_scored_is_refused():
+    with pytest.raises(ConfigError, match="do not belong together"):
+        accuracy([0, 1], [0])
+    with pytest.raises(ConfigError, match="no window"):
+        accuracy([], [])
+    with pytest.raises(ConfigError, match="class numbers"):
+        macro_f1([0, 1], [0, 2], 2)
+    with pytest.raises(ConfigError, match="class numbers"):
+        macro_f1([0, 1], [0.2, 0.7], 2)
+    with pytest.raises(ConfigError, match="classes 0 and 1"):
+        auroc([0, 2], [0.1, 0.2])
+    with pytest.raises(ConfigError, match="NaN"):
+        scores([0], [[np.nan, 1.0]])
+    with pytest.raises(ConfigError, match="windows, classes"):
+        scores([0], [0.5])

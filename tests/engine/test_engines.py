@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import importlib.util
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from sentryfuse.bundle import load_bundle
+from sentryfuse.engine import Session
+from sentryfuse.engine.engines import ENGINES, OnnxRuntime, find_engine
+from sentryfuse.errors import ConfigError
+from sentryfuse.measure import bench
+from sentryfuse.types import Budget
+from tests.laws.hand_plans import any_plan
+from tests.tiny import GOLDEN, SENSOR_SETS, tiny_batch
+
+pytestmark = pytest.mark.device
+
+OTHERS = [name for name in ENGINES if name != "onnxruntime"]
+NAMES = [
+    pytest.param(
+        name,
+        marks=pytest.mark.skipif(
+            importlib.util.find_spec(name) is None, reason=f"{name} is not installed here"
+        ),
+    )
+    for name in OTHERS
+]
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    return load_bundle(GOLDEN / "tiny-v1.bundle")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_engine_gives_the_same_answers(bundle, name):
+    engine = find_engine(name)
+    for seed, present in enumerate(SENSOR_SETS):
+        for plan in (bundle.plan(present, Budget(ratio=0.3)), any_plan(bundle.layout, present, seed=seed)):
+            windows = tiny_batch(2)
+            got = Session(bundle, plan, engine=engine).run(windows)
+            np.testing.assert_allclose(got, Session(bundle, plan).run(windows), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_graphs_that_would_end_the_process_are_refused(bundle, name):
+    with pytest.raises(ConfigError, match="export the model again"):
+        bench(bundle, repeats=5, builds=1, engine=name)
+
+
+@pytest.mark.parametrize(("name", "batch"), [("onnxruntime", 1), ("onnxruntime", None)])
+def test_a_session_may_be_asked_by_many_threads_at_once(bundle, name, batch):
+    check_many_threads(Session(bundle, bundle.plan(), batch=batch, engine=name))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_other_engines_may_be_asked_by_many_threads_at_once(bundle, name):
+    check_many_threads(Session(bundle, bundle.plan(), engine=name))
+
+
+def check_many_threads(session):
+    windows = [tiny_batch(1, seed=seed) for seed in range(8)]
+    alone = [session.run(window) for window in windows]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(20):
+            for got, want in zip(pool.map(session.run, windows), alone, strict=True):
+                assert np.array_equal(got, want)
+
+
+def test_an_answer_is_the_callers_own(bundle):
+    session = Session(bundle, bundle.plan(), batch=1)
+    first = session.run(tiny_batch(1, seed=1))
+    copy = first.copy()
+    session.run(tiny_batch(1, seed=2))
+    assert np.array_equal(first, copy)
+
+
+def test_an_unknown_engine_is_refused(bundle):
+    with pytest.raises(ConfigError, match=r"'tflite' is unknown; choose one of onnxruntime, openvino"):
+        Session(bundle, bundle.plan(), engine="tflite")
+
+
+def test_an_engine_that_is_missing_is_a_sentence(bundle, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(ConfigError, match=r"pip install sentryfuse\[openvino\]"):
+        Session(bundle, bundle.plan(), engine="openvino")
+
+
+def test_an_engine_of_ones_own_is_taken(bundle):
+    engine = OnnxRuntime()
+    assert find_engine(engine) is engine
+    assert Session(bundle, bundle.plan(), engine=engine).engine is engine
