@@ -12,7 +12,6 @@ import torch
 from sentryfuse.bundle import Bundle, load_bundle, save_bundle
 from sentryfuse.engine.session import Session
 from sentryfuse.errors import BundleError
-from sentryfuse.export_templates import export_templates
 from sentryfuse.files import write_atomically
 from sentryfuse.model.pretrained import SentryModel
 from sentryfuse.planning.plan import largest_ratio
@@ -39,21 +38,16 @@ def export_bundle(model: SentryModel, path: str | Path) -> dict[str, Any]:
         BundleError: onnxruntime and torch disagree.
     """
     model.eval()
-    graphs, step_graphs = export_templates(model.backbone)
     tensors: dict[str, Any] = {}
     for name, t in model.tensors().items():
         key = name if name.startswith("gate.") else f"weights.{name}"
         tensors[key] = t.numpy().astype(np.float32)
-    for i, graph in enumerate(graphs.values()):
-        tensors[f"graph.{i}"] = np.frombuffer(graph.SerializeToString(), np.uint8)
     config = model.config
     manifest = {
         "layout": model.layout.to_json(),
         "classes": list(config.classes),
         "normalise": config.normalise,
         "subject_floor": {k: list(v) for k, v in config.subject_floor.items()},
-        "graphs": list(graphs),
-        "step_graphs": step_graphs,
         "about": {**config.about, "backbone": config.backbone, "preset": config.preset},
     }
     with write_atomically(path) as partial:

@@ -6,11 +6,14 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Interval, Len, Predicate
 
 from sentryfuse.errors import BudgetError, ConfigError, NoSensorsError
 
 PROTOCOLS = ("present", "full")
+Name = Annotated[str, Len(1, 500), Predicate(str.isprintable)]  # short, and a terminal shows it as it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +28,10 @@ class Modality:
         may_miss: single values may be NaN ("not measured") while the sensor is present.
     """
 
-    name: str
-    rate_hz: float
-    length: int
-    channels: tuple[str, ...]
+    name: Name
+    rate_hz: Annotated[float, Interval(ge=0, le=1e7)]
+    length: Annotated[int, Interval(ge=1, le=10**6)]
+    channels: Annotated[tuple[Name, ...], Len(1, 4096)]
     may_miss: bool = False
 
     @property

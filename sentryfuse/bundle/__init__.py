@@ -5,31 +5,24 @@ its tensors are
 
     weights.<name>   the big model, float32
     gate.<name>      the gate, float32
-    graph.<i>        ONNX graphs of the steps, as bytes, with no width baked in
     manifest.sha256  digest of the manifest's text, 32 bytes
 
-No pickle, no paths, no external data. A file is untrusted until the last check has passed, in this order;
-each stage reads no more than the one before has allowed:
+Nothing in it can be executed: no graph, no pickle, no paths, no external data. A file is untrusted until the
+last check has passed, in this order; each stage reads no more than the one before has allowed:
 
     container   sizes, header, tensors side by side without holes       only the header has been read
     manifest    every field: type, range, names
     routes      every set of sensors finds its way to an answer
-    tensors     names and shapes are those the layout asks for
+    tensors     names are those the layout asks for
     ---         the body is read once; digests, finite weights
-    graphs      the wire format, then closed lists of operators, attributes and types
-    shapes      sizes of every value inside, worked out without the engine
-
-One file a stage, hence so many; `rules`, `arithmetic`, `arrangement` and `operators` are the closed list.
+    writer      every step is written once: its weights and options are what its kind needs
 """
 
 from sentryfuse.bundle.container import FORMAT, SEAL
 from sentryfuse.bundle.load import Bundle, load_bundle, save_bundle
-from sentryfuse.bundle.tensors import CONSTANT_WEIGHTS, GRAPH_OPS
 
 __all__ = [
-    "CONSTANT_WEIGHTS",
     "FORMAT",
-    "GRAPH_OPS",
     "SEAL",
     "Bundle",
     "load_bundle",

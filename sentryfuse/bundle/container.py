@@ -23,14 +23,14 @@ from safetensors.numpy import save_file
 from sentryfuse.errors import BundleError
 from sentryfuse.files import write_atomically
 
-FORMAT = 1
+FORMAT = 2
 SEAL = "manifest.sha256"
 MAX_BYTES = 2 * 10**9  # the engine takes a model as one message, which cannot be larger
 MAX_HEADER = 8 * 2**20  # bytes
 MAX_VALUES = 200_000  # JSON values in the header, so that a small file cannot become a large tree
 MAX_TENSORS = 20_000
 MAX_NAME = 500  # characters
-DTYPES: Mapping[str, np.dtype[Any]] = {"F32": np.dtype(np.float32), "U8": np.dtype(np.uint8)}
+DTYPES: Mapping[str, np.dtype[Any]] = {"F32": np.dtype(np.float32), "U8": np.dtype(np.uint8)}  # U8: the seal
 DAMAGED = "copy or export it again"
 Array = NDArray[Any]
 
@@ -60,7 +60,7 @@ class Container:
     """An open file whose header has been read and holds what it should.
 
     Attributes:
-        manifest: what its metadata say, of this format version; its fields are not checked.
+        manifest: JSON text of its metadata, of this format version; its fields are not checked.
         entries: tensor name -> where it lies, without the seal; side by side, without holes.
         digest: sha256 of the manifest's text, which the file's own seal confirms; hexadecimal.
     """
@@ -73,13 +73,17 @@ class Container:
             raise BundleError(f"has {self._size} bytes, more than the limit {MAX_BYTES}; export it again")
         header = self._header()
         text = _text_of_manifest(header.pop("__metadata__", None))
-        self.manifest = _manifest(text)
+        _check_version(text)
+        self.manifest = text
         self.entries = dict(_entries(header, self._first, self._size))
         digest = hashlib.sha256(text.encode())
         seal = self.entries.pop(SEAL, None)
         written = self._read(seal.start, 32) if seal and seal.shape == (32,) else b""
         if written != digest.digest():
             raise BundleError("is damaged: its manifest has another digest; copy it again")
+        wrong = next((name for name, entry in self.entries.items() if entry.dtype != np.float32), None)
+        if wrong is not None:
+            raise BundleError(f"holds {wrong} as bytes, which no bundle of this format does; export it again")
         self.digest = digest.hexdigest()
 
     def tensors(self) -> dict[str, Array]:
@@ -171,14 +175,13 @@ def save_bundle(path: str | Path, *, manifest: Mapping[str, Any], tensors: Mappi
         save_file(tensors | {SEAL: seal}, partial, metadata={"manifest": text})
 
 
-def check_digests(manifest: Mapping[str, Any], tensors: Mapping[str, Array]) -> None:
+def check_digests(digests: Mapping[str, str], tensors: Mapping[str, Array]) -> None:
     """Refuse tensors other than those the manifest was written for, and numbers that are not finite.
 
     Raises:
         BundleError: naming the first such tensor.
     """
-    digests = manifest.get("digests")
-    if not isinstance(digests, dict) or digests.keys() != tensors.keys():
+    if digests.keys() != tensors.keys():
         raise BundleError("does not hold the tensors its manifest lists; export it again")
     for name, tensor in tensors.items():
         if digest_of(tensor) != digests[name]:
@@ -236,17 +239,21 @@ def _text_of_manifest(metadata: Any) -> str:
     return text
 
 
-def _manifest(text: str) -> dict[str, Any]:
+def _check_version(text: str) -> None:
     manifest: dict[str, Any] = _parsed(text, "manifest")
     version = manifest.get("format")
     if type(version) is not int:
         raise BundleError("is a safetensors file without a sentryfuse manifest; export it again")
+    if version == 1:
+        raise BundleError(
+            "has bundle format 1, whose graphs were written by an exporter that is gone; export the model "
+            "again with this version"
+        )
     if version != FORMAT:
         raise BundleError(
             f"has bundle format {version if abs(version) < 10**9 else 'unknown'}, this version reads "
             f"{FORMAT}; use the sentryfuse that wrote it, or export again"
         )
-    return manifest
 
 
 def _entries(header: Mapping[str, Any], first: int, size: int) -> Iterator[tuple[str, Entry]]:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
-from onnx import ModelProto
 
 from sentryfuse.bundle.container import Inconsistent, check_digests, open_container, save_bundle
-from sentryfuse.bundle.graphs import read_graph
 from sentryfuse.bundle.manifest import read_manifest
 from sentryfuse.bundle.routes import check_routes
-from sentryfuse.bundle.shapes import check_shapes
-from sentryfuse.bundle.tensors import check_tensors, check_values
+from sentryfuse.bundle.tensors import check_names, check_values
 from sentryfuse.errors import BundleError
 from sentryfuse.gate.predict import NumpyGate, levelled
+from sentryfuse.graph import Misfit, Writer
 from sentryfuse.planning.layout import Layout
 from sentryfuse.planning.plan import plan_layout
 from sentryfuse.planning.profile import DeviceProfile
@@ -34,12 +33,10 @@ class Bundle:
     Attributes:
         layout: what the model computes.
         classes: names of the labels.
-        normalise: "train" (inside the graphs) or "subject" (each person's own statistics first).
+        normalise: "train" (inside the model) or "subject" (each person's own statistics first).
         subject_floor: modality -> smallest deviation used per subject, `(C,)`.
         weights: all weights of the big model by name.
         gate: presence -> importance.
-        graphs: template key -> ONNX graph.
-        step_graphs: step name -> {"dense": key, "sparse": key}.
         about: facts for people: backbone, preset, training.
         digest: sha256 over the whole content.
     """
@@ -50,8 +47,6 @@ class Bundle:
     subject_floor: Mapping[str, Any]
     weights: Mapping[str, Array]
     gate: NumpyGate
-    graphs: Mapping[str, ModelProto]
-    step_graphs: Mapping[str, Mapping[str, str]]
     about: Mapping[str, Any]
     digest: str
 
@@ -59,6 +54,11 @@ class Bundle:
     def names(self) -> tuple[str, ...]:
         """Modality names, in order."""
         return self.layout.names
+
+    @cached_property
+    def writer(self) -> Writer:
+        """What writes sub-networks of this model as graphs."""
+        return Writer(self.layout, self.weights, len(self.classes))
 
     def plan(
         self,
@@ -104,7 +104,7 @@ def load_bundle(path: str | Path) -> Bundle:
     """
     try:
         return _load(path)
-    except Inconsistent as error:
+    except (Inconsistent, Misfit) as error:
         raise BundleError(f"{path} {error}; export it again") from None
     except BundleError as error:
         raise BundleError(f"{path} {error}") from None
@@ -117,26 +117,24 @@ def _load(path: str | Path) -> Bundle:
     with open_container(path) as container:
         manifest = read_manifest(container.manifest)
         check_routes(manifest.layout)
-        check_tensors(manifest, container.entries)
+        check_names(manifest.layout, container.entries)
         tensors = container.tensors()
-    check_digests(container.manifest, tensors)
-    parts: dict[str, dict[str, Array]] = {"weights": {}, "gate": {}, "graph": {}}
+    check_digests(manifest.digests, tensors)
+    parts: dict[str, dict[str, Array]] = {"weights": {}, "gate": {}}
     for name, tensor in tensors.items():
         kind, rest = name.split(".", 1)
         parts[kind][rest] = tensor
     gate = NumpyGate(manifest.layout, parts["gate"])
-    check_values(manifest.layout, parts["weights"], gate)
-    graphs = {key: read_graph(parts["graph"][str(i)].data, key) for i, key in enumerate(manifest.graphs)}
-    check_shapes(manifest, graphs, {name: t.shape for name, t in parts["weights"].items()})
-    return Bundle(
+    check_values(parts["weights"], manifest.layout, gate)
+    bundle = Bundle(
         layout=manifest.layout,
         classes=manifest.classes,
         normalise=manifest.normalise,
         subject_floor=manifest.subject_floor,
         weights=parts["weights"],
         gate=gate,
-        graphs=graphs,
-        step_graphs=manifest.step_graphs,
         about=manifest.about,
         digest=container.digest,
     )
+    bundle.writer.check_steps()
+    return bundle

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from sentryfuse.bundle.container import Inconsistent
-from sentryfuse.planning.layout import Layout, Step
+from sentryfuse.graph import LOGITS
+from sentryfuse.graph.kinds import takes_what_is_there
+from sentryfuse.planning.layout import WINDOW, Layout, Step
 
 MAX_WORK = 300_000  # conditions looked at; models of 60 sensors take some thousands
 MAX_WRITERS = 16  # of one value
-READS = {"embed": (1, 1), "bank": (0, 0), "layer": (1, 2), "codes": (1, 1), "head": (1, 1)}
 When = Mapping[str, bool]  # sensor -> on or off; a sensor that is not named may be either
 
 
@@ -29,21 +30,22 @@ def check_routes(layout: Layout) -> None:
     """
     names = layout.names
     search = _Search(names)
-    writers: dict[str, list[When]] = {f"window.{name}": [{name: True}] for name in names}
+    writers: dict[str, list[When]] = {f"{WINDOW}{name}": [{name: True}] for name in names}
     steps = {step.name for step in layout.steps}
     for step in layout.steps:
         when = _when(step, names)
         _check_reads(step)
         if steps & {*_outer(step.name), *_outer(step.writes)} - {step.writes}:
             raise Inconsistent(f"has a step {step.name} inside another")
-        asked = step.reads + (step.parts if step.op == "head" else ())  # a head weighs all of its parts
+        # an answer weighs all of its parts
+        asked = step.reads + (step.parts if step.writes == LOGITS else ())
         for name in asked:
             if name not in writers:
                 raise Inconsistent(f"has a step {step.name} that asks for {name} before any step writes it")
-            if name.startswith("window.") and name.removeprefix("window.") not in step.needs:
+            if name.startswith(WINDOW) and name.removeprefix(WINDOW) not in step.needs:
                 raise Inconsistent(f"has a step {step.name} that reads {name} also when it is absent")
-        # of what is joined or averaged some must be there, of everything else all
-        for reads in [step.reads] if step.op in ("concat", "mean") else [(name,) for name in asked]:
+        # of many values some must be there, of one or two all
+        for reads in [step.reads] if takes_what_is_there(step) else [(name,) for name in asked]:
             if search.finds_a_gap(when, [cube for read in reads for cube in writers[read]]):
                 raise Inconsistent(
                     f"has a step {step.name} that runs with sensors that leave {reads[0]} unwritten"
@@ -51,21 +53,18 @@ def check_routes(layout: Layout) -> None:
         others = writers.setdefault(step.writes, [])
         if len(others) == MAX_WRITERS or any(_together(when, other) for other in others):
             raise Inconsistent(f"has a step {step.name} that writes {step.writes} a second time")
-        if (step.op == "head") != (step.writes == "logits"):
-            raise Inconsistent(f"has a step {step.name} that writes {step.writes}, not a head")
+        if (step.leaves == "one") != (step.writes == LOGITS):
+            raise Inconsistent(f"has a step {step.name} that writes {step.writes}, which is not the answer")
         others.append(when)
-    if search.finds_a_gap({}, writers.get("logits", [])):
+    if search.finds_a_gap({}, writers.get(LOGITS, [])):
         raise Inconsistent("has sensors that lead to no answer")
 
 
 def _check_reads(step: Step) -> None:
-    """As many reads as the operation takes, all different; windows go into embeddings only."""
-    least, most = READS.get(step.op, (1, len(step.reads)))
-    windows = [read for read in step.reads if read.startswith("window.")]
-    if not least <= len(step.reads) <= most or len(set(step.reads)) < len(step.reads):
-        raise Inconsistent(f"has a step {step.name} ({step.op}) with {len(step.reads)} reads")
-    if len(windows) != (step.op == "embed"):
-        raise Inconsistent(f"has a step {step.name} ({step.op}) with {len(windows)} windows")
+    """Every read is another one; a window is read alone."""
+    windows = [read for read in step.reads if read.startswith(WINDOW)]
+    if len(set(step.reads)) < len(step.reads) or (windows and len(step.reads) > 1):
+        raise Inconsistent(f"has a step {step.name} ({step.op}) that reads {', '.join(step.reads)}")
 
 
 def _outer(name: str) -> set[str]:

@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
-from onnx import ModelProto, helper, numpy_helper
 
 from sentryfuse.errors import ConfigError
 
@@ -22,7 +21,7 @@ class Engine(Protocol):
 
     Attributes:
         name: as given to `--engine`.
-        fused: takes the operators that `run.fuse` puts in.
+        fused: takes onnxruntime's own operators and those of the newest operator set.
     """
 
     name: ClassVar[str]
@@ -32,7 +31,7 @@ class Engine(Protocol):
         """Make a model ready.
 
         Args:
-            model: of `assemble_bytes`.
+            model: of `graph.Writer`.
             threads: of one answer.
             batch: windows per call; `None` = any number.
 
@@ -56,7 +55,7 @@ class OnnxRuntime:
         # threads that wait by spinning slow down everything else on a small machine
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if batch is not None:
-            # the graph is folded and fused already; looking again doubles the time of a build, and so
+            # the graph is written with all sizes; looking at it doubles the time of a build, and so
             # does planning which value may take the memory of which: the arena's pattern does as well
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
             options.enable_mem_reuse = False
@@ -136,35 +135,7 @@ class OpenVino:
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": "f32",
         }
-        made = ModelProto.FromString(model)
-        if batch is not None and any(node.op_type == "Shape" for node in made.graph.node):
-            # 2026.4 ends the whole process on such graphs when it knows all sizes
-            raise ConfigError(
-                "openvino cannot run this bundle one window at a time, because its graphs ask for sizes that "
-                "are known; export the model again with this version, or use onnxruntime"
-            )
-        _keep_slices(made)
-        read = self._core.read_model(made.SerializeToString())
-        return _Requests(self._core.compile_model(read, "CPU", options))
-
-
-def _keep_slices(model: ModelProto) -> None:
-    """Write a slice that GatherElements reads as a Gather.
-
-    OpenVINO (seen in 2026.4) takes such a slice away, since all positions that are asked for lie within it,
-    and then finds that the shapes do not fit.
-    """
-    graph = model.graph
-    known = {t.name: t for t in graph.initializer}
-    asked = {node.input[0] for node in graph.node if node.op_type == "GatherElements"}
-    for node in graph.node:
-        if node.op_type == "Slice" and node.output[0] in asked and {*node.input[1:]} <= known.keys():
-            start, end, axis = (int(numpy_helper.to_array(known[name]).item()) for name in node.input[1:4])
-            positions = f"{node.name}/positions"
-            graph.initializer.append(numpy_helper.from_array(np.arange(start, end), positions))
-            node.op_type = "Gather"
-            node.input[:] = [node.input[0], positions]
-            node.attribute.append(helper.make_attribute("axis", axis))
+        return _Requests(self._core.compile_model(self._core.read_model(model), "CPU", options))
 
 
 class _Requests:

@@ -8,30 +8,14 @@ window.acc  -> embed.acc  -> encoder.acc  --+
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
 
-from sentryfuse.planning.layout import Layout, Step
-
-
-class Part(NamedTuple):
-    """Some steps of a sub-network.
-
-    Attributes:
-        steps: in the order they run.
-        windows: sensors whose windows they read.
-        given: values they read that other parts make.
-        writes: the value they are run for.
-    """
-
-    steps: tuple[Step, ...]
-    windows: tuple[str, ...]
-    given: tuple[str, ...]
-    writes: str
+from sentryfuse.graph import LOGITS, Part
+from sentryfuse.planning.layout import WINDOW, Layout
 
 
 def whole(layout: Layout, present: Sequence[str]) -> Part:
     """Everything that runs with these sensors, as one part."""
-    return Part(layout.route(present), tuple(present), (), "logits")
+    return Part(layout.route(present), tuple(present), (), LOGITS)
 
 
 def split(layout: Layout, present: Sequence[str], apart: Collection[str]) -> tuple[dict[str, Part], Part]:
@@ -50,7 +34,7 @@ def split(layout: Layout, present: Sequence[str], apart: Collection[str]) -> tup
     for name in present:
         if name not in apart:
             continue
-        own, made = [], {f"window.{name}"}
+        own, made = [], {f"{WINDOW}{name}"}
         for step in route:
             if step.needs == (name,) and made.issuperset(step.reads):
                 own.append(step)
@@ -64,5 +48,5 @@ def split(layout: Layout, present: Sequence[str], apart: Collection[str]) -> tup
         rest,
         tuple(name for name in present if name not in parts),
         tuple(part.writes for part in parts.values()),
-        "logits",
+        LOGITS,
     )

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentryfuse.bundle import Bundle
-from sentryfuse.engine.assemble import assemble_bytes
 from sentryfuse.engine.engines import ENGINE, Engine, find_engine
 from sentryfuse.engine.parts import split
 from sentryfuse.errors import BundleError, ConfigError, SentryFuseError
@@ -69,14 +68,14 @@ class Session:
         started = time.perf_counter()
         try:
             models = [
-                assemble_bytes(bundle, plan, batch=batch, fused=self.engine.fused, part=part)
+                bundle.writer.write(plan, part, batch=batch, fused=self.engine.fused)
                 for part in (*self._parts.values(), rest)
             ]
             sliced = time.perf_counter()
             *encoders, self._answer = (self.engine.build(m, threads=threads, batch=batch) for m in models)
         except (SentryFuseError, MemoryError):
             raise
-        except Exception as error:  # of the engine's own kinds, or of graphs that passed every check
+        except Exception as error:  # of the engine's own kinds
             raise BundleError(
                 f"{self.engine.name} refuses a sub-network of this bundle ({' '.join(str(error).split())}); "
                 "export the model again"

@@ -53,7 +53,7 @@ def break_even(
 def longest(bundle: Bundle, present: Sequence[str]) -> int:
     """Tokens of the longest layer with these sensors."""
     spans = bundle.layout.spans(present)
-    return max((spans[s.name].entering for s in bundle.layout.route(present) if s.op == "layer"), default=0)
+    return max((spans[s.name].entering for s in bundle.layout.route(present) if s.blocks), default=0)
 
 
 def _dense(bundle: Bundle, present: Sequence[str], sparse_from: int) -> Plan:

@@ -42,23 +42,6 @@ class Selection:
     watch: Watch | None = None
 
 
-@dataclass(frozen=True)
-class Pick:
-    """Explicit sizes, for export: they become constants only on the device.
-
-    Attributes:
-        sampled: positions of the sampled keys, `(S,)`; `None` = dense core.
-        kept: any vector whose length is the number of kept queries, `(U,)`; with `sampled`.
-        slots: any vector whose length is the number of experts per token; where there are experts.
-        places: any vector whose length is the number of tokens per expert; where they have a capacity.
-    """
-
-    sampled: Tensor | None = None
-    kept: Tensor | None = None
-    slots: Tensor | None = None
-    places: Tensor | None = None
-
-
 def dense_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Softmax attention, one key/value head per query head.
 
@@ -70,8 +53,6 @@ def dense_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     Returns:
         `(B, H, L, K)`.
     """
-    if torch.compiler.is_exporting():  # the exporter spells the fused one with many more nodes
-        return (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).softmax(-1) @ v
     return F.scaled_dot_product_attention(q, k, v)
 
 
@@ -96,8 +77,9 @@ def sparse_attention(q: Tensor, k: Tensor, v: Tensor, sampled: Tensor, n_kept: i
         the shared sample is our choice.
     """
     with torch.no_grad():  # a choice, not a value: no gradient passes through it
-        logits = q @ k.index_select(2, sampled).transpose(-1, -2)  # (B, H, L, S)
-        peaked = logits.amax(-1) - logits.mean(-1)
+        keys = k.index_select(2, sampled)
+        keys = keys - keys.mean(2, keepdim=True)  # the largest logit minus their mean, in one product
+        peaked = (q @ keys.transpose(-1, -2)).amax(-1)  # (B, H, L)
         rows = peaked.topk(n_kept, -1).indices  # (B, H, U)
     rows = rows.unsqueeze(-1).expand(-1, -1, -1, q.shape[-1])
     exact = dense_attention(torch.gather(q, 2, rows), k, v)
@@ -153,7 +135,6 @@ class SentryAttention(nn.Module):
         shape: tuple[int, int],
         source: tuple[Tensor, int] | None = None,
         select: Selection | None = None,
-        pick: Pick | None = None,
     ) -> Tensor:
         """Attend within each window.
 
@@ -162,7 +143,6 @@ class SentryAttention(nn.Module):
             shape: windows and tokens per window, `(B, L)`.
             source: where keys and values come from, `(B * L', D)`, and `L'`; `None` = `x` itself.
             select: narrows the heads.
-            pick: fixes the sparse core (export only).
 
         Returns:
             `(B * L, D)`.
@@ -171,7 +151,7 @@ class SentryAttention(nn.Module):
         kept = select.kept.get(self.block.name) if select else None
         if kept is not None:
             wo = wo[:, self._rows(kept)]
-        heads = self.heads(x, shape, source, select, pick)
+        heads = self.heads(x, shape, source, select)
         if select and select.watch:
             select.watch(self.block.name, heads, None)
         return F.linear(heads, wo, self.o.bias)
@@ -182,7 +162,6 @@ class SentryAttention(nn.Module):
         shape: tuple[int, int],
         source: tuple[Tensor, int] | None = None,
         select: Selection | None = None,
-        pick: Pick | None = None,
     ) -> Tensor:
         """What the heads say, side by side, before the output product: `(B * L, H * K)`; as `forward`."""
         group_of = self.group_of
@@ -200,7 +179,7 @@ class SentryAttention(nn.Module):
             bq, bk, bv = bq[rows], bk[kv_rows], bv[kv_rows]
         batch, length = shape
         n_heads, n_groups = wq.shape[0] // self.head_dim, wk.shape[0] // self.head_dim
-        # one product for q, k and v: on the device the concatenation is folded into a constant
+        # one product for q, k and v
         if source is None:
             joint = self._split(F.linear(x, torch.cat([wq, wk, wv]), torch.cat([bq, bk, bv])), batch, length)
             q, first = joint[:, :n_heads], n_heads
@@ -212,7 +191,7 @@ class SentryAttention(nn.Module):
             first = 0
         k = joint.index_select(1, first + group_of)  # (B, H, L', K)
         v = joint.index_select(1, first + n_groups + group_of)
-        sampled, n_kept = self._picks(length, source[1] if source else length, pick)
+        sampled, n_kept = self._picks(length, source[1] if source else length)
         out = dense_attention(q, k, v) if sampled is None else sparse_attention(q, k, v, sampled, n_kept)
         xi = select.gates.get(self.block.name) if select else None
         if xi is not None:
@@ -223,10 +202,8 @@ class SentryAttention(nn.Module):
         """`(B * L, heads * K)` -> `(B, heads, L, K)`."""
         return flat.reshape(batch, length, -1, self.head_dim).transpose(1, 2)
 
-    def _picks(self, length: int, source: int, pick: Pick | None) -> tuple[Tensor | None, int]:
+    def _picks(self, length: int, source: int) -> tuple[Tensor | None, int]:
         """Sampled keys and kept queries of the sparse core, or `None` for the dense one."""
-        if pick is not None:
-            return pick.sampled, 0 if pick.kept is None else pick.kept.shape[0]
         sizes = self.rule.picks(length, source)
         return (
             (None, 0) if sizes is None else (strided_sample(source, sizes[0], self.group_of.device), sizes[1])

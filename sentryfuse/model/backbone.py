@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 
-import torch
 from torch import Tensor, nn
 
 from sentryfuse.errors import ConfigError
 from sentryfuse.model.attention import Selection
+from sentryfuse.model.call import Call
 from sentryfuse.planning.layout import Layout
 from sentryfuse.types import check_present
 
@@ -18,7 +18,7 @@ class Backbone(nn.Module):
     """A model that is a list of steps; a new backbone only builds submodules and a layout.
 
     A subclass sets its submodules and implements `build_layout`; every step's `name` is the path of the
-    submodule that does it ("concat" and "mean" have none).
+    submodule that does it, called as `module(*values it reads, at=Call)`.
     """
 
     def build_layout(self) -> Layout:
@@ -60,25 +60,10 @@ class Backbone(nn.Module):
         values = {f"window.{name}": windows[name] for name in names}
         n_windows, device = len(windows[names[0]]), windows[names[0]].device
         for step in self.layout.route(names):
-            reads = [values[name] for name in step.reads]
-            module = self.get_submodule(step.name) if step.op not in ("concat", "mean") else None
-            if module is None:
-                joined = torch.cat(reads, 1) if step.op == "concat" else torch.stack(reads).mean(0)
-                values[step.writes] = joined
-            elif step.op == "layer":
-                values[step.writes] = module(*reads, select=select)
-            elif step.op == "bank":
-                there = torch.tensor([float(part in values) for part in step.parts], device=device)
-                values[step.writes] = module(there).expand(n_windows, -1, -1)
-            elif step.op == "codes":
-                lengths = [values[part].shape[1] if part in values else 0 for part in step.parts]
-                values[step.writes] = module(*reads, lengths)
-            elif step.parts:
-                lengths = [values[part].shape[1] for part in step.parts]
-                shares = torch.block_diag(*(torch.full((1, n), 1 / n) for n in lengths))  # (M, L)
-                values[step.writes] = module(*reads, shares.to(device))
-            else:
-                values[step.writes] = module(*reads)
+            parts = [int(values[part].shape[1]) if part in values else 0 for part in step.parts]
+            module = self.get_submodule(step.name)
+            at = Call(n_windows, device, parts, select)
+            values[step.writes] = module(*(values[name] for name in step.reads), at=at)
         return values[step.writes]
 
     def router_loss(

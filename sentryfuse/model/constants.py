@@ -1,7 +1,7 @@
 """Parts of a model that depend on nothing but which sensors are present.
 
 For a fixed set of sensors they are constants: on the device they are computed once per plan, in numpy
-(`sentryfuse.engine.constants`), and cost nothing per window.
+(`sentryfuse.graph.constants`), and cost nothing per window.
 
 Notation: M modalities · P tokens · L tokens of all parts · D d_model.
 """
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from sentryfuse.model.call import Call
 from sentryfuse.planning.layout import Step
 
 
@@ -39,9 +40,10 @@ class Bank(nn.Module):
         self.base = nn.Parameter(0.02 * torch.randn(tokens, d_model))
         self.given = nn.Parameter(0.02 * torch.randn(len(modalities), d_model))
 
-    def forward(self, present: Tensor) -> Tensor:
-        """Which modalities are present, `(M,)` 0/1 -> `(P, D)`."""
-        return self.base + present @ self.given
+    def forward(self, *, at: Call) -> Tensor:
+        """The tokens for the sensors that are there, `(B, P, D)`."""
+        present = torch.tensor([float(n > 0) for n in at.parts], device=at.device)
+        return (self.base + present @ self.given).expand(at.n_windows, -1, -1)
 
     def step(self, writes: str) -> Step:
         """This bank as a step of a layout."""
@@ -80,12 +82,12 @@ class Codes(nn.Module):
         self.temporal = nn.Parameter(0.02 * torch.randn(length, d_model))
         self.modality = nn.Parameter(0.02 * torch.randn(n_modalities, d_model))
 
-    def forward(self, x: Tensor, lengths: Sequence[int]) -> Tensor:
-        """Mark tokens; `lengths` says how many belong to each modality, 0 = absent, `(M,)`."""
-        present = torch.tensor([float(n > 0) for n in lengths], device=x.device)
+    def forward(self, x: Tensor, *, at: Call) -> Tensor:
+        """Mark the tokens of every part."""
+        present = torch.tensor([float(n > 0) for n in at.parts], device=at.device)
         scale = 2 * torch.sigmoid(self.budget(torch.relu(self.hidden(present))))
         parts = [
-            (scale[i].expand(n, 1), self.temporal[:n] + self.modality[i]) for i, n in enumerate(lengths) if n
+            (scale[i].expand(n, 1), self.temporal[:n] + self.modality[i]) for i, n in enumerate(at.parts) if n
         ]
         return x * torch.cat([s for s, _ in parts]) + torch.cat([code for _, code in parts])
 

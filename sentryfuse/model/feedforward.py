@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sentryfuse.errors import ConfigError
-from sentryfuse.model.attention import Pick, Selection
+from sentryfuse.model.attention import Selection
 from sentryfuse.planning.layout import Block
 
 LOWEST = 1e9  # silences experts
@@ -74,7 +74,7 @@ class Experts(nn.Module):
 
     The channels of all experts lie side by side in two matrices. Without a capacity any mixture is two
     products, whatever the width of each expert; a channel's activation is scaled by what its expert is worth
-    for the token, 0 if it is not active. All channels are computed, in torch and in the exported graph alike,
+    for the token, 0 if it is not active. All channels are computed, in torch and on the device alike,
     and counted so.
 
     With a capacity each expert takes, window by window, the tokens that chose it and want it most, and
@@ -117,16 +117,13 @@ class Experts(nn.Module):
         self.register_buffer("seats", torch.tensor(self.block.seats()), persistent=False)  # (E, W)
         self.logits: Tensor | None = None  # of the last training pass, for losses on the router
 
-    def forward(
-        self, x: Tensor, n_windows: int = 1, select: Selection | None = None, pick: Pick | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, n_windows: int = 1, select: Selection | None = None) -> Tensor:
         """Route every token.
 
         Args:
             x: tokens of all windows, `(B * L, D)`.
             n_windows: `B`.
             select: narrows the channels, and the experts with them.
-            pick: fixes the numbers of experts per token and of tokens per expert (export only).
 
         Returns:
             `(B * L, D)`.
@@ -148,8 +145,6 @@ class Experts(nn.Module):
         if self.training and kept is None:
             self.logits = logits
         n_active = min(self.routing.active, bias.shape[0])
-        if pick is not None and pick.slots is not None:
-            n_active = pick.slots.shape[0]
         active = logits >= logits.topk(n_active, -1).values[:, -1:]
         if self.routing.weighting == "raw":
             worth = torch.where(active, logits, 0.0)
@@ -163,11 +158,11 @@ class Experts(nn.Module):
                 select.watch(self.block.name, hidden, worth)
             return F.linear(hidden * worth.index_select(1, group_of), w_down) + worth @ bias
 
-        rows = self._tokens_taken(torch.where(active, logits, -LOWEST), n_windows, pick)  # (E, N)
+        rows = self._tokens_taken(torch.where(active, logits, -LOWEST), n_windows)  # (E, N)
         places = seats.flatten()  # an empty seat reads some channel, and is silenced by `there`
         there = (places >= 0).to(x.dtype).unsqueeze(1)
         places = torch.maximum(places, torch.zeros((), dtype=torch.int64))
-        w_up, b_up, w_down = (  # as (E, ...): on the device these are folded into constants
+        w_up, b_up, w_down = (  # as (E, ...): one product for all experts
             each.index_select(0, places).unflatten(0, seats.shape) for each in (w_up, b_up, w_down.T)
         )
         asking = x.index_select(0, rows.flatten()).unflatten(0, rows.shape)  # (E, N, D)
@@ -184,13 +179,11 @@ class Experts(nn.Module):
         said = said * taken.unsqueeze(2)
         return torch.zeros_like(x).index_add(0, rows.flatten(), said.flatten(0, 1))
 
-    def _tokens_taken(self, wish: Tensor, n_windows: int, pick: Pick | None) -> Tensor:
+    def _tokens_taken(self, wish: Tensor, n_windows: int) -> Tensor:
         """Rows of the tokens that each expert computes, window by window, `(E, B * places)`."""
         wish = wish.unflatten(0, (n_windows, -1)).permute(2, 0, 1)  # (E, B, L)
         length = wish.shape[2]
         n_places = self.block.places(length, wish.shape[0])
-        if pick is not None and pick.places is not None:
-            n_places = pick.places.shape[0]
         first = length * torch.arange(n_windows, device=wish.device).unsqueeze(1)
         return (wish.topk(n_places, -1).indices + first).flatten(1)
 

@@ -23,6 +23,7 @@ from sentryfuse.model.backbone import Backbone
 from sentryfuse.model.constants import Bank
 from sentryfuse.model.feedforward import Experts, Routing
 from sentryfuse.model.heads import ModalityHead
+from sentryfuse.model.joins import Concat
 from sentryfuse.model.layer import Layer
 from sentryfuse.model.registry import register_model
 from sentryfuse.model.shape import LayerMaker, Sizes, Widths, module_keys
@@ -110,6 +111,7 @@ class FlexMoE(Backbone):
                 for name, key in keys.items()
             }
         )
+        self.join = Concat()
         make = LayerMaker(shape, rule, widths)
         routing = Routing(shape.active, "softmax", "gelu", shape.capacity)
         self.layers = nn.ModuleList(
@@ -123,7 +125,7 @@ class FlexMoE(Backbone):
         steps: list[Step] = [cast(PatchTokens, embed).step() for embed in self.embed.values()]
         tokens = tuple(f"tokens.{name}" for name in self.slots)
         steps += [cast(Bank, b).step(t) for b, t in zip(self.bank.values(), tokens, strict=True)]
-        steps.append(Step("join", "concat", tokens, "joined"))
+        steps.append(self.join.step("join", tokens, "joined"))
         for i, layer in enumerate(self.layers):
             steps.append(cast(Layer, layer).step((steps[-1].writes,), f"fused.{i}", ()))
         steps.append(self.head.step(steps[-1].writes, tokens))

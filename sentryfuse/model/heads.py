@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from sentryfuse.model.call import Call
 from sentryfuse.planning.layout import Step
 
 
@@ -24,19 +25,14 @@ class MeanHead(nn.Module):
         self.name, self.d_model = name, d_model
         self.norm, self.classify = nn.LayerNorm(d_model), nn.Linear(d_model, n_classes)
 
-    @property
-    def signature(self) -> str:
-        """Equal for heads that share one exported graph."""
-        return f"mean head D{self.d_model} classes{self.classify.out_features}"
-
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *, at: Call) -> Tensor:
         """Logits of every window."""
         logits: Tensor = self.classify(self.norm(x.mean(1)))
         return logits
 
     def step(self, reads: str) -> Step:
         """This head as a step of a layout."""
-        return _step(self, reads, macs=self.classify.weight.numel())
+        return _step(self, "mean head", reads, macs=self.classify.weight.numel())
 
 
 class HiddenHead(nn.Module):
@@ -58,19 +54,16 @@ class HiddenHead(nn.Module):
         self.hidden, self.classify = nn.Linear(d_model, d_model), nn.Linear(d_model, n_classes)
         self.drop = nn.Dropout(dropout)
 
-    @property
-    def signature(self) -> str:
-        """Equal for heads that share one exported graph."""
-        return f"hidden head D{self.d_model} classes{self.classify.out_features}"
-
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *, at: Call) -> Tensor:
         """Logits of every window."""
         logits: Tensor = self.classify(self.drop(torch.relu(self.hidden(x.mean(1)))))
         return logits
 
     def step(self, reads: str) -> Step:
         """This head as a step of a layout."""
-        return _step(self, reads, macs=self.hidden.weight.numel() + self.classify.weight.numel())
+        return _step(
+            self, "hidden head", reads, macs=self.hidden.weight.numel() + self.classify.weight.numel()
+        )
 
 
 class ModalityHead(nn.Module):
@@ -91,28 +84,25 @@ class ModalityHead(nn.Module):
         self.name, self.d_model, self.n_modalities = name, d_model, n_modalities
         self.norm, self.classify = nn.LayerNorm(d_model), nn.Linear(n_modalities * d_model, n_classes)
 
-    @property
-    def signature(self) -> str:
-        """Equal for heads that share one exported graph."""
-        return f"modality head M{self.n_modalities} D{self.d_model} classes{self.classify.out_features}"
-
-    def forward(self, x: Tensor, shares: Tensor) -> Tensor:
-        """Logits of every window; `shares` averages the tokens of each modality, `(M, L)`."""
+    def forward(self, x: Tensor, *, at: Call) -> Tensor:
+        """Logits of every window."""
+        shares = torch.block_diag(*(torch.full((1, n), 1 / n) for n in at.parts)).to(at.device)  # (M, L)
         logits: Tensor = self.classify(self.norm(shares @ x).flatten(1))
         return logits
 
     def step(self, reads: str, parts: tuple[str, ...]) -> Step:
         """This head as a step of a layout."""
-        step = _step(self, reads, macs=self.classify.weight.numel())
+        step = _step(self, "modality head", reads, macs=self.classify.weight.numel())
         return replace(step, parts=parts, macs_per_entering=self.n_modalities * self.d_model)
 
 
-def _step(head: MeanHead | HiddenHead | ModalityHead, reads: str, *, macs: int) -> Step:
+def _step(head: MeanHead | HiddenHead | ModalityHead, op: str, reads: str, *, macs: int) -> Step:
     return Step(
         head.name,
-        "head",
+        op,
         (reads,),
         "logits",
+        leaves="one",
         macs_fixed=macs,
         params_fixed=sum(p.numel() for p in head.parameters()),
     )

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sentryfuse.model.attention import Pick, Selection, SentryAttention
+from sentryfuse.model.attention import SentryAttention
+from sentryfuse.model.call import Call
 from sentryfuse.model.feedforward import TOP_ONE, Experts, FeedForward, Routing
 from sentryfuse.planning.layout import AttentionRule, Step
 
@@ -63,48 +64,31 @@ class Layer(nn.Module):
         self.halve = nn.Linear(3 * d_model, d_model) if shape.halves else None
         self.drop = nn.Dropout(shape.dropout) if shape.dropout else nn.Identity()
 
-    def forward(
-        self,
-        x: Tensor,
-        source: Tensor | None = None,
-        *,
-        select: Selection | None = None,
-        pick: Pick | None = None,
-    ) -> Tensor:
+    def forward(self, x: Tensor, source: Tensor | None = None, *, at: Call) -> Tensor:
         """Transform the tokens.
 
         Args:
             x: tokens, `(B, L, D)`.
             source: tokens that keys and values come from, `(B, L', D)`; `None` = `x`.
-            select: narrows units.
-            pick: fixes the sizes of sparse parts (export only).
+            at: with the units that take part.
 
         Returns:
             `(B, L'', D)`, `L''` as the class says.
         """
+        select = at.select
         batch, length = x.shape[:2]
         x, pre = x.flatten(0, 1), self.shape.norm == "pre"
         asked = None
         if source is not None:
             flat = source.flatten(0, 1)
             asked = (self.norm_attn(flat) if pre else flat, source.shape[1])
-        y = self.attn(self.norm_attn(x) if pre else x, (batch, length), asked, select, pick)
+        y = self.attn(self.norm_attn(x) if pre else x, (batch, length), asked, select)
         x = x + self.drop(y)
         x, length = self._halve(x if pre else self.norm_attn(x), batch, length)
         into = self.norm_ffn(x) if pre else x
-        y = self.ffn(into, batch, select, pick) if isinstance(self.ffn, Experts) else self.ffn(into, select)
+        y = self.ffn(into, batch, select) if isinstance(self.ffn, Experts) else self.ffn(into, select)
         x = x + self.drop(y)
         return (x if pre else self.norm_ffn(x)).reshape(batch, length, self.d_model)
-
-    @property
-    def signature(self) -> str:
-        """Equal for layers that share one exported graph."""
-        kind = "ffn"
-        if isinstance(self.ffn, Experts):
-            routing = self.ffn.routing
-            kind = f"experts {routing.weighting} {routing.activation}{' taken' if routing.capacity else ''}"
-        halves = " halves" if self.shape.halves else ""
-        return f"layer {self.shape.norm} {kind}{halves} D{self.d_model} K{self.shape.head_dim}"
 
     def _halve(self, x: Tensor, batch: int, length: int) -> tuple[Tensor, int]:
         """Convolution and max-pooling over three neighbours with stride 2, as slices and one product."""
@@ -130,8 +114,15 @@ class Layer(nn.Module):
             writes,
             needs=needs,
             blocks=blocks,
-            halves=self.shape.halves,
+            leaves="half" if self.shape.halves else "same",
+            options=self._options(),
             macs_per_token=3 * d_model * d_model if self.shape.halves else 0,
             params_fixed=sum(p.numel() for p in self.parameters())
             - sum(block.params(d_model) for block in blocks),
         )
+
+    def _options(self) -> dict[str, str]:
+        if not isinstance(self.ffn, Experts):
+            return {"norm": self.shape.norm}
+        routing = self.ffn.routing
+        return {"norm": self.shape.norm, "weighting": routing.weighting, "activation": routing.activation}

@@ -20,6 +20,7 @@ from sentryfuse.errors import ConfigError
 from sentryfuse.model.backbone import Backbone
 from sentryfuse.model.constants import Codes
 from sentryfuse.model.heads import HiddenHead, MeanHead
+from sentryfuse.model.joins import Concat
 from sentryfuse.model.layer import Layer
 from sentryfuse.model.registry import register_model
 from sentryfuse.model.sax import SaxTokens
@@ -105,6 +106,7 @@ class Maestro(Backbone):
                 for key in keys
             }
         )
+        self.join = Concat()
         self.codes = Codes("codes", len(slots), shape.tokens, shape.d_model) if shape.codes else None
         self.fusion = nn.ModuleList(
             make.layer(f"fusion.{i}", experts=shape.experts) for i in range(shape.fusion_layers)
@@ -126,7 +128,7 @@ class Maestro(Backbone):
                 steps.append(cast(Layer, layer).step((reads,), f"encoded.{m.name}.{i}", (m.name,)))
                 reads = steps[-1].writes
             ends[m.name] = reads
-        steps.append(Step("join", "concat", tuple(ends.values()), "joined"))
+        steps.append(self.join.step("join", tuple(ends.values()), "joined"))
         if self.codes is not None:
             parts = tuple(ends.get(name, f"gone.{name}") for name in self.slots)
             steps.append(self.codes.step("joined", "coded", parts))

@@ -21,6 +21,7 @@ from torch import nn
 from sentryfuse.model.backbone import Backbone
 from sentryfuse.model.constants import Bank
 from sentryfuse.model.heads import ModalityHead
+from sentryfuse.model.joins import Concat, Mean
 from sentryfuse.model.layer import Layer
 from sentryfuse.model.registry import register_model
 from sentryfuse.model.shape import LayerMaker, Sizes, Widths, module_keys
@@ -119,6 +120,8 @@ class MulT(Backbone):
                 for i in own
             }
         )
+        self.mean = nn.ModuleDict({i: Mean() for i in own})
+        self.join = Concat()
         self.memory = nn.ModuleDict(
             {
                 i: nn.ModuleList(memory.layer(f"memory.{i}.{n}") for n in range(shape.memory_layers))
@@ -144,13 +147,15 @@ class MulT(Backbone):
                     steps.append(cast(Layer, layer).step(both, writes, (target, names[j])))
                     reads = writes
                 heard.append(reads)
-            steps.append(Step(f"mean.{i}", "mean", tuple(heard), f"heard.{target}", needs=(target,)))
+            steps.append(
+                cast(Mean, self.mean[i]).step(f"mean.{i}", tuple(heard), f"heard.{target}", (target,))
+            )
             memory = cast(nn.ModuleList, self.memory[i])
             for n, layer in enumerate(memory):
                 writes = f"memory.{target}.{n}" if n + 1 < len(memory) else f"remembered.{target}"
                 steps.append(cast(Layer, layer).step((steps[-1].writes,), writes, (target,)))
         ends = tuple(f"remembered.{name}" for name in self.slots)
         steps += [cast(Bank, b).step(end) for b, end in zip(self.bank.values(), ends, strict=True)]
-        steps.append(Step("join", "concat", ends, "joined"))
+        steps.append(self.join.step("join", ends, "joined"))
         steps.append(self.head.step("joined", ends))
         return Layout(self.head.d_model, self.modalities, self.rule, tuple(steps))

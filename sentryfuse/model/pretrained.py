@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -162,7 +162,7 @@ class SentryModel(nn.Module):
         return at["mean"].cpu().numpy(), at["std"].cpu().numpy()
 
     def _statistics_of(self, name: str) -> dict[str, Tensor]:
-        step = next(s for s in self.layout.steps if s.op == "embed" and s.needs == (name,))
+        step = next(s for s in self.layout.steps if s.window == name)
         buffers = self.backbone.get_submodule(step.name).named_buffers()
         return {key.rsplit(".", 1)[-1]: buffer for key, buffer in buffers}
 
@@ -266,7 +266,7 @@ def create_model(
         modalities=tuple(modalities),
         classes=tuple(classes),
         shape=asdict(shape),
-        attention=AttentionRule(core=attention),
+        attention=AttentionRule(core=cast(Any, attention)),
         widths=widths or {},
         normalise=normalise,
     )

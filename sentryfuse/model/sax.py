@@ -5,18 +5,13 @@ Notation: B batch · T time steps · C channels · N words · D d_model.
 
 from __future__ import annotations
 
-import math
-from statistics import NormalDist
-
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sentryfuse.graph.sax import SaxSizes, positions, symbol_edges
+from sentryfuse.model.call import Call
 from sentryfuse.planning.layout import Step
 from sentryfuse.types import Modality
-
-ALPHABET = 20
 
 
 class SaxTokens(nn.Module):
@@ -39,33 +34,23 @@ class SaxTokens(nn.Module):
     def __init__(self, name: str, modality: Modality, d_model: int, *, tokens: int) -> None:
         super().__init__()
         self.name, self.modality = name, modality
-        length = modality.length
-        self.word = math.ceil(length / tokens)
-        self.n_tokens = math.ceil(length / self.word)
-        edges = [NormalDist().inv_cdf(k / ALPHABET) for k in range(1, ALPHABET)]
+        self.sizes = sizes = SaxSizes(modality, tokens)
         self.edges: Tensor
         self.fill: Tensor
         self.mean: Tensor
         self.std: Tensor
-        self.register_buffer("edges", torch.tensor(edges), persistent=False)
-        steps = np.minimum(np.arange(self.word * self.n_tokens), length - 1)
-        self.register_buffer("fill", torch.from_numpy(steps), persistent=False)
+        self.register_buffer("edges", torch.from_numpy(symbol_edges()), persistent=False)
+        self.register_buffer("fill", torch.from_numpy(sizes.fill), persistent=False)
         # a static value has no window to be standardised by, so training statistics serve instead
         self.register_buffer("mean", torch.zeros(modality.n_channels))
         self.register_buffer("std", torch.ones(modality.n_channels))
         self.project = nn.Linear(modality.n_channels, d_model)
         self.position: Tensor
         self.register_buffer(
-            "position", torch.from_numpy(_sinusoid(self.n_tokens, d_model)), persistent=False
+            "position", torch.from_numpy(positions(sizes.n_tokens, d_model)), persistent=False
         )
 
-    @property
-    def signature(self) -> str:
-        """Equal for embeddings that share one exported graph."""
-        m = self.modality
-        return f"sax T{m.length} C{m.n_channels} W{self.word} D{self.project.out_features}"
-
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *, at: Call) -> Tensor:
         """Turn the window into symbols and embed them."""
         z = (x - self.mean) / self.std
         observed = ~torch.isnan(z)
@@ -81,23 +66,18 @@ class SaxTokens(nn.Module):
         return self.project(symbols.to(z.dtype)) + self.position
 
     def _words(self, z: Tensor) -> Tensor:
-        return z.index_select(1, self.fill).unflatten(1, (self.n_tokens, self.word)).mean(2)
+        return z.index_select(1, self.fill).unflatten(1, (self.sizes.n_tokens, self.sizes.word)).mean(2)
 
     def step(self) -> Step:
         """This embedding as a step of a layout."""
         return Step(
             self.name,
-            "embed",
+            "sax",
             (f"window.{self.modality.name}",),
             f"tokens.{self.modality.name}",
             needs=(self.modality.name,),
-            tokens=self.n_tokens,
-            macs_fixed=self.n_tokens * self.project.weight.numel(),
+            tokens=self.sizes.n_tokens,
+            options={"tokens": self.sizes.tokens},
+            macs_fixed=self.sizes.n_tokens * self.project.weight.numel(),
             params_fixed=sum(p.numel() for p in self.parameters()),
         )
-
-
-def _sinusoid(length: int, width: int) -> NDArray[np.float32]:
-    """Sines and cosines of falling frequency, side by side, `(length, width)` (Vaswani et al. 2017)."""
-    angle = np.arange(length)[:, None] * 10000.0 ** (-2 * (np.arange(width) // 2) / width)
-    return np.where(np.arange(width) % 2, np.cos(angle), np.sin(angle)).astype(np.float32)

@@ -5,19 +5,13 @@ Notation: B batch · T time steps · C channels · N patches · P samples per pa
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sentryfuse.graph.patch import CLIP, LOG_SCALE, LOG_SHIFT, POWER_FLOOR, PatchSizes
+from sentryfuse.model.call import Call
 from sentryfuse.planning.layout import Step
 from sentryfuse.types import Modality
-
-CLIP = 10.0  # training standard deviations; a broken sensor must not blow up the rest
-MAX_BINS = 16  # longest patches are averaged down to this many values, and frequencies, per channel
-POWER_FLOOR = 1e-3  # keeps the logarithm of a silent frequency finite [training deviations squared]
 
 
 class Normalise(nn.Module):
@@ -69,72 +63,45 @@ class PatchTokens(nn.Module):
     def __init__(self, name: str, modality: Modality, d_model: int, *, tokens: int) -> None:
         super().__init__()
         self.name, self.modality, self.d_model = name, modality, d_model
-        length, channels = modality.length, modality.n_channels
-        patch = math.ceil(length / tokens)
-        if patch > MAX_BINS:
-            patch = math.ceil(patch / MAX_BINS) * MAX_BINS
-        self.patch, self.n_patches = patch, math.ceil(length / patch)
+        self.sizes = sizes = PatchSizes(modality, tokens)
         self.normalise = Normalise(modality)
-        # the last sample is repeated to fill the last patch
-        steps = np.minimum(np.arange(self.patch * self.n_patches), length - 1)
-        self.register_buffer("fill", torch.from_numpy(steps), persistent=False)
-        averages = _averages(patch)
-        waves = _fourier(patch) if patch >= 8 and not modality.may_miss else np.empty((patch, 0))
-        self.bins, self.frequencies = averages.shape[1], waves.shape[1] // 2
-        basis = np.concatenate([averages, waves], 1).astype(np.float32)
-        self.register_buffer("basis", torch.from_numpy(basis), persistent=False)
-        # what changes from patch to patch: too slow for a spectrum of one patch
-        slow_waves = _fourier(self.n_patches) if waves.size and self.n_patches >= 8 else np.empty((1, 0))
-        self.slow = slow_waves.shape[1] // 2
-        self.register_buffer("slow_basis", torch.from_numpy(slow_waves.astype(np.float32)), persistent=False)
-        per_patch = 2 * self.bins if modality.may_miss else self.bins + self.frequencies
-        summary = 8 if modality.may_miss else 4 + self.frequencies + self.slow
-        self.project = nn.Linear(per_patch * channels, d_model)
-        self.summarise = None if length == 1 else nn.Linear(summary * channels, d_model)
-        self.position = nn.Parameter(0.02 * torch.randn(self.n_tokens, d_model))
+        self.register_buffer("fill", torch.from_numpy(sizes.fill), persistent=False)
+        self.register_buffer("basis", torch.from_numpy(sizes.basis), persistent=False)
+        self.register_buffer("slow_basis", torch.from_numpy(sizes.slow_basis), persistent=False)
+        self.project = nn.Linear(sizes.per_patch, d_model)
+        self.summarise = None if modality.length == 1 else nn.Linear(sizes.summary, d_model)
+        self.position = nn.Parameter(0.02 * torch.randn(sizes.n_tokens, d_model))
 
-    @property
-    def n_tokens(self) -> int:
-        """Tokens this modality contributes."""
-        return self.n_patches + (0 if self.modality.length == 1 else 1)
-
-    @property
-    def signature(self) -> str:
-        """Equal for embeddings that share one exported graph."""
-        m = self.modality
-        gaps = " gaps" if m.may_miss else ""
-        return f"patch T{m.length} C{m.n_channels} P{self.patch} N{self.n_patches} D{self.d_model}{gaps}"
-
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *, at: Call) -> Tensor:
         """Describe the windows; NaN only where the modality may miss values."""
         z, observed = self.normalise(x)
         if observed is None:
             tokens, summary = self._describe(z)
         else:
             tokens, summary = self._describe_partial(z, observed)
-        y = self.project(tokens.flatten(2).flatten(0, 1)).reshape(-1, self.n_patches, self.d_model)
+        y = self.project(tokens.flatten(2).flatten(0, 1)).reshape(-1, self.sizes.n_patches, self.d_model)
         if self.summarise is not None:
             y = torch.cat([y, self.summarise(summary).unsqueeze(1)], 1)
         return y + self.position
 
     def _patches(self, z: Tensor) -> Tensor:
         """`(B, C, T)` -> `(B, C, N, P)`."""
-        if self.patch * self.n_patches != self.modality.length:
+        if self.sizes.patch * self.sizes.n_patches != self.modality.length:
             z = z.index_select(2, self.fill)
-        return z.unflatten(2, (self.n_patches, self.patch))
+        return z.unflatten(2, (self.sizes.n_patches, self.sizes.patch))
 
     def _describe(self, z: Tensor) -> tuple[Tensor, Tensor]:
         described = self._patches(z) @ self.basis  # (B, C, N, bins + 2 frequencies)
         stats = [z.mean(2), z.amax(2), z.amin(2), z[:, :, -1]]  # (B, C) each
-        if not self.frequencies:
+        if not self.sizes.frequencies:
             return described.transpose(1, 2), torch.cat(stats, 1)
-        values = described[..., : self.bins]
-        power = _power(described[..., self.bins :], self.frequencies)
+        values = described[..., : self.sizes.bins]
+        power = _power(described[..., self.sizes.bins :], self.sizes.frequencies)
         tokens = torch.cat([values, _log(power)], -1)
         spectrum = power.mean(2)  # (B, C, frequencies)
-        if self.slow:
+        if self.sizes.slow:
             drift = values.mean(-1) @ self.slow_basis  # (B, C, 2 slow)
-            spectrum = torch.cat([spectrum, _power(drift, self.slow)], -1)
+            spectrum = torch.cat([spectrum, _power(drift, self.sizes.slow)], -1)
         stats.append(_log(spectrum).flatten(1))
         return tokens.transpose(1, 2), torch.cat(stats, 1)
 
@@ -157,19 +124,15 @@ class PatchTokens(nn.Module):
 
     def step(self) -> Step:
         """This embedding as a step of a layout."""
-        marks = 2 if self.modality.may_miss else 1
-        macs = self.n_patches * self.modality.n_channels * marks * self.basis.numel()
-        macs += self.n_patches * self.project.weight.numel()
-        macs += self.modality.n_channels * self.slow_basis.numel()
-        macs += self.summarise.weight.numel() if self.summarise is not None else 0
         return Step(
             self.name,
-            "embed",
+            "patch",
             (f"window.{self.modality.name}",),
             f"tokens.{self.modality.name}",
             needs=(self.modality.name,),
-            tokens=self.n_tokens,
-            macs_fixed=macs,
+            tokens=self.sizes.n_tokens,
+            options={"tokens": self.sizes.tokens},
+            macs_fixed=self.sizes.macs(self.d_model),
             params_fixed=sum(p.numel() for p in self.parameters()),
         )
 
@@ -182,22 +145,4 @@ def _power(waves: Tensor, n: int) -> Tensor:
 
 def _log(power: Tensor) -> Tensor:
     """Power on a scale of about -1..2, like the other features."""
-    return 0.3 * torch.log(power + POWER_FLOOR) + 1.0
-
-
-def _averages(length: int) -> NDArray[np.float64]:
-    """Means over equal stretches of a patch, at most `MAX_BINS` of them, `(length, bins)`."""
-    bins = min(length, MAX_BINS)
-    return np.repeat(np.eye(bins), length // bins, axis=0) * (bins / length)
-
-
-def _fourier(length: int) -> NDArray[np.float64]:
-    """Windowed cosines and sines of up to `MAX_BINS` frequencies, closer where slow, `(length, 2 n)`."""
-    top = length // 2
-    bins = np.arange(1, top + 1)
-    if top > MAX_BINS:
-        bins = np.unique(np.round(np.geomspace(1, top, MAX_BINS)).astype(int))
-    angle = 2 * np.pi * np.outer(np.arange(length), bins) / length
-    window = np.hanning(length + 2)[1:-1, None]
-    window = window / np.sqrt((window**2).sum())
-    return np.concatenate([np.cos(angle) * window, np.sin(angle) * window], 1)
+    return LOG_SCALE * torch.log(power + POWER_FLOOR) + LOG_SHIFT

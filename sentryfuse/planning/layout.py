@@ -1,22 +1,15 @@
 """What a model computes, written down as data: the one description that every room reads.
 
 A backbone is a short list of steps. Each says what it reads and writes, which sensors it needs, and which
-prunable blocks are inside. From this list torch runs the forward pass, the planner counts costs, the
-exporter writes graphs and the device puts them together; none of them knows a backbone by name. No torch
-here.
+prunable blocks are inside. From this list torch runs the forward pass, the planner counts costs and the
+device writes its graph; none of them knows a backbone by name. No torch here.
 
     window.acc -> embed.acc -> encoder.acc.0 -> encoder.acc.1 --+
                                                                 +-> join -> fusion.0 -> head -> logits
     window.bvp -> embed.bvp -> encoder.bvp.0 -> encoder.bvp.1 --+
 
-| op | makes | of |
-| --- | --- | --- |
-| embed | tokens | one sensor's raw window |
-| bank | tokens | nothing: a constant that stands for an absent sensor |
-| layer | tokens | tokens; with a second read, keys and values come from there |
-| concat, mean | tokens | several values, one after another or averaged |
-| codes | tokens | tokens, scaled and shifted by constants of each sensor |
-| head | logits | tokens |
+A step's `op` names its kind. Kinds are open: one is a torch module that runs it and a function that writes
+it as ONNX (`sentryfuse.graph.kinds.emits`); nothing in this room knows any of them.
 
 Notation: L tokens · D d_model · H query heads · G key/value heads · K head_dim · F FFN channels ·
 E experts.
@@ -26,16 +19,58 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
+
+from annotated_types import Interval, Len
 
 from sentryfuse.errors import ConfigError
-from sentryfuse.types import Modality, check_present
+from sentryfuse.types import Modality, Name, check_present
 
-Op = Literal["embed", "bank", "layer", "concat", "mean", "codes", "head"]
 Kind = Literal["heads", "ffn"]
 KINDS: tuple[Kind, ...] = ("heads", "ffn")
+WINDOW = "window."  # prefix of the values that are raw windows
+
+# What a file may ask for; a model made here stays far below.
+MAX_WIDTH = 1 << 14  # d_model, units of a block, head_dim
+MAX_TOKENS = 1 << 16
+Width = Annotated[int, Interval(ge=0, le=MAX_WIDTH)]
+Tokens = Annotated[int, Interval(ge=0, le=MAX_TOKENS)]
+Amount = Annotated[int, Interval(ge=0, le=10**15)]  # of MACs or weights
+Names = Annotated[tuple[Name, ...], Len(0, 2000)]
+Option = str | bool | int | float
+
+
+# Which weights a unit owns: the rows or columns that count units go with it, those that count groups with
+# the last unit of the group (KV head, expert). A head has `head_dim` rows each. A weight without either is
+# nobody's and stays.
+LEAVES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "heads": {
+        "q.weight": ("unit", "d_model"),
+        "q.bias": ("unit",),
+        "k.weight": ("group", "d_model"),
+        "k.bias": ("group",),
+        "v.weight": ("group", "d_model"),
+        "v.bias": ("group",),
+        "o.weight": ("d_model", "unit"),
+        "o.bias": ("d_model",),
+    },
+    "ffn": {
+        "up.weight": ("unit", "d_model"),
+        "up.bias": ("unit",),
+        "down.weight": ("d_model", "unit"),
+        "down.bias": ("d_model",),
+    },
+    "experts": {
+        "up.weight": ("unit", "d_model"),
+        "up.bias": ("unit",),
+        "down.weight": ("d_model", "unit"),
+        "router.weight": ("group", "d_model"),
+        "router.bias": ("group",),
+        "bias": ("group", "d_model"),
+    },
+}
 
 
 class Span(NamedTuple):
@@ -56,9 +91,9 @@ class AttentionRule:
         sparse_from: shortest length at which the sparse core is used [tokens].
     """
 
-    core: str = "sentry"
-    factor: int = 5
-    sparse_from: int = 64
+    core: Literal["sentry", "dense"] = "sentry"
+    factor: Annotated[int, Interval(ge=1, le=MAX_WIDTH)] = 5
+    sparse_from: Annotated[int, Interval(ge=2, le=1 << 31)] = 64
 
     def __post_init__(self) -> None:
         """Refuse a core nobody has."""
@@ -101,13 +136,37 @@ class Block:
         capacity: tokens an expert takes, as a multiple of its fair share; 0 = it computes all of them.
     """
 
-    name: str
+    name: Name
     kind: Kind
-    units: int
-    groups: tuple[int, ...] = ()
-    head_dim: int = 0
-    active: int = 0
-    capacity: float = 0.0
+    units: Annotated[int, Interval(ge=1, le=MAX_WIDTH)]
+    groups: Annotated[tuple[Width, ...], Len(0, MAX_WIDTH)] = ()
+    head_dim: Width = 0
+    active: Width = 0
+    capacity: Annotated[float, Interval(ge=0, le=MAX_WIDTH)] = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse units without a place among the others."""
+        if self.groups and (
+            len(self.groups) != self.units or set(self.groups) != set(range(max(self.groups) + 1))
+        ):
+            raise ConfigError(
+                f"{self.name}: groups must be numbered 0, 1, ... without holes, one per unit ({self.units})"
+            )
+        if self.kind == "heads" and not (self.groups and self.head_dim and not self.active):
+            raise ConfigError(f"{self.name}: heads need the KV group of each and a head_dim of at least 1")
+        if self.kind == "ffn" and (self.head_dim or bool(self.groups) != bool(self.active)):
+            raise ConfigError(f"{self.name}: experts need the expert of each channel and active experts")
+
+    @property
+    def leaves(self) -> Mapping[str, tuple[str, ...]]:
+        """Its weights by their names inside it, and what each axis of them counts; see `LEAVES`."""
+        return LEAVES["experts" if self.active else self.kind]
+
+    def shapes(self, d_model: int) -> dict[str, tuple[int, ...]]:
+        """Shapes of its weights by their names inside it."""
+        width = self.head_dim or 1
+        sizes = {"unit": self.units * width, "group": len(set(self.groups)) * width, "d_model": d_model}
+        return {leaf: tuple(sizes[axis] for axis in axes) for leaf, axes in self.leaves.items()}
 
     def groups_of(self, kept: Sequence[int]) -> list[int]:
         """Groups that still have a kept unit, ascending."""
@@ -177,43 +236,44 @@ class Step:
 
     Attributes:
         name: prefix of the weights inside, and the submodule's path.
-        op: what it does.
+        op: its kind.
         reads: names of the values it reads; `window.<modality>` for raw windows.
-        writes: name of the value it makes.
+        writes: name of the value it makes; `logits` for the answer.
         needs: modalities that must all be present for it to run; empty = always.
         lacks: modalities that must all be absent for it to run.
-        parts: what its weights know apart, in order. "bank": all modalities, as `window.<modality>`;
-            "codes" and "head": values whose tokens lie one after another in what it reads.
+        parts: values that it tells apart, in order, whether they exist or not; `window.<modality>` for a
+            sensor itself.
         blocks: prunable blocks inside.
-        tokens: "embed" and "bank": tokens it makes.
-        halves: the length is halved after attention, before the feed-forward.
+        tokens: tokens it makes whatever it reads; 0 = as `leaves` says.
+        leaves: tokens that leave: as many as entered, half of them (rounded up), the sum over all values
+            read, or one vector per window.
+        options: what its kind must know beyond sizes, such as `{"norm": "pre"}`.
         macs_per_token: fixed work per token that leaves the step [MAC].
         macs_per_entering: fixed work per token that enters it [MAC].
         macs_fixed: fixed work per window [MAC].
         params_fixed: weights that no unit owns.
     """
 
-    name: str
-    op: Op
-    reads: tuple[str, ...]
-    writes: str
-    needs: tuple[str, ...] = ()
-    lacks: tuple[str, ...] = ()
-    parts: tuple[str, ...] = ()
-    blocks: tuple[Block, ...] = ()
-    tokens: int = 0
-    halves: bool = False
-    macs_per_token: int = 0
-    macs_per_entering: int = 0
-    macs_fixed: int = 0
-    params_fixed: int = 0
+    name: Name
+    op: Name
+    reads: Names
+    writes: Name
+    needs: Names = ()
+    lacks: Names = ()
+    parts: Names = ()
+    blocks: Annotated[tuple[Block, ...], Len(0, 16)] = ()
+    tokens: Tokens = 0
+    leaves: Literal["same", "half", "sum", "one"] = "same"
+    options: Annotated[Mapping[Name, Option], Len(0, 64)] = field(default_factory=dict, hash=False)
+    macs_per_token: Amount = 0
+    macs_per_entering: Amount = 0
+    macs_fixed: Amount = 0
+    params_fixed: Amount = 0
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Step:
-        """Rebuild from `dataclasses.asdict`."""
-        blocks = tuple(Block(**{**b, "groups": tuple(b["groups"])}) for b in data["blocks"])
-        lists = {key: tuple(data.get(key, ())) for key in ("reads", "needs", "lacks", "parts")}
-        return cls(**{**data, **lists, "blocks": blocks})
+    @property
+    def window(self) -> str | None:
+        """The modality whose raw windows it reads; `None` where it reads tokens."""
+        return self.reads[0].removeprefix(WINDOW) if self.reads and self.reads[0].startswith(WINDOW) else None
 
 
 @dataclass(frozen=True)
@@ -227,10 +287,10 @@ class Layout:
         steps: in the order they run.
     """
 
-    d_model: int
-    modalities: tuple[Modality, ...]
+    d_model: Annotated[int, Interval(ge=1, le=MAX_WIDTH)]
+    modalities: Annotated[tuple[Modality, ...], Len(1, 64)]
     attention: AttentionRule
-    steps: tuple[Step, ...]
+    steps: Annotated[tuple[Step, ...], Len(1, 2000)]
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -280,13 +340,13 @@ class Layout:
         for step in self.route(present):
             first = length.get(step.reads[0], 0) if step.reads else 0
             entering = leaving = first
-            if step.op in ("embed", "bank"):
+            if step.tokens:
                 entering = leaving = step.tokens
-            elif step.op == "concat":
+            elif step.leaves == "sum":
                 entering = leaving = sum(length[name] for name in step.reads)
-            elif step.op == "head":
+            elif step.leaves == "one":
                 leaving = 1
-            elif step.halves:
+            elif step.leaves == "half":
                 leaving = (entering + 1) // 2
             length[step.writes] = leaving
             result[step.name] = Span(entering, leaving, length.get(step.reads[-1], 0) if step.reads else 0)
@@ -299,20 +359,10 @@ class Layout:
         return [made.get(part, 0) for part in step.parts]
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary for `json.dumps`; `from_json` reads it back."""
+        """A dictionary for `json.dumps`."""
         return {
             "d_model": self.d_model,
             "modalities": [asdict(m) for m in self.modalities],
             "attention": asdict(self.attention),
             "steps": [asdict(s) for s in self.steps],
         }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Layout:
-        """Rebuild from `to_json`."""
-        return cls(
-            d_model=data["d_model"],
-            modalities=tuple(Modality.from_json(m) for m in data["modalities"]),
-            attention=AttentionRule(**data["attention"]),
-            steps=tuple(Step.from_json(s) for s in data["steps"]),
-        )

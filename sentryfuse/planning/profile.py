@@ -145,10 +145,10 @@ def features(layout: Layout, present: Iterable[str] | None, kept: Kept | None = 
 
     for step in layout.route(present):
         span = spans[step.name]
-        if step.op == "embed":
-            add(f"embed {step.needs[0]}", 1)
-        elif step.op != "layer":
-            add("head" if step.op == "head" else "join", 1)
+        if step.window:
+            add(f"embed {step.window}", 1)
+        elif not step.blocks:
+            add("head" if step.writes == "logits" else "join", 1)
         else:
             kind = _kind_of(layout, step, span)
             add(f"{kind} steps", 1)

@@ -12,47 +12,43 @@ from sentryfuse.planning.layout import Block, Layout
 Array = NDArray[np.float32]
 
 
-def slice_block(block: Block, kept: Sequence[int], tensors: Mapping[str, Array]) -> dict[str, Array]:
+def slice_leaves(block: Block, kept: Sequence[int], leaves: Mapping[str, Array]) -> dict[str, Array]:
     """Cut the weights of one block down to the kept units.
-
-    | block | leading dimension cut | last dimension cut | untouched |
-    | --- | --- | --- | --- |
-    | heads | q (heads), k, v (KV groups that still serve a head) | o | o.bias |
-    | ffn | up | down.weight | down.bias |
-    | ffn of experts | up; router, bias (experts that still have a channel) | down.weight | |
 
     Args:
         block: the block as it is now.
         kept: indices of the units that stay, ascending.
-        tensors: all weights by name; only this block's are read.
+        leaves: its weights by their names inside it.
 
     Returns:
-        This block's weights by name; those of a full block are returned as they are.
+        The same names; the weights of a full block are returned as they are.
+
+    Source:
+        `LEAVES` says which axis of which weight goes with what.
     """
-    at = block.name
-    if block.kind == "ffn":
-        rows: slice | NDArray[np.intp] = slice(None)
-        if len(kept) < block.units:
-            rows = np.asarray(kept, np.intp)
-        cut = {
-            f"{at}.up.weight": tensors[f"{at}.up.weight"][rows],
-            f"{at}.up.bias": tensors[f"{at}.up.bias"][rows],
-            f"{at}.down.weight": tensors[f"{at}.down.weight"][:, rows],
-        }
-        if not block.groups:
-            return cut | {f"{at}.down.bias": tensors[f"{at}.down.bias"]}
-        experts = np.asarray(block.groups_of(kept), np.intp)
-        for leaf in ("router.weight", "router.bias", "bias"):
-            cut[f"{at}.{leaf}"] = tensors[f"{at}.{leaf}"][experts]
-        return cut
-    within = np.arange(block.head_dim)
-    heads = (np.asarray(kept, np.intp)[:, None] * block.head_dim + within).ravel()
-    groups = (np.asarray(block.groups_of(kept), np.intp)[:, None] * block.head_dim + within).ravel()
-    cut = {f"{at}.o.bias": tensors[f"{at}.o.bias"], f"{at}.o.weight": tensors[f"{at}.o.weight"][:, heads]}
-    for leaf, rows in (("q", heads), ("k", groups), ("v", groups)):
-        for kind in ("weight", "bias"):
-            cut[f"{at}.{leaf}.{kind}"] = tensors[f"{at}.{leaf}.{kind}"][rows]
+    if len(kept) == block.units:
+        return dict(leaves)
+    width = np.arange(block.head_dim or 1)
+    rows = {
+        axis: (np.asarray(which, np.intp)[:, None] * len(width) + width).ravel()
+        for axis, which in (("unit", kept), ("group", block.groups_of(kept)))
+    }
+    cut = {}
+    for leaf, axes in block.leaves.items():
+        value = leaves[leaf]
+        if axes[0] in rows:
+            value = value[rows[axes[0]]]
+        elif axes[-1] in rows:
+            value = value[:, rows[axes[-1]]]
+        cut[leaf] = value
     return cut
+
+
+def slice_block(block: Block, kept: Sequence[int], tensors: Mapping[str, Array]) -> dict[str, Array]:
+    """As `slice_leaves`, out of all weights of a model by their full names, and so named."""
+    at = block.name
+    own = slice_leaves(block, kept, {leaf: tensors[f"{at}.{leaf}"] for leaf in block.leaves})
+    return {f"{at}.{leaf}": value for leaf, value in own.items()}
 
 
 def kept_groups(block: Block, kept: Sequence[int]) -> tuple[int, ...]:

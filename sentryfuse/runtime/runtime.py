@@ -408,10 +408,10 @@ def _scale(bundle: Bundle) -> Mapping[str, tuple[Any, Any]] | None:
         return None
     found = {}
     for step in bundle.layout.steps:
-        if step.op == "embed":
+        if step.window:
             mean, std = (bundle.weights.get(f"{step.name}.normalise.{leaf}") for leaf in ("mean", "std"))
             if mean is not None and std is not None:
-                found[step.needs[0]] = (mean, std)
+                found[step.window] = (mean, std)
     return found
 
 

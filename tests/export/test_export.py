@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 from onnx import ModelProto
+from sentryfuse.engine.assemble import assemble, assemble_bytes
+from sentryfuse.export_templates import export_templates
 
 import sentryfuse.export as pack
 from sentryfuse.bundle import Bundle, load_bundle
 from sentryfuse.engine import Session
-from sentryfuse.engine.assemble import assemble, assemble_bytes
 from sentryfuse.errors import BundleError
 from sentryfuse.export import export_bundle
-from sentryfuse.export_templates import export_templates
 from sentryfuse.model.pretrained import SentryModel
 from sentryfuse.planning.layout import AttentionRule
 from sentryfuse.planning.plan import largest_ratio
