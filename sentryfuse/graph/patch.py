@@ -105,16 +105,16 @@ class PatchSizes:
 
     def macs(self, d_model: int) -> int:
         """Multiply-accumulates of one window [MAC], as the graph executes them."""
-        channels, described = self.modality.n_channels, int(self.basis.shape[1])
-        in_patch, powers = described * self.patch, described * self.frequencies
-        macs = self.n_patches * channels * ((1 + self.modality.may_miss) * in_patch + powers)
-        macs += self.n_patches * d_model * (self.per_patch + 2 * channels * self.frequencies)
-        if self.modality.length == 1:
-            return macs
-        if self.modality.may_miss:
-            return macs + d_model * self.summary
-        macs += channels * 2 * self.slow * (self.n_patches + self.slow)
-        return macs + d_model * self.summary
+        channels, n = self.modality.n_channels, self.n_patches
+        macs = n * channels * (1 + self.modality.may_miss) * self.basis.size + n * d_model * self.per_patch
+        if self.modality.length > 1:
+            macs += channels * self.slow_basis.size + d_model * self.summary
+        return macs + self.padding_macs(d_model)
+
+    def padding_macs(self, d_model: int) -> int:
+        """Those among them that multiply by zeros and ones: sums and slices that are quicker as products."""
+        pairs = int(self.basis.shape[1]) * self.frequencies + d_model * 2 * self.frequencies
+        return self.modality.n_channels * (self.n_patches * pairs + 2 * self.slow**2)
 
 
 def _averages(length: int) -> NDArray[np.float64]:

@@ -21,7 +21,7 @@ from tests.tiny import CLASSES, GOLDEN, NAMES, SENSOR_SETS
 
 pytestmark = pytest.mark.device
 
-GOOD = GOLDEN / "tiny-v1.bundle"
+GOOD = GOLDEN / "tiny-v2.bundle"
 CONTENT = GOOD.read_bytes()
 HEADER = 8 + int.from_bytes(CONTENT[:8], "little")
 damages = settings(max_examples=60, deadline=None, derandomize=True)

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import ModelProto, helper, numpy_helper
+from sentryfuse.bundle.operators import OPERATORS, Value
+from sentryfuse.bundle.shapes import follow, nodes_of
 
 from sentryfuse.bundle import load_bundle, save_bundle
 from sentryfuse.bundle.container import Inconsistent
-from sentryfuse.bundle.operators import OPERATORS, Value
 from sentryfuse.bundle.routes import check_routes
-from sentryfuse.bundle.shapes import follow, nodes_of
 from sentryfuse.errors import BundleError
 from sentryfuse.planning.layout import AttentionRule, Layout, Step
 from sentryfuse.types import Modality
@@ -24,7 +24,7 @@ from tests.tiny import GOLDEN
 
 pytestmark = pytest.mark.device
 
-GOOD = (GOLDEN / "tiny-v1.bundle").read_bytes()
+GOOD = (GOLDEN / "tiny-v2.bundle").read_bytes()
 NAMES = ("a", "b", "c")
 
 

@@ -23,7 +23,7 @@ from tests.tiny import GOLDEN, tiny_batch
 
 pytestmark = pytest.mark.device
 
-GOOD = GOLDEN / "tiny-v1.bundle"
+GOOD = GOLDEN / "tiny-v2.bundle"
 ROOT = Path(__file__).resolve().parents[2]
 SHARE = 40  # mutants of a kind in the unmarked tests
 

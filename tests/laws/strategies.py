@@ -80,11 +80,12 @@ def random_layout(rng: np.random.Generator) -> Layout:
         for i in range(rng.integers(3)):
             steps.append(_layer(f"encoder.{name}.{i}", steps[-1].writes, (name,), rng))
         ends.append(steps[-1].writes)
-    steps.append(Step("join", "concat", tuple(ends), "joined"))
+    steps.append(Step("join", "concat", tuple(ends), "joined", leaves="sum"))
     for i in range(rng.integers(1, 3)):
         steps.append(_layer(f"fusion.{i}", steps[-1].writes, (), rng))
-    steps.append(Step("head", "head", (steps[-1].writes,), "logits", macs_fixed=48, params_fixed=51))
-    rule = AttentionRule(str(rng.choice(["sentry", "dense"])), int(rng.integers(1, 6)))
+    head = (steps[-1].writes,)
+    steps.append(Step("head", "head", head, "logits", leaves="one", macs_fixed=48, params_fixed=51))
+    rule = AttentionRule("sentry" if rng.random() < 0.5 else "dense", int(rng.integers(1, 6)))
     modalities = tuple(Modality(name, 1.0, 4, ("x",)) for name in names)
     return Layout(int(rng.choice([8, 16])), modalities, rule, tuple(steps))
 
@@ -108,7 +109,7 @@ def _layer(name: str, reads: str, needs: tuple[str, ...], rng: np.random.Generat
         f"{name}.out",
         needs=needs,
         blocks=tuple(blocks),
-        halves=bool(rng.random() < 0.3),
+        leaves="half" if rng.random() < 0.3 else "same",
         macs_per_token=int(rng.integers(50)),
         params_fixed=int(rng.integers(100)),
     )

@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sentryfuse.model.pretrained import SentryModel
+from sentryfuse.model.tokens import PatchTokens
 from sentryfuse.planning.cost import count
 from sentryfuse.planning.layout import AttentionRule
 from sentryfuse.pruning.cut import prune, selection
@@ -47,7 +48,13 @@ def multiplied(model: SentryModel, present: tuple[str, ...], select: Any = None)
     batch = {name: torch.from_numpy(x) for name, x in tiny_batch(1).items()}
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), Multiplications() as counter:
         model(batch, present, select=select)
-    return counter.macs - once_per_sensor_set(model, present)
+    return counter.macs - once_per_sensor_set(model, present) + sums_as_products(model, present)
+
+
+def sums_as_products(model: SentryModel, present: tuple[str, ...]) -> int:
+    """What a device multiplies by zeros and ones, and torch adds up or leaves out."""
+    embeds = [model.backbone.get_submodule(s.name) for s in model.layout.route(present) if s.window]
+    return sum(m.sizes.padding_macs(m.d_model) for m in embeds if isinstance(m, PatchTokens))
 
 
 def once_per_sensor_set(model: SentryModel, present: tuple[str, ...]) -> int:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from sentryfuse.engine import constants
 from sentryfuse.errors import ConfigError
 from sentryfuse.model.feedforward import Experts, Routing
 from sentryfuse.model.flexmoe import ROUTER_WEIGHT, expert_of
@@ -195,23 +194,6 @@ def test_a_model_cut_for_some_sensors_still_knows_the_ones_that_are_gone(case):
     smaller = prune(small, any_plan(small.layout, ("age",), seed=4))
     plan = any_plan(small.layout, ("age",), seed=4)
     torch.testing.assert_close(smaller(batch), small(batch, ("age",), select=selection(plan)))
-
-
-@torch.no_grad()
-def test_constants_of_the_device_are_those_of_the_model():
-    flexmoe, paper = tiny_model("flexmoe"), tiny_model("experts")
-    weights = {name: t.numpy() for name, t in flexmoe.tensors().items()}
-    step = next(s for s in flexmoe.layout.steps if s.name == "bank.age")
-    want = inside(flexmoe).bank["age"](torch.tensor([1.0, 0.0, 0.0]))
-    np.testing.assert_allclose(constants.bank_tokens(step, ("acc",), weights)[0], want, atol=1e-6)
-
-    weights = {name: t.numpy() for name, t in paper.tensors().items()}
-    step = next(s for s in paper.layout.steps if s.op == "codes")
-    lengths = paper.layout.part_lengths(step, ("acc", "age"))
-    assert lengths[1] == 0
-    x = torch.randn(2, sum(lengths), paper.layout.d_model)
-    scale, shift = constants.codes(step, lengths, weights)
-    np.testing.assert_allclose(x.numpy() * scale + shift, inside(paper).codes(x, lengths), atol=1e-5)
 
 
 @pytest.mark.parametrize(

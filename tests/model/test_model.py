@@ -9,10 +9,13 @@ import torch
 
 from sentryfuse.errors import ConfigError, NoSensorsError
 from sentryfuse.model import backbone_type, list_models, register_model
+from sentryfuse.model.call import Call
 from sentryfuse.model.maestro import Maestro
 from sentryfuse.model.pretrained import SentryModel, create_model
 from sentryfuse.types import Modality
 from tests.tiny import CASES, CLASSES, MAESTRO, MODALITIES, SENSOR_SETS, tiny_batch, tiny_model
+
+CALL = Call(3, torch.device("cpu"))
 
 
 def batch(n: int = 3, seed: int = 0) -> dict[str, torch.Tensor]:
@@ -39,9 +42,8 @@ def test_windows_do_not_see_each_other(case):
 def test_tokens_are_as_many_as_the_layout_says(case):
     model = tiny_model(case)
     for step in model.layout.steps:
-        if step.op == "embed":
-            (name,) = step.needs
-            tokens = model.backbone.get_submodule(step.name)(batch()[name])
+        if step.window:
+            tokens = model.backbone.get_submodule(step.name)(batch()[step.window], at=CALL)
             assert tokens.shape == (3, step.tokens, model.layout.d_model)
 
 
@@ -57,7 +59,7 @@ def test_windows_of_any_length_become_finite_tokens(length, may_miss, preset):
     if may_miss:
         x[0] = torch.nan
         x[1, :, 0] = torch.nan
-    tokens = model.backbone.get_submodule(step.name)(x)
+    tokens = model.backbone.get_submodule(step.name)(x, at=CALL)
     assert tokens.shape == (2, step.tokens, model.layout.d_model)
     assert torch.isfinite(tokens).all()
     assert torch.isfinite(model({"x": x})).all()

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import json
 import math
+from typing import Literal
 
 import pytest
 
@@ -17,15 +17,16 @@ SPAN = Span(64, 64, 64)
 
 
 def two_sensors(*, halves: bool = False) -> Layout:
+    leaves: Literal["half", "same"] = "half" if halves else "same"
     """a (20 tokens) with an encoder layer, b (1 token) without, one joint layer."""
     encoder = (Block("enc.a.attn", "heads", 2, (0, 0), 4), Block("enc.a.ffn", "ffn", 8))
     fusion = (Block("fuse.attn", "heads", 2, (0, 1), 4), Block("fuse.ffn", "ffn", 16))
     steps = (
         Step("embed.a", "embed", ("window.a",), "tokens.a", needs=("a",), tokens=20),
-        Step("enc.a", "layer", ("tokens.a",), "coded.a", ("a",), blocks=encoder, halves=halves),
+        Step("enc.a", "layer", ("tokens.a",), "coded.a", ("a",), blocks=encoder, leaves=leaves),
         Step("embed.b", "embed", ("window.b",), "tokens.b", needs=("b",), tokens=1),
-        Step("join", "concat", ("coded.a", "tokens.b"), "joined"),
-        Step("fuse", "layer", ("joined",), "fused", blocks=fusion, halves=halves),
+        Step("join", "concat", ("coded.a", "tokens.b"), "joined", leaves="sum"),
+        Step("fuse", "layer", ("joined",), "fused", blocks=fusion, leaves=leaves),
         Step("head", "head", ("fused",), "logits"),
     )
     modalities = (Modality("a", 1.0, 20, ("x",)), Modality("b", 0.0, 1, ("y",)))
@@ -115,8 +116,3 @@ def test_a_route_without_sensors_or_with_unknown_ones_is_refused():
 
 def test_blocks_are_listed_in_the_order_of_the_computation():
     assert list(two_sensors().blocks) == ["enc.a.attn", "enc.a.ffn", "fuse.attn", "fuse.ffn"]
-
-
-def test_a_layout_survives_json():
-    layout = two_sensors(halves=True)
-    assert Layout.from_json(json.loads(json.dumps(layout.to_json()))) == layout
