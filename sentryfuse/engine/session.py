@@ -65,10 +65,12 @@ class Session:
         self.engine = find_engine(engine)
         self._parts, rest = split(bundle.layout, plan.present, apart)
         self.apart = tuple(self._parts)
+        # OpenVINO 2026.4 ends the process on some graphs when it knows all sizes and has one thread
+        sizes = batch if self.engine.fused else None
         started = time.perf_counter()
         try:
             models = [
-                bundle.writer.write(plan, part, batch=batch, fused=self.engine.fused)
+                bundle.writer.write(plan, part, batch=sizes, fused=self.engine.fused)
                 for part in (*self._parts.values(), rest)
             ]
             sliced = time.perf_counter()

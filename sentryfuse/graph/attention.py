@@ -16,7 +16,6 @@ from sentryfuse.planning.layout import Block, Span
 from sentryfuse.planning.units import kept_groups
 
 Array = NDArray[np.float32]
-SPREAD_MACS = 100_000  # below it, keys and values of a group are quicker computed again than copied
 
 
 def attention(graph: Graph, site: Site, block: Block, x: str, source: str | None) -> str:
@@ -35,10 +34,6 @@ def attention(graph: Graph, site: Site, block: Block, x: str, source: str | None
     w, span, size = site.block(block), site.span, block.head_dim
     groups = kept_groups(block, site.kept[block.name])
     heads = len(groups)
-    if 2 * (heads - max(groups) - 1) * size * site.d_model * span.source < SPREAD_MACS:
-        rows = (np.array(groups)[:, None] * size + np.arange(size)).ravel()
-        w |= {f"attn.{kv}.{leaf}": w[f"attn.{kv}.{leaf}"][rows] for kv in "kv" for leaf in ("weight", "bias")}
-        groups = tuple(range(heads))
     picks = site.rule.picks(span.entering, span.source)
     kv = [max(groups) + 1] * 2
     if source is None:
@@ -46,7 +41,8 @@ def attention(graph: Graph, site: Site, block: Block, x: str, source: str | None
     else:
         (q,) = _project(graph, w, x, "q", [heads], span.entering, size)
         k, v = _project(graph, w, source, "kv", kv, span.source, size)
-    if groups != tuple(range(heads)):
+    shared = tuple(np.repeat(np.arange(kv[0]), heads // kv[0]))
+    if groups != (shared if graph.fused and picks is None else tuple(range(heads))):
         k, v = (graph.op("Gather", value, graph.hold(groups, np.int64), axis=1) for value in (k, v))
     out = dense(graph, q, k, v, size) if picks is None else sparse(graph, q, k, v, size, heads, span, picks)
     if heads > 1:
@@ -55,10 +51,10 @@ def attention(graph: Graph, site: Site, block: Block, x: str, source: str | None
 
 
 def dense(graph: Graph, q: str, k: str, v: str, size: int) -> str:
-    """Softmax attention; all `(B, H, L, K)`."""
+    """Softmax attention, `(B, H, L, K)`; fused, one key head may serve several query heads in a row."""
     if graph.fused:
         return graph.op("Attention", q, k, v, scale=size**-0.5)
-    logits = graph.times_turned(q, k, size**-0.5)
+    logits = graph.times_turned(graph.op("Mul", q, graph.hold(size**-0.5)), k)
     return graph.op("MatMul", graph.op("Softmax", logits, axis=-1), v)
 
 

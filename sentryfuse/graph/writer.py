@@ -119,12 +119,11 @@ class Graph:
         """Axes in another order."""
         return self.op("Transpose", x, perm=order)
 
-    def times_turned(self, x: str, y: str, scale: float = 1.0) -> str:
-        """The product with a matrix whose last two axes change places, times a number; four axes each."""
+    def times_turned(self, x: str, y: str) -> str:
+        """The product with a matrix whose last two axes change places; both have four axes."""
         if self.fused:
-            return self.op("FusedMatMul", x, y, domain=wire.OWN, transB=1, alpha=scale)
-        product = self.op("MatMul", x, self.turn(y, 0, 1, 3, 2))
-        return product if scale == 1 else self.op("Mul", product, self.hold(scale))
+            return self.op("FusedMatMul", x, y, domain=wire.OWN, transB=1)
+        return self.op("MatMul", x, self.turn(y, 0, 1, 3, 2))
 
     def full(self, value: Tokens) -> str:
         """The value as `(B, L, D)`."""

@@ -46,9 +46,9 @@ def test_every_engine_gives_the_same_answers(bundle, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_graphs_that_would_end_the_process_are_refused(bundle, name):
-    with pytest.raises(ConfigError, match="export the model again"):
-        bench(bundle, repeats=5, builds=1, engine=name)
+def test_every_engine_can_be_timed(bundle, name):
+    rows = bench(bundle, ratios=(0.3,), repeats=5, builds=1, engine=name)
+    assert [row["engine"] for row in rows] == [name, name]
 
 
 @pytest.mark.parametrize(("name", "batch"), [("onnxruntime", 1), ("onnxruntime", None)])

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from sentryfuse.errors import ConfigError
+from sentryfuse.model.call import Call
 from sentryfuse.model.feedforward import Experts, Routing
 from sentryfuse.model.flexmoe import ROUTER_WEIGHT, expert_of
 from sentryfuse.model.pretrained import SentryModel, create_model
@@ -143,7 +144,7 @@ def test_a_large_bank_costs_thousands_of_weights_not_billions():
 def test_what_stands_for_an_absent_sensor_depends_on_which_others_are_there():
     model = tiny_model("flexmoe")
     bank = inside(model).bank["age"]
-    one, two = (bank(torch.tensor(mask)) for mask in ([1.0, 0.0, 0.0], [1.0, 1.0, 0.0]))
+    one, two = (bank(at=Call(1, torch.device("cpu"), parts)) for parts in ([64, 0, 0], [64, 13, 0]))
     assert (one - two).abs().max() > 1e-3
 
 
