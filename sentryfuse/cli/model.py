@@ -138,7 +138,7 @@ def evaluate(
     ratios = ratio or [0.0]
     for share in ratios:
         Budget(ratio=share, protocol=protocol)
-    from sentryfuse.pruning.published import check_scorer
+    from sentryfuse.pruning.scorers import check_scorer
 
     for name in scorer or ():
         check_scorer(name)

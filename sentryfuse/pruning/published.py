@@ -1,11 +1,10 @@
-"""Every way of ranking units, by name."""
+"""The gate, chance and the published rankings, registered by name."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
-from sentryfuse.data import Windows
-from sentryfuse.errors import ConfigError
 from sentryfuse.model.pretrained import SentryModel
 from sentryfuse.pruning.activations import (
     energy_scores,
@@ -21,7 +20,7 @@ from sentryfuse.pruning.gradients import (
     taylor_scores,
 )
 from sentryfuse.pruning.rearrangement import rearrange
-from sentryfuse.pruning.scorers import GateScorer, Scorer, Scores
+from sentryfuse.pruning.scorers import GateScorer, Scorer, Scores, register_scorer
 from sentryfuse.pruning.weights import (
     group_magnitude_scores,
     magnitude_l1_scores,
@@ -52,12 +51,6 @@ CALIBRATED: Mapping[str, Callable[[Calibration], Scores]] = {
 }
 REFINED = ("kwon",)
 VARIANTS = ("", "-mix", "-oracle")  # what a calibration sees: all, the training mixture, those present
-SCORERS = (
-    "gate",
-    *WEIGHTS,
-    *(f"{name}{variant}" for name in CALIBRATED for variant in VARIANTS),
-    "random",
-)
 
 
 class StaticScorer(Scorer):
@@ -76,17 +69,14 @@ class CalibratedScorer(Scorer):
     """A ranking from training windows: of all sensors, of the mixture, or of the sensors present.
 
     Args:
-        name: a name of `CALIBRATED`, with "-mix" or "-oracle" for other sensors than all.
+        method: a name of `CALIBRATED`.
+        variant: which sensors are on, one of `VARIANTS`.
         calibrator: shared with others.
     """
 
-    def __init__(self, name: str, calibrator: Calibrator) -> None:
-        self.name = name
-        self._method, self._variant = name, ""
-        for ending in VARIANTS[1:]:
-            if name.endswith(ending):
-                self._method, self._variant = name.removesuffix(ending), ending
-        self._calibrator = calibrator
+    def __init__(self, method: str, variant: str, calibrator: Calibrator) -> None:
+        self.name = method + variant
+        self._method, self._variant, self._calibrator = method, variant, calibrator
         self._scores: dict[Calibration, Scores] = {}
 
     def scores(self, present: tuple[str, ...]) -> Scores:
@@ -109,41 +99,22 @@ class CalibratedScorer(Scorer):
         return self._calibrator.on("mixture" if self._variant else None)
 
 
-def check_scorer(name: str) -> None:
-    """Refuse an unknown name.
-
-    Raises:
-        ConfigError: no such scorer; the message lists those there are.
-    """
-    if name not in SCORERS:
-        raise ConfigError(f"scorer {name!r} is unknown; there is {', '.join(SCORERS)}")
+def _by_weights(method: str, calibrator: Calibrator) -> Scorer:
+    return StaticScorer(method, WEIGHTS[method](calibrator.model))
 
 
-def make_scorer(
-    name: str,
-    model: SentryModel,
-    windows: Windows,
-    *,
-    seed: int = 0,
-    calibrator: Calibrator | None = None,
-) -> Scorer:
-    """A scorer by name.
+@register_scorer("gate")
+def _gate(calibrator: Calibrator) -> Scorer:
+    return GateScorer(calibrator.model)
 
-    Args:
-        name: one of `SCORERS`.
-        model: whose units are ranked.
-        windows: where its training windows are, for those that calibrate.
-        seed: of "random", and of the draw of windows.
-        calibrator: of this model and these windows, to share its passes between scorers; `None` makes one.
 
-    Raises:
-        ConfigError: no such scorer; the message lists those there are.
-    """
-    check_scorer(name)
-    if name == "gate":
-        return GateScorer(model)
-    if name == "random":
-        return StaticScorer(name, random_scores(model, seed=seed))
-    if name in WEIGHTS:
-        return StaticScorer(name, WEIGHTS[name](model))
-    return CalibratedScorer(name, calibrator or Calibrator(model, windows, seed=seed))
+for _method in WEIGHTS:
+    register_scorer(_method)(partial(_by_weights, _method))
+for _method in CALIBRATED:
+    for _variant in VARIANTS:
+        register_scorer(_method + _variant)(partial(CalibratedScorer, _method, _variant))
+
+
+@register_scorer("random")
+def _random(calibrator: Calibrator) -> Scorer:
+    return StaticScorer("random", random_scores(calibrator.model, seed=calibrator.seed))

@@ -1,24 +1,32 @@
-"""Who ranks the units: one interface, and our own answer to it, the gate; needs torch."""
+"""Who ranks the units: the protocol, the register of scorers by name, and the gate; needs torch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sentryfuse.errors import ConfigError
 from sentryfuse.gate.predict import levelled
 from sentryfuse.model.pretrained import SentryModel
 from sentryfuse.planning.plan import plan_layout
 from sentryfuse.planning.profile import DeviceProfile
 from sentryfuse.types import Budget, Plan, check_present
 
+if TYPE_CHECKING:
+    from sentryfuse.pruning.calibration import Calibrator
+
 Scores = Mapping[str, NDArray[np.float32]]
 
 
 class Scorer(Protocol):
-    """Importance of every unit, for the sensors that are present."""
+    """Ranks the units of one model for the sensors that are present.
+
+    Attributes:
+        name: written into plans and rows; `make_scorer` sets it to the registered one.
+    """
 
     name: str
 
@@ -28,6 +36,61 @@ class Scorer(Protocol):
     def refine(self, plan: Plan) -> Plan:
         """A plan made from these scores, improved at no more cost; by default as it is."""
         return plan
+
+
+_SCORERS: dict[str, Callable[[Calibrator], Scorer]] = {}
+T = TypeVar("T", bound="Callable[[Calibrator], Scorer]")
+
+
+def register_scorer(name: str) -> Callable[[T], T]:
+    """Decorate a `Scorer` class, or a function that makes one, so that it is found by name.
+
+    It is called with a `Calibrator`, which holds the model, its recording and a seed, and looks at training
+    windows when asked to. From then on the name works in `evaluate`, `sentryfuse evaluate --scorer` and in
+    the design of a study.
+
+    Raises:
+        ConfigError: the name is taken.
+    """
+
+    def register(make: T) -> T:
+        if name in _SCORERS:
+            raise ConfigError(f"a scorer called {name} exists; register under another name")
+        _SCORERS[name] = make
+        return make
+
+    return register
+
+
+def list_scorers() -> list[str]:
+    """Names of all registered scorers, in the order of registration."""
+    return list(_SCORERS)
+
+
+def check_scorer(name: str) -> None:
+    """Refuse an unknown name.
+
+    Raises:
+        ConfigError: no such scorer; the message lists those there are.
+    """
+    if name not in _SCORERS:
+        raise ConfigError(f"scorer {name!r} is unknown; there is {', '.join(_SCORERS)}")
+
+
+def make_scorer(name: str, calibrator: Calibrator) -> Scorer:
+    """A scorer by name.
+
+    Args:
+        name: one of `list_scorers`.
+        calibrator: of the model whose units are ranked; scorers that share it share its passes.
+
+    Raises:
+        ConfigError: no such scorer; the message lists those there are.
+    """
+    check_scorer(name)
+    scorer = _SCORERS[name](calibrator)
+    scorer.name = name
+    return scorer
 
 
 class GateScorer(Scorer):

@@ -58,7 +58,7 @@ class Method(Part):
     """One way of making a trained model smaller.
 
     Attributes:
-        scorer: who ranks the units, a name of `sentryfuse.pruning.published.SCORERS`.
+        scorer: who ranks the units, a registered name.
         sensors: "aware", planned for the sensors that are present; "blind", one plan made for all
             sensors, of which runs what the present ones need.
         allocation: "global", by our planner; "uniform", the same share of units in every block.

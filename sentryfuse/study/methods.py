@@ -18,7 +18,7 @@ from sentryfuse.pruning import make_plan
 from sentryfuse.pruning.calibration import Calibrator
 from sentryfuse.pruning.cut import selection
 from sentryfuse.pruning.planner import make_planner
-from sentryfuse.pruning.published import check_scorer, make_scorer
+from sentryfuse.pruning.scorers import check_scorer, make_scorer
 from sentryfuse.study.design import Method
 from sentryfuse.study.repair import ConditionalMoments, collect_conditional, compensate
 from sentryfuse.types import Budget, Plan
@@ -91,13 +91,7 @@ class Cutter:
     def __init__(self, subject: Subject, method: Method | None) -> None:
         self.subject, self.method, self.model = subject, method, subject.model
         if method is not None:
-            self.scorer = make_scorer(
-                method.scorer,
-                subject.model,
-                subject.windows,
-                seed=subject.seed,
-                calibrator=subject.calibrator,
-            )
+            self.scorer = make_scorer(method.scorer, subject.calibrator)
 
     def planner(self, ratio: float, protocol: str | None) -> Planner:
         """Who decides what stays: present names -> plan.

@@ -11,9 +11,9 @@ from sentryfuse.data.metrics import scores
 from sentryfuse.data.scoring import answer_all
 from sentryfuse.errors import ConfigError
 from sentryfuse.planning.plan import largest_ratio
+from sentryfuse.pruning.calibration import Calibrator
 from sentryfuse.pruning.evaluation import torch_answer
-from sentryfuse.pruning.published import make_scorer
-from sentryfuse.pruning.scorers import make_plan
+from sentryfuse.pruning.scorers import make_plan, make_scorer
 from sentryfuse.study.cells import make_sample, score
 from sentryfuse.study.design import Method, StudyDesign
 from sentryfuse.study.jobs import evaluations, trainings
@@ -52,7 +52,7 @@ def test_lines_are_what_one_window_set_after_another_gives(place, name):
     model, windows, sample = place
     masks = {rate: exact_masks(windows.present[sample.indices], rate=rate, seed=1) for rate in RATES}
     for line in run(place, name).lines:
-        scorer = make_scorer(line["scorer"], model, windows) if line["scorer"] else None
+        scorer = make_scorer(line["scorer"], Calibrator(model, windows)) if line["scorer"] else None
 
         def plan_for(names, line=line, scorer=scorer):
             protocol = line["protocol"] or "present"
