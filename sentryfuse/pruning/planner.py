@@ -54,7 +54,7 @@ def make_planner(
     @cache
     def aware(present: tuple[str, ...]) -> Plan:
         names = check_present(present, layout.names)
-        made = allocate(layout, scorer.scores(names), present=names, budget=budget, scorer=scorer.name)
+        made = allocate(layout, scorer.importance(names), present=names, budget=budget, scorer=scorer.name)
         return scorer.refine(made)
 
     @cache

@@ -6,48 +6,49 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from sentryfuse.model.pretrained import SentryModel
+from sentryfuse.planning.importance import Importance
 from sentryfuse.pruning.activations import (
-    energy_scores,
-    flap_scores,
-    minitron_scores,
-    wanda_sp_scores,
+    energy_importance,
+    flap_importance,
+    minitron_importance,
+    wanda_sp_importance,
 )
 from sentryfuse.pruning.calibration import Calibration, Calibrator
 from sentryfuse.pruning.gradients import (
-    fisher_scores,
-    group_taylor_scores,
-    llm_pruner_scores,
-    taylor_scores,
+    fisher_importance,
+    group_taylor_importance,
+    llm_pruner_importance,
+    taylor_importance,
 )
 from sentryfuse.pruning.rearrangement import rearrange
-from sentryfuse.pruning.scorers import GateScorer, Scorer, Scores, register_scorer
+from sentryfuse.pruning.scorers import GateScorer, Scorer, register_scorer
 from sentryfuse.pruning.weights import (
-    group_magnitude_scores,
-    magnitude_l1_scores,
-    magnitude_l2_scores,
-    magnitude_scores,
-    magnitude_sp_scores,
-    random_scores,
+    group_magnitude_importance,
+    magnitude_importance,
+    magnitude_l1_importance,
+    magnitude_l2_importance,
+    magnitude_sp_importance,
+    random_importance,
 )
 from sentryfuse.types import Plan
 
-WEIGHTS: Mapping[str, Callable[[SentryModel], Scores]] = {
-    "magnitude": magnitude_scores,
-    "magnitude-l1": magnitude_l1_scores,
-    "magnitude-l2": magnitude_l2_scores,
-    "magnitude-sp": magnitude_sp_scores,
-    "tp-magnitude": group_magnitude_scores,
+WEIGHTS: Mapping[str, Callable[[SentryModel], Importance]] = {
+    "magnitude": magnitude_importance,
+    "magnitude-l1": magnitude_l1_importance,
+    "magnitude-l2": magnitude_l2_importance,
+    "magnitude-sp": magnitude_sp_importance,
+    "tp-magnitude": group_magnitude_importance,
 }
-CALIBRATED: Mapping[str, Callable[[Calibration], Scores]] = {
-    "taylor": taylor_scores,
-    "fisher": fisher_scores,
-    "kwon": fisher_scores,
-    "llm-pruner": llm_pruner_scores,
-    "tp-taylor": group_taylor_scores,
-    "wanda-sp": wanda_sp_scores,
-    "flap": flap_scores,
-    "minitron": minitron_scores,
-    "corp": energy_scores,
+CALIBRATED: Mapping[str, Callable[[Calibration], Importance]] = {
+    "taylor": taylor_importance,
+    "fisher": fisher_importance,
+    "kwon": fisher_importance,
+    "llm-pruner": llm_pruner_importance,
+    "tp-taylor": group_taylor_importance,
+    "wanda-sp": wanda_sp_importance,
+    "flap": flap_importance,
+    "minitron": minitron_importance,
+    "corp": energy_importance,
 }
 REFINED = ("kwon",)
 VARIANTS = ("", "-mix", "-oracle")  # what a calibration sees: all, the training mixture, those present
@@ -56,13 +57,13 @@ VARIANTS = ("", "-mix", "-oracle")  # what a calibration sees: all, the training
 class StaticScorer(Scorer):
     """One fixed ranking, whatever is present."""
 
-    def __init__(self, name: str, scores: Scores) -> None:
+    def __init__(self, name: str, importance: Importance) -> None:
         self.name = name
-        self._scores = scores
+        self._importance = importance
 
-    def scores(self, present: tuple[str, ...]) -> Scores:
+    def importance(self, present: tuple[str, ...]) -> Importance:
         """The same for every set of sensors."""
-        return self._scores
+        return self._importance
 
 
 class CalibratedScorer(Scorer):
@@ -77,14 +78,14 @@ class CalibratedScorer(Scorer):
     def __init__(self, method: str, variant: str, calibrator: Calibrator) -> None:
         self.name = method + variant
         self._method, self._variant, self._calibrator = method, variant, calibrator
-        self._scores: dict[Calibration, Scores] = {}
+        self._importance: dict[Calibration, Importance] = {}
 
-    def scores(self, present: tuple[str, ...]) -> Scores:
+    def importance(self, present: tuple[str, ...]) -> Importance:
         """Computed when first asked for, then kept."""
         calibration = self._calibration(present)
-        if calibration not in self._scores:
-            self._scores[calibration] = CALIBRATED[self._method](calibration)
-        return self._scores[calibration]
+        if calibration not in self._importance:
+            self._importance[calibration] = CALIBRATED[self._method](calibration)
+        return self._importance[calibration]
 
     def refine(self, plan: Plan) -> Plan:
         """Rearranged where the method does that."""
@@ -117,4 +118,4 @@ for _method in CALIBRATED:
 
 @register_scorer("random")
 def _random(calibrator: Calibrator) -> Scorer:
-    return StaticScorer("random", random_scores(calibrator.model, seed=calibrator.seed))
+    return StaticScorer("random", random_importance(calibrator.model, seed=calibrator.seed))

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from sentryfuse.errors import ConfigError
-from sentryfuse.gate.predict import levelled
 from sentryfuse.model.pretrained import SentryModel
+from sentryfuse.planning.importance import Importance, levelled
 from sentryfuse.planning.plan import plan_layout
 from sentryfuse.planning.profile import DeviceProfile
 from sentryfuse.types import Budget, Plan, check_present
 
 if TYPE_CHECKING:
     from sentryfuse.pruning.calibration import Calibrator
-
-Scores = Mapping[str, NDArray[np.float32]]
 
 
 class Scorer(Protocol):
@@ -30,11 +25,11 @@ class Scorer(Protocol):
 
     name: str
 
-    def scores(self, present: tuple[str, ...]) -> Scores:
+    def importance(self, present: tuple[str, ...]) -> Importance:
         """Block name -> `(units,)`, positive, higher stays longer."""
 
     def refine(self, plan: Plan) -> Plan:
-        """A plan made from these scores, improved at no more cost; by default as it is."""
+        """A plan made from this importance, improved at no more cost; by default as it is."""
         return plan
 
 
@@ -94,16 +89,22 @@ def make_scorer(name: str, calibrator: Calibrator) -> Scorer:
 
 
 class GateScorer(Scorer):
-    """The learned gate: the only one here that knows which sensors are present."""
+    """The learned gate: the only one here that knows which sensors are present.
+
+    Attributes:
+        sizes: multiplied with what the gate says, block name -> `(units,)`; empty where that is part of it.
+    """
 
     name = "gate"
 
     def __init__(self, model: SentryModel) -> None:
         self.model = model
+        self.sizes: Importance = {}
 
-    def scores(self, present: tuple[str, ...]) -> Scores:
+    def importance(self, present: tuple[str, ...]) -> Importance:
         """Ask the gate, and level what it says between the blocks."""
-        return levelled({n: t.numpy() for n, t in self.model.gate.importance(present).items()})
+        found = {name: t.cpu().numpy() for name, t in self.model.gate.importance(present).items()}
+        return levelled({name: s * self.sizes[name] for name, s in found.items()} if self.sizes else found)
 
 
 def make_plan(
@@ -134,7 +135,7 @@ def make_plan(
     names = check_present(present, model.names)
     plan = plan_layout(
         model.layout,
-        scorer.scores(names),
+        scorer.importance(names),
         present=names,
         budget=budget or Budget(ratio=0.0),
         scorer=scorer.name,

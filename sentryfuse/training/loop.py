@@ -25,7 +25,7 @@ from sentryfuse.gate.saliency import SaliencyScale, batch_saliency, saliency_los
 from sentryfuse.model import Selection
 from sentryfuse.model.pretrained import SentryModel
 from sentryfuse.progress import Progress
-from sentryfuse.pruning.weights import magnitude_scores
+from sentryfuse.pruning.weights import magnitude_importance
 from sentryfuse.training.augment import blend, hide, vary
 from sentryfuse.training.distributed import Team, check_device
 from sentryfuse.training.elastic import draw_subnetwork, make_rule
@@ -209,7 +209,7 @@ class _Run:
         """Fit the gate if it has not been frozen, and weigh its units with the weights that are kept."""
         if self.rule is None or self.step <= self.freeze_step:
             self.memory.fit(self.model.gate)
-        self.model.gate.weigh(magnitude_scores(self.model))
+        self.model.gate.weigh(magnitude_importance(self.model))
 
     def parts(self) -> dict[str, Any]:
         """What a resumed training must get back."""
@@ -323,10 +323,10 @@ class _Run:
     ) -> float:
         """Train the smallest sub-network and one in between (the sandwich rule); cheap, they are small."""
         assert self.rule is not None
-        scores, layout, total = self.rule.scores(on), self.model.layout, 0.0
+        importance, layout, total = self.rule.importance(on), self.model.layout, 0.0
         low, high = self.settings.ratios
         for ratio in (self.rng.uniform(low, high), high):
-            kept = draw_subnetwork(layout, scores, present=on, ratio=ratio)
+            kept = draw_subnetwork(layout, importance, present=on, ratio=ratio)
             units = {name: torch.tensor(few, device=self.team.device) for name, few in kept.items()}
             logits = self.model(batch, on, select=Selection(kept=units))
             loss = part * F.kl_div(logits.log_softmax(1), teacher.softmax(1), reduction="batchmean")

@@ -111,9 +111,9 @@ def test_scores_are_asked_for_once(sensors):
     asked = []
 
     class Asked(StaticScorer):
-        def scores(self, present):
+        def importance(self, present):
             asked.append(present)
-            return super().scores(present)
+            return super().importance(present)
 
     scorer = Asked("x", {n: np.arange(b.units, dtype=np.float32) for n, b in model.layout.blocks.items()})
     planner = make_planner(model, scorer, Budget(ratio=0.4), sensors=sensors)

@@ -32,7 +32,7 @@ def test_every_scorer_ranks_every_unit_with_finite_positive_numbers(pruned, name
     scorer = make_scorer(name, calibrator)
     assert scorer.name == name
     for present in FEW_SETS:
-        scores = scorer.scores(present)
+        scores = scorer.importance(present)
         assert scores.keys() == model.layout.blocks.keys()
         for block, values in scores.items():
             assert values.shape == (model.layout.blocks[block].units,)
@@ -58,7 +58,7 @@ def test_the_same_seed_gives_the_same_plan(name):
 def test_only_the_gate_and_oracles_look_at_which_sensors_are_present(name):
     model = tiny_model()
     scorer = make_scorer(name, Calibrator(model, WINDOWS))
-    one, other = scorer.scores(("acc",)), scorer.scores(NAMES)
+    one, other = scorer.importance(("acc",)), scorer.importance(NAMES)
     same = all(np.array_equal(one[block], other[block]) for block in one)
     assert same == (name != "gate" and not name.endswith("-oracle"))
 
@@ -66,7 +66,7 @@ def test_only_the_gate_and_oracles_look_at_which_sensors_are_present(name):
 def test_a_random_ranking_follows_its_seed():
     model = tiny_model()
     scorers = [make_scorer("random", Calibrator(model, WINDOWS, seed=seed)) for seed in (0, 0, 1)]
-    first, again, other = (scorer.scores(NAMES) for scorer in scorers)
+    first, again, other = (scorer.importance(NAMES) for scorer in scorers)
     assert all(np.array_equal(first[block], again[block]) for block in first)
     assert not any(np.array_equal(first[block], other[block]) for block in first)
 
@@ -76,8 +76,8 @@ def test_an_oracle_with_all_sensors_sees_what_the_static_ranking_sees():
     calibrator = Calibrator(model, WINDOWS)
     for method in CALIBRATED:
         static, oracle = (make_scorer(name, calibrator) for name in (method, f"{method}-oracle"))
-        for block, values in static.scores(NAMES).items():
-            np.testing.assert_allclose(oracle.scores(NAMES)[block], values, rtol=1e-4, atol=1e-6)
+        for block, values in static.importance(NAMES).items():
+            np.testing.assert_allclose(oracle.importance(NAMES)[block], values, rtol=1e-4, atol=1e-6)
 
 
 def test_an_unknown_scorer_is_refused_and_those_there_are_listed():

@@ -86,7 +86,7 @@ def test_only_kwon_refines_a_plan():
     for name in ("fisher", "kwon", "kwon-mix", "kwon-oracle", "gate"):
         scorer = make_scorer(name, calibrator)
         plan = plan_layout(
-            model.layout, scorer.scores(("acc", "age")), present=("acc", "age"),
+            model.layout, scorer.importance(("acc", "age")), present=("acc", "age"),
             budget=Budget(ratio=0.4), scorer=name,
         )  # fmt: skip
         changed[name] = scorer.refine(plan) != plan

@@ -34,7 +34,7 @@ def own(monkeypatch):
         def __init__(self, calibrator):
             self.layout = calibrator.model.layout
 
-        def scores(self, present):
+        def importance(self, present):
             return {n: np.arange(b.units, 0, -1, dtype=np.float32) for n, b in self.layout.blocks.items()}
 
         def refine(self, plan):
