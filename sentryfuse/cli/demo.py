@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -198,25 +197,13 @@ def summary(results: Mapping[str, Any]) -> tuple[list[str], list[list[float | st
 
 
 def _train(windows: Windows, *, epochs: int | None, seed: int) -> tuple[SentryModel, list[dict[str, Any]]]:
-    import torch
-
-    from sentryfuse.model.pretrained import create_model
     from sentryfuse.training import TrainSettings, train
+    from sentryfuse.training.folder import Recipe
 
-    settings = replace(TrainSettings(seed=seed), epochs=EPOCHS if epochs is None else epochs)
-    torch.manual_seed(seed)
-    model = create_model("maestro", modalities=windows.modalities, classes=windows.classes)
+    settings = TrainSettings(seed=seed, epochs=EPOCHS if epochs is None else epochs)
+    model = Recipe(settings=settings).make_model(windows)
     history = train(model, windows, settings=settings)
-    model.with_about(
-        {
-            "dataset": windows.name,
-            "seed": seed,
-            "epochs": len(history),
-            "elastic": settings.elastic,
-            "sentryfuse": own_version(),
-        }
-    )
-    return model, history
+    return model.with_about({"epochs": len(history)}), history
 
 
 def _score(bundle: Bundle, windows: Windows, sets: Sequence[tuple[str, ...]]) -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -66,7 +65,7 @@ def train(
     After a kill the same command goes on from the last epoch. Started by `torchrun -m sentryfuse train`,
     several processes share the work.
     """
-    from sentryfuse.training.folder import check_free, train_run
+    from sentryfuse.training.folder import Recipe, check_free, train_into
 
     leads = "TORCHELASTIC_RUN_ID" not in os.environ or os.environ["RANK"] == "0"
     if leads:
@@ -78,22 +77,17 @@ def train(
     from sentryfuse.training.distributed import joined
 
     with joined(device) as team:
-        settings = TrainSettings(seed=seed, elastic=elastic)
-        if epochs is not None:
-            settings = replace(settings, epochs=epochs)
+        settings = TrainSettings(seed=seed, elastic=elastic, epochs=epochs)
         windows = open_windows(data, fold, split="train")
-        metrics = train_run(
-            out,
-            windows,
+        recipe = Recipe(
+            settings=settings,
             backbone=backbone,
             preset=preset,
             attention=attention,
             normalise=normalise,
             fold=fold,
-            settings=settings,
-            team=team,
-            overwrite=overwrite,
         )
+        metrics = train_into(out, windows, recipe, team=team, overwrite=overwrite)
     if not leads:
         return
     for split in ("validation", "test"):

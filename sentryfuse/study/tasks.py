@@ -32,7 +32,7 @@ from sentryfuse.study.jobs import Evaluation, Place, Training, digest, open_reco
 from sentryfuse.study.methods import Cutter, Subject
 from sentryfuse.training import TrainSettings
 from sentryfuse.training.distributed import Team
-from sentryfuse.training.folder import METRICS, model_maker, train_run
+from sentryfuse.training.folder import METRICS, Recipe, train_into
 
 WEIGHTS = "model.safetensors"
 
@@ -115,21 +115,21 @@ def perform(task: Task) -> Outcome:
 
 def _train(task: Task, job: Training) -> Outcome:
     windows = _recording(task.data, task.file, job.dataset, job.fold)
-    settings = TrainSettings(seed=job.seed, elastic=ELASTIC[job.training], epochs=job.epochs)
-    options: dict[str, Any] = {
-        "backbone": job.backbone,
-        "preset": job.preset,
-        "attention": job.attention,
-        "normalise": job.normalise,
-        "fold": job.fold,
-        "settings": settings,
-    }
+    recipe = Recipe(
+        settings=TrainSettings(seed=job.seed, elastic=ELASTIC[job.training], epochs=job.epochs),
+        backbone=job.backbone,
+        preset=job.preset,
+        attention=job.attention,
+        normalise=job.normalise,
+        fold=job.fold,
+    )
     folder = task.runs / job.name
     found = (folder / METRICS).is_file()
     if found:
-        check_same(folder, model_maker(windows, **options)(), settings)
-    team = Team(torch.device("cpu"))
-    metrics = read_json(folder / METRICS) if found else train_run(folder, windows, team=team, **options)
+        check_same(folder, recipe.make_model(windows), recipe.settings)
+        metrics = read_json(folder / METRICS)
+    else:
+        metrics = train_into(folder, windows, recipe, team=Team(torch.device("cpu")))
     return Outcome(
         {
             "key": job.key,
