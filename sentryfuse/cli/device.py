@@ -31,7 +31,8 @@ from sentryfuse.cli.options import (
     sensor_set,
     sensor_sets,
 )
-from sentryfuse.cli.output import Output, score_table, sensor_label
+from sentryfuse.cli.output import Output, score_table
+from sentryfuse.types import sensor_label
 
 if TYPE_CHECKING:
     from sentryfuse.bundle import Bundle

@@ -20,7 +20,8 @@ from sentryfuse.data import Windows, group_by_presence
 from sentryfuse.data.metrics import scores
 from sentryfuse.model import Selection
 from sentryfuse.model.pretrained import SentryModel
-from sentryfuse.study.jobs import Evaluation, Place
+from sentryfuse.study.jobs import Evaluation
+from sentryfuse.study.lines import Line, Place
 from sentryfuse.study.masks import draw_windows, exact_masks
 from sentryfuse.study.methods import Cutter
 from sentryfuse.types import Plan
@@ -144,7 +145,9 @@ def score(cutter: Cutter, evaluation: Evaluation, sample: Sample, places: Sequen
         macs, params = (cost[place] / len(sample.y)).round().astype(int).tolist()
         found = scores(sample.y, tables[place])
         sizes = {"macs": macs, "params": params, "n_windows": len(sample.y)}
-        lines.append(evaluation.line(place) | found | sizes)
+        lines.append(
+            Line.model_validate(evaluation.line(place) | found | sizes).model_dump(exclude={"model"})
+        )
     return Scored(
         lines=lines,
         answers={evaluation.line_key(place): table for place, table in tables.items()},

@@ -11,11 +11,12 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from sentryfuse.data import Windows, fold, load_windows, open_data
 from sentryfuse.errors import ConfigError
 from sentryfuse.study.design import DENSE, Method, StudyDesign
+from sentryfuse.study.lines import Place
 
 # Raised when code changes what the same design gives; old lines are then computed again.
 STUDY_VERSION = 1
@@ -60,14 +61,6 @@ class Training:
     def key(self) -> str:
         """Hash of what decides the model."""
         return digest({"version": STUDY_VERSION, **vars(self)})
-
-
-class Place(NamedTuple):
-    """Where in the grid a line stands; a dense line has no protocol."""
-
-    protocol: str | None
-    ratio: float
-    missing_rate: float
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ from sentryfuse.machine import machine
 from sentryfuse.model.pretrained import SentryModel, from_pretrained
 from sentryfuse.study.cells import Sample, make_sample, score
 from sentryfuse.study.design import ELASTIC
-from sentryfuse.study.jobs import Evaluation, Place, Training, digest, open_recording
+from sentryfuse.study.jobs import Evaluation, Training, digest, open_recording
+from sentryfuse.study.lines import Place
 from sentryfuse.study.methods import Cutter, Subject
 from sentryfuse.training import TrainSettings
 from sentryfuse.training.distributed import Team

@@ -10,14 +10,14 @@ import numpy as np
 
 from sentryfuse.errors import ConfigError
 from sentryfuse.progress import say
+from sentryfuse.study.lines import COUNTS, IDENTITY, SCORES, line_files
 from sentryfuse.study.runner import Hands, all_work, choose, do_all, refuse_failures
-from sentryfuse.study.store import IDENTITY, line_files, read_design, read_lines
+from sentryfuse.study.store import read_design, read_lines
 from sentryfuse.study.tasks import Outcome, Task
 from sentryfuse.training.folder import METRICS
 
 TOLERANCE = 0.002  # of every score; threads and processors add up in other orders,
 FLIPS = 1  # which may turn so many answers
-SCORES, COUNTS = ("accuracy", "macro_f1", "auroc"), ("macs", "params", "n_windows")
 
 
 def verify(folder: Path, hands: Hands, n: int) -> list[dict[str, Any]]:

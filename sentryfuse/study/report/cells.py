@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentryfuse.errors import ConfigError
-from sentryfuse.study.report.lines import DENSE, Line
+from sentryfuse.study.design import DENSE
+from sentryfuse.study.lines import Line
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
