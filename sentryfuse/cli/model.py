@@ -10,12 +10,9 @@ import typer
 
 from sentryfuse.cli.options import (
     Data,
-    EnergyMj,
     Fold,
     JsonFile,
-    LatencyMs,
-    Macs,
-    MemoryMb,
+    Limits,
     MissingRates,
     Present,
     Presents,
@@ -24,10 +21,10 @@ from sentryfuse.cli.options import (
     Ratio,
     Ratios,
     Split,
-    budgets_of,
     open_windows,
     sensor_set,
     sensor_sets,
+    takes_limits,
 )
 from sentryfuse.cli.output import Output, score_table
 
@@ -165,16 +162,13 @@ def evaluate(
     )
 
 
+@takes_limits(Ratio)
 def prune(
     run: Run,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the smaller model.")],
     present: Present = None,
-    ratio: Ratio = None,
-    macs: Macs = None,
-    latency_ms: LatencyMs = None,
-    memory_mb: MemoryMb = None,
-    energy_mj: EnergyMj = None,
-    protocol: Protocol = "present",
+    *,
+    limits: Limits,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder as a whole.")] = False,
     json_to: JsonFile = None,
     quiet: Quiet = False,
@@ -188,14 +182,7 @@ def prune(
     from sentryfuse.files import folder_atomically, write_json
     from sentryfuse.training.folder import open_run
 
-    budget = budgets_of(
-        None if ratio is None else [ratio],
-        macs=macs,
-        latency_ms=latency_ms,
-        memory_mb=memory_mb,
-        energy_mj=energy_mj,
-        protocol=protocol,
-    )[0]
+    budget = limits.budgets[0]
     model = open_run(run)
     from sentryfuse.pruning import make_plan
     from sentryfuse.pruning import prune as prune_model
