@@ -141,7 +141,7 @@ def trouble(names: Sequence[str], n: int) -> list[Change]:
         left = tuple(name for i, name in enumerate(names) if i not in {g % len(names) for g in gone})
         return left or tuple(names)
 
-    told: list[tuple[float, tuple[str, ...], float]] = [
+    shares: list[tuple[float, tuple[str, ...], float]] = [
         (0.00, tuple(names), 0.0),
         (0.12, tuple(names), 0.4),
         (0.24, without(0), 0.4),
@@ -153,7 +153,7 @@ def trouble(names: Sequence[str], n: int) -> list[Change]:
         (0.90, (), 0.8),
         (0.93, tuple(names), 0.6),
     ]
-    at = {int(share * n): (on, ratio) for share, on, ratio in told}  # short streams skip some
+    at = {int(share * n): (on, ratio) for share, on, ratio in shares}  # short streams skip some
     return [Change(start, on, ratio) for start, (on, ratio) in sorted(at.items())]
 
 

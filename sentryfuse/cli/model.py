@@ -71,9 +71,9 @@ def train(
     else:  # the leading process alone writes and speaks
         output = Output(None, quiet=True)
     from sentryfuse.training import TrainSettings
-    from sentryfuse.training.distributed import joined
+    from sentryfuse.training.distributed import process_group
 
-    with joined(device) as team:
+    with process_group(device) as group:
         settings = TrainSettings(seed=seed, elastic=elastic, epochs=epochs)
         windows = open_windows(data, fold, split="train")
         recipe = Recipe(
@@ -84,7 +84,7 @@ def train(
             normalise=normalise,
             fold=fold,
         )
-        metrics = train_into(out, windows, recipe, team=team, overwrite=overwrite)
+        metrics = train_into(out, windows, recipe, group=group, overwrite=overwrite)
     if not leads:
         return
     for split in ("validation", "test"):

@@ -105,7 +105,7 @@ def run(
     tally = Tally(loaded.names)
     with ExitStack() as opened:
         lines = _lines(json_to, opened)
-        told = opened.enter_context(Events(events))
+        log = opened.enter_context(Events(events))
         stream = opened.enter_context(open_source(source, loaded.layout.modalities))
         reader = None
         if meter is not None:
@@ -125,7 +125,7 @@ def run(
                 deadline_ms=deadline_ms,
                 threads=threads,
                 engine=engine,
-                events=told,
+                events=log,
             )
         )
         with live(runtime, tally):
@@ -136,7 +136,7 @@ def run(
 
 
 def _answer_all(runtime: Runtime, tally: Tally, lines: TextIO | None, most: int | None) -> None:
-    """Until the source ends, enough windows are answered, or somebody stops it."""
+    """Until the source ends, enough windows are answered, or it is stopped by hand."""
     try:
         for result in runtime:
             tally.take(result)

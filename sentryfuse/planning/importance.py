@@ -1,7 +1,7 @@
 """Importance: one number per unit, which the planner follows; numpy only.
 
-A scorer gives it, the gate from the saliency it was taught and the size of the weights. It changes once on
-its way to a plan: that of the gate is `levelled`. The planner compares what it is given per MAC.
+It comes from a scorer: that of the gate from saliency, times the size of the weights. Only the gate's is
+changed on its way to a plan, once: `levelled`. The planner compares what it is given per MAC.
 """
 
 from __future__ import annotations

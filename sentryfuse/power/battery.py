@@ -115,7 +115,7 @@ class _Cell:
         return any(attribute in self.says for attribute in _FINE)
 
     def full(self, unit: str) -> int:
-        """Full amount in "energy" [uWh] or "charge" [uAh]; 0 where it is not told."""
+        """Full amount in "energy" [uWh] or "charge" [uAh]; 0 where it is not known."""
         full = self.says.get(f"{unit}_full", 0)
         return full if full > 0 else max(0, self.says.get(f"{unit}_full_design", 0))
 
@@ -138,7 +138,7 @@ class _Cell:
         raise MeterLies(f"{self.name} says that {100 * found[0]:.0f} % is left")
 
     def power_w(self) -> float | None:
-        """Size of what flows [W]; a discharging battery that says 0 does not know."""
+        """Size of what flows [W]; 0 of a discharging battery means not known."""
         if "power_now" in self.says:
             return abs(self.says["power_now"]) / 1e6 or None
         if "current_now" in self.says and "voltage_now" in self.says:

@@ -62,7 +62,7 @@ class LadderReader:
 
     @property
     def notes(self) -> Sequence[str]:
-        """What was said since the reader was opened, oldest first; the latest 100."""
+        """Notes since the reader was opened, oldest first; the latest 100."""
         return tuple(self._notes)
 
     def read(self, now_s: float | None = None) -> Reading:
@@ -91,7 +91,7 @@ class LadderReader:
         self._modelled.count(macs, dense_macs)
 
     def close(self) -> None:
-        """Give back what was opened; later readings say that nothing is measured."""
+        """Close the meters; later readings have the label "none"."""
         for rung in self._rungs:
             rung.close()
         self._rungs = []

@@ -1,11 +1,11 @@
-"""What a meter says, how far it can be believed, and what a meter and a reader have to be.
+"""Readings of meters, their classes of evidence, and the protocols of meters and readers.
 
 A meter is one source of numbers and may fail; a reader is what programs use: it holds several meters,
 never fails and says when it had to take another one.
 
 | label | evidence | meaning |
 | --- | --- | --- |
-| measured-external | E0 | an instrument of the user's at the supply, told by a callback |
+| measured-external | E0 | an instrument of the user's at the supply, by a callback |
 | measured-onboard | E1 | RAPL, INA3221, NVML; the scope says which part of the machine |
 | measured-battery | E2 | fuel gauge, for long runs |
 | modelled-calibrated | E3 | constants fitted on this board |
@@ -57,7 +57,7 @@ class Reading:
         energy_j: drawn since `since_s`, never falling [J].
         since_s: when the count of energy began [s]; counts with different beginnings do not compare.
         charge: left in the battery, 0..1.
-        cap_w: what may be drawn now, told by a trace or a callback, >= 0 [W].
+        cap_w: what may be drawn now, from a trace or a callback, >= 0 [W].
         relative: modelled work over that of the dense model, 0..1 without absent sensors, no unit.
         updates: how often the meter was seen to change since it was opened.
         notes: what went wrong or came back with this very reading, one sentence each.
@@ -81,7 +81,7 @@ class MeterTrouble(SentryFuseError):
 
 
 class MeterLies(MeterTrouble):
-    """A meter says what cannot be true (frozen, negative); it is not asked again."""
+    """A meter gives impossible values (frozen, negative); it is not read again."""
 
 
 class Meter(Protocol):
@@ -106,7 +106,7 @@ class PowerReader(Protocol):
 
     @property
     def notes(self) -> Sequence[str]:
-        """What was said since the reader was opened, oldest first; only the latest are kept."""
+        """Notes since the reader was opened, oldest first; only the latest are kept."""
 
     def read(self, now_s: float | None = None) -> Reading:
         """One look; never raises. `now_s` is the monotonic time [s], by default taken now."""

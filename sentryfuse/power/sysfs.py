@@ -31,7 +31,7 @@ def read_text(path: Path) -> str:
 
 
 def read_number(path: Path) -> int:
-    """The whole number a file says, in the file's own unit.
+    """The whole number in a file, in the file's own unit.
 
     Raises:
         MeterTrouble: it is missing, not readable, or says no whole number.
@@ -43,7 +43,7 @@ def read_number(path: Path) -> int:
 
 
 def find_number(path: Path) -> int | None:
-    """The number a file says; `None` where the driver does not tell it.
+    """The number in a file; `None` where the driver gives none.
 
     Raises:
         MeterTrouble: the file is there, but not readable or without a whole number.
@@ -57,7 +57,7 @@ def find_number(path: Path) -> int | None:
 
 
 def find_text(path: Path) -> str | None:
-    """The text of a file; `None` where the driver does not tell it.
+    """The text of a file; `None` where the driver gives none.
 
     Raises:
         MeterTrouble: the file is there, but not readable.

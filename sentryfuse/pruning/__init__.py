@@ -1,4 +1,4 @@
-"""Who ranks the units (`scorers`, open to new ones by `register_scorer`), and the model of a plan (`cut`).
+"""Ranking the units (`scorers`, open to new ones by `register_scorer`), and cutting to a plan (`cut`).
 
 `published` registers the rankings of others; their formulas are in files by what they look at (`weights`,
 `gradients`, `activations`); `calibration` and `columns` collect it, `rearrangement` improves a finished

@@ -21,7 +21,7 @@ from sentryfuse.types import Budget, Plan
 
 
 def torch_answer(model: SentryModel) -> Answer:
-    """Answer with torch, where the model is; the plan's slices are taken on the fly."""
+    """Probabilities by torch, on the model's device; weights are sliced by the plan on the fly."""
 
     @torch.no_grad()
     def answer(batch: Mapping[str, NDArray[np.float32]], plan: Plan) -> NDArray[np.float32]:
@@ -60,9 +60,9 @@ def evaluate(
         missing_rates: share of those sensors missing in every window (fixed masks); `None` means none.
         ratios: share of the prunable MACs to remove.
         protocol: what the ratio refers to, "present" or "full".
-        scorers: who ranks the units, names of `list_scorers`.
+        scorers: names of `list_scorers`.
         seed: of the masks.
-        device: what answers the windows. Units are always ranked on the CPU, so that the plans are the same.
+        device: runs the windows. Units are always ranked on the CPU, so that the plans are the same.
 
     Returns:
         One dictionary per combination, as in `sentryfuse evaluate --json`.

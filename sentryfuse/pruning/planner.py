@@ -30,7 +30,7 @@ def make_planner(
 
     Args:
         model: whose units are planned.
-        scorer: who ranks them.
+        scorer: ranks them.
         budget: what one window may cost.
         sensors: "aware" drops the branches of absent sensors first and plans what is left for the budget;
             "blind" makes one plan with all sensors on, and runs whatever of it the sensors present reach.

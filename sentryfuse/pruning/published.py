@@ -1,4 +1,4 @@
-"""The gate, chance and the published rankings, registered by name."""
+"""The gate, random and the published rankings, registered by name."""
 
 from __future__ import annotations
 

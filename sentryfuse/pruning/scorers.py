@@ -1,4 +1,4 @@
-"""Who ranks the units: the protocol, the register of scorers by name, and the gate; needs torch."""
+"""Scorers rank units: their protocol, the register of them by name, and the gate; needs torch."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class GateScorer(Scorer):
     """The learned gate: the only one here that knows which sensors are present.
 
     Attributes:
-        sizes: multiplied with what the gate says, block name -> `(units,)`; empty where that is part of it.
+        sizes: factors on the gate's importance, block name -> `(units,)`; empty where they are part of it.
     """
 
     name = "gate"
@@ -102,7 +102,7 @@ class GateScorer(Scorer):
         self.sizes: Importance = {}
 
     def importance(self, present: tuple[str, ...]) -> Importance:
-        """Ask the gate, and level what it says between the blocks."""
+        """The gate's importance, levelled between the blocks."""
         found = {name: t.cpu().numpy() for name, t in self.model.gate.importance(present).items()}
         return levelled({name: s * self.sizes[name] for name, s in found.items()} if self.sizes else found)
 
@@ -121,7 +121,7 @@ def make_plan(
         model: trained or pruned.
         present: names of the sensors that are on; `None` means all.
         budget: what one window may cost; `None` means everything.
-        scorer: who ranks the units; `None` means the model's gate.
+        scorer: ranks the units; `None` means the model's gate.
         profile: times measured on the device; needed for a budget in milliseconds.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The heat map of what stays: which share of every block's units each set of sensors keeps."""
+"""The heat map of kept units: their share in every block, for each set of sensors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOST_FIGURES, MOST_ROWS, MOST_COLUMNS, MOST_BESIDE, MOST_NUMBERS = 3, 24, 48, 28
 
 
 class KeptFigure(NamedTuple):
-    """A heat map and what to say above it."""
+    """A heat map and its title."""
 
     svg: str
     title: str

@@ -80,7 +80,7 @@ _ANY_ROW = {"present": ["any"], "ratio": 0.0, "accuracy": 0.0}
 
 
 def _agree(key: str, value: str | None, path: Path, known: dict[str, tuple[str, Path]]) -> None:
-    """Remember what the first file says and refuse another that says otherwise."""
+    """Keep the value of the first file and refuse another file with another value."""
     if value is None:
         return
     before = known.setdefault(key, (value, path))

@@ -1,4 +1,4 @@
-"""What a results file may hold: the schema, and reading it with one clear sentence on bad input."""
+"""The schema of results files, and reading one with one clear sentence on bad input."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Section(BaseModel):
 
 
 class Made(Section):
-    """How the results came to be; `seconds` per stage [s]."""
+    """How the results were made; `seconds` per stage [s]."""
 
     command: str | None = None
     date: str | None = None
@@ -229,7 +229,7 @@ def _parse(kind: type[SectionT], data: Mapping[str, Any]) -> SectionT:
 
 
 def _as_json(value: object) -> object:
-    """Plain values for what the other rooms may hand over in memory."""
+    """JSON values of mappings, paths and numpy scalars."""
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, Path):

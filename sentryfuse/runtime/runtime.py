@@ -37,8 +37,8 @@ POWER_EVERY_S = 1.0
 STALE_HOPS = 10  # an answer older than so many hops is not repeated
 
 
-class _Answer(NamedTuple):
-    """The last answer that was made of a window."""
+class _LastAnswer(NamedTuple):
+    """The last answer computed from a window."""
 
     end_s: float
     answer: str
@@ -55,7 +55,7 @@ class Runtime:
         source: of `open_source`; stays the caller's to close.
         budget: limits of one inference; `None` means none.
         profile: times measured on this device, for budgets in milliseconds.
-        policy: what is left -> budget, in place of one; needs `reader`.
+        policy: charge or power that is left -> budget, in place of one; needs `reader`.
         reader: of `open_reader`; stays the caller's to close.
         hop_s: from the start of one window to the next [s]; `None` is the window's length.
         rules: what a sensor may do and still be used.
@@ -133,7 +133,7 @@ class Runtime:
         self._due: deque[tuple[CutWindow, float]] = deque()  # windows, and when they were cut
         self._tokens: dict[str, NDArray[np.float32]] = {}  # of slow sensors, made by the current session
         self._pace = Pace(self.events)
-        self._last: _Answer | None = None
+        self._last: _LastAnswer | None = None
         self._sensors = SensorWatch(bundle.names, self.events)
 
     @property
@@ -179,10 +179,10 @@ class Runtime:
             the deadline allows; the rest wait for the next call.
         """
         began = time.perf_counter()
-        self._tried("power", self._follow_power)
-        if not self._tried("source", self._take_in, 0.0 if self._due else timeout_s):
+        self._guarded("power", self._follow_power)
+        if not self._guarded("source", self._take_in, 0.0 if self._due else timeout_s):
             time.sleep(max(0.0, timeout_s - (time.perf_counter() - began)))  # a dead source must not spin
-        self._tried("stream", self._cut)
+        self._guarded("stream", self._cut)
         return self._answer_due(time.perf_counter() + self.deadline_ms / 1e3)
 
     def finish(self) -> list[Result]:
@@ -192,7 +192,7 @@ class Runtime:
             Some of them in order, none when there are no more: call until then.
         """
         if not self._due:
-            self._tried("stream", self._flush)
+            self._guarded("stream", self._flush)
         return self._answer_due(time.perf_counter() + self.deadline_ms / 1e3)
 
     def set_budget(self, budget: Budget, reason: str = "asked for") -> None:
@@ -291,7 +291,7 @@ class Runtime:
             latency_ms = 1e3 * (time.perf_counter() - started)
             if not np.isfinite(probabilities).all():
                 raise ConfigError("the sub-network answered with numbers that are not finite")
-        except Exception as error:  # a stream that nobody can reach must go on
+        except Exception as error:  # a stream must go on by itself
             self._tokens = {}
             if session is not None:
                 self._serving.give_up(session)
@@ -306,7 +306,7 @@ class Runtime:
         ]
         answer = self.bundle.classes[int(probabilities.argmax())]
         plan_id = self._serving.plan_id
-        self._last = _Answer(window.end_s, answer, probabilities, session.plan, plan_id)
+        self._last = _LastAnswer(window.end_s, answer, probabilities, session.plan, plan_id)
         if self._reader is not None:
             self._reader.count(session.plan.cost.macs, session.plan.dense.macs)
         return Result(
@@ -329,7 +329,7 @@ class Runtime:
         )
 
     def _without(self, window: CutWindow, cut: float, status: Status, reason: str) -> Result:
-        """A result that is not made of its window; only STALE repeats the last answer, unless it is old."""
+        """A result without an answer of this window; only STALE repeats the last one, unless it is old."""
         last, repeat = self._last, None
         if last is not None:
             age_s = window.end_s - last.end_s
@@ -388,8 +388,8 @@ class Runtime:
             self.set_budget(decision.budget, decision.reason)
             self._serving.prepare(self._sensors.present)
 
-    def _tried(self, what: str, action: Callable[..., None], *arguments: Any) -> bool:
-        """Do something that must not end the stream; the same trouble is told once, until it is over."""
+    def _guarded(self, what: str, action: Callable[..., None], *arguments: Any) -> bool:
+        """Run an action whose error must not end the stream; the same error is one event until it is over."""
         try:
             action(*arguments)
         except Exception as error:
@@ -416,7 +416,7 @@ def _scale(bundle: Bundle) -> Mapping[str, tuple[Any, Any]] | None:
 
 
 def _slower_than(hop_s: float, bundle: Bundle) -> tuple[str, ...]:
-    """Sensors that mostly have no news from one window to the next; none where all are standardised anew."""
+    """Sensors with less than one sample per hop; none where all values are standardised anew."""
     if bundle.normalise == "subject":
         return ()
     return tuple(m.name for m in bundle.layout.modalities if m.rate_hz * hop_s < 1)

@@ -80,7 +80,7 @@ class SensorClock:
 
     @property
     def is_doubted(self) -> bool:
-        """Whether the latest packets told another time than the clock had."""
+        """Whether the latest packets had another time than the clock expected."""
         return self._doubted is not None
 
     def _suspect(self, received_s: float, difference: float) -> bool:

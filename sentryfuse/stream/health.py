@@ -11,7 +11,7 @@ from sentryfuse.errors import ConfigError
 
 
 class Verdict(StrEnum):
-    """Why a sensor is used for a window, or is not. Only `OK` is used."""
+    """Why a sensor is used for a window or not. Only `OK` is used."""
 
     OK = "ok"
     NEVER_SEEN = "never seen"

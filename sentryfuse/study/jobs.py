@@ -1,4 +1,4 @@
-"""What there is to do: trainings, and evaluations of methods on them, with keys by content. Torch-free.
+"""The jobs of a study: trainings, and evaluations of methods on them, with keys by content. Torch-free.
 
 A key is a hash of everything that decides a result and of nothing else. Equal key, equal result: what has
 a line with that key is never computed again.
@@ -217,7 +217,7 @@ def data_file(folder: Path | None, file: str, name: str) -> Path:
 
 
 def open_recording(folder: Path | None, file: str | None, name: str, part: str | None) -> Windows:
-    """The recording of a training, dealt by its fold."""
+    """The recording of a training, split by its fold."""
     windows = open_data(name) if file is None else load_windows(data_file(folder, file, name), name=name)
     if part is None:
         return windows

@@ -1,4 +1,4 @@
-"""Where results are kept: one process writes, and a kill at any moment loses nothing that was written.
+"""The folder of results: one process writes, and a kill at any moment loses nothing that was written.
 
 | file | holds |
 | --- | --- |
@@ -76,7 +76,7 @@ class Store:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Let others work in the folder."""
+        """Release the folder for other processes."""
         self._lock.close()
 
     def add(
@@ -105,7 +105,7 @@ class Store:
         self.keys |= {line["key"] for line in lines}
         self.times.append(dict(facts))
 
-    def put_aside(self, current: Iterable[Mapping[str, Any]]) -> int:
+    def set_aside(self, current: Iterable[Mapping[str, Any]]) -> int:
         """Move lines that this code would compute again out of the results.
 
         Args:
@@ -142,7 +142,7 @@ class Store:
         return next((model for model in said if model is not None), None)
 
     def _mend(self) -> None:
-        """Take off the half line that a kill may have left."""
+        """Remove the half line that a kill may have left."""
         for path in (self.folder / LINES, self.folder / TIMES):
             if not path.is_file():
                 continue

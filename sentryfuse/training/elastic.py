@@ -1,4 +1,4 @@
-"""Which sub-network an elastic step trains: a rule ranks the units, one draw cuts them.
+"""The sub-networks that elastic steps train: a rule ranks the units, the planner cuts at a drawn ratio.
 
 The competitors to measure against are here as well: the same steps and the same draw, ranked by magnitude or
 by static Taylor, whatever is present.
@@ -39,7 +39,7 @@ class ElasticRule(Scorer, Protocol):
 
 
 class GateRule(GateScorer, ElasticRule):
-    """What the gate says times the size of the weights, levelled and planned as for deployment.
+    """The gate's importance times the size of the weights, levelled and planned as for deployment.
 
     While the gate learns, sizes are those at the start of the epoch. When it stops, those of that moment
     become part of it: from then on the sub-networks trained for some sensors are those of one order.

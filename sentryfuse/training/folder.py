@@ -1,4 +1,4 @@
-"""The folder of one training: whether it may be used, going on after a kill, and finishing it.
+"""The folder of one training: checking it, resuming after a kill, and finishing it.
 
 torch is loaded only by what trains or opens a model; a folder that may not be used is refused at once.
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sentryfuse.data import Windows
     from sentryfuse.model.pretrained import SentryModel
     from sentryfuse.training import TrainSettings
-    from sentryfuse.training.distributed import Team
+    from sentryfuse.training.distributed import ProcessGroup
 
 STATE, HISTORY, METRICS = "state.safetensors", "history.json", "metrics.json"
 MODEL = ("README.md", "config.json", "model.safetensors")  # in the order they are written
@@ -128,7 +128,7 @@ class Recipe:
 
 
 def train_into(
-    folder: Path, windows: Windows, recipe: Recipe, *, team: Team, overwrite: bool = False
+    folder: Path, windows: Windows, recipe: Recipe, *, group: ProcessGroup, overwrite: bool = False
 ) -> dict[str, Any]:
     """Train, or go on, and fill the folder.
 
@@ -136,11 +136,11 @@ def train_into(
         folder: where to; free in the sense of `check_free`.
         windows: the recording, split as the recipe's fold says.
         recipe: which model, and how to train it.
-        team: who trains together, and where; the leading process alone touches the folder.
+        group: the processes that train together; process 0 alone touches the folder.
         overwrite: drop a half-done training of other settings instead of refusing.
 
     Returns:
-        What `metrics.json` holds; nothing where this process does not lead.
+        What `metrics.json` holds; nothing in other processes than 0.
 
     Raises:
         ConfigError: a name that is not known.
@@ -152,30 +152,30 @@ def train_into(
     settings = recipe.settings
     identity = identity_of(recipe.make_model(windows), windows, settings)
     trained = not (folder / METRICS).is_file() and (folder / HISTORY).is_file()
-    if team.leads and trained and overwrite and not _is_of(folder, identity):
+    if group.leads and trained and overwrite and not _is_of(folder, identity):
         (folder / HISTORY).unlink()
         trained = False
-    if team.told(b"trained" if trained else b"") == b"trained":
-        if not team.leads:
+    if group.broadcast(b"trained" if trained else b"") == b"trained":
+        if not group.leads:
             return {}
         history = _read_history(folder, identity)
         model = from_pretrained(folder)
     else:
-        if team.leads:
+        if group.leads:
             folder.mkdir(parents=True, exist_ok=True)
-        model, history = _train(folder, windows, recipe, team, overwrite=overwrite)
-        if not team.leads:
+        model, history = _train(folder, windows, recipe, group, overwrite=overwrite)
+        if not group.leads:
             return {}
         model.with_about({"epochs": len(history)})
         _write_model(folder, model, {"identity": identity, "history": history})
-    metrics = _metrics(model, windows, settings, history, team)
+    metrics = _metrics(model, windows, settings, history, group)
     write_json(folder / METRICS, metrics)
     (folder / HISTORY).unlink()
     return metrics
 
 
 def _train(
-    folder: Path, windows: Windows, recipe: Recipe, team: Team, *, overwrite: bool
+    folder: Path, windows: Windows, recipe: Recipe, group: ProcessGroup, *, overwrite: bool
 ) -> tuple[SentryModel, list[dict[str, Any]]]:
     """Train, from where a killed training of the same settings stopped."""
     from sentryfuse.training import train
@@ -184,20 +184,20 @@ def _train(
 
     def once() -> tuple[SentryModel, list[dict[str, Any]]]:
         model = recipe.make_model(windows)
-        return model, train(model, windows, settings=recipe.settings, state_file=state, device=team.device)
+        return model, train(model, windows, settings=recipe.settings, state_file=state, device=group.device)
 
     try:
         return once()
     except CheckpointError:
         if not overwrite:
             raise
-    if team.leads:
+    if group.leads:
         state.unlink()
     return once()
 
 
 def _write_model(folder: Path, model: SentryModel, history: Mapping[str, Any]) -> None:
-    """Put the model's files in place, each whole; the last one says that the others are there."""
+    """Put the model's files in place, each whole; the last one is there only when all are."""
     for name in (METRICS, MODEL[-1]):
         (folder / name).unlink(missing_ok=True)
     write_json(folder / HISTORY, history)
@@ -230,14 +230,14 @@ def _metrics(
     windows: Windows,
     settings: TrainSettings,
     history: list[dict[str, Any]],
-    team: Team,
+    group: ProcessGroup,
 ) -> dict[str, Any]:
     from sentryfuse.machine import machine
     from sentryfuse.pruning.evaluation import evaluate
 
     started, spent = time.perf_counter(), time.process_time()
     scores = {
-        split: evaluate(model, windows, split=split, ratios=RATIOS, device=team.device)
+        split: evaluate(model, windows, split=split, ratios=RATIOS, device=group.device)
         for split in ("validation", "test")
         if len(windows.indices(split))
     }
@@ -262,7 +262,7 @@ def _metrics(
             "train": sum(epoch["cpu_seconds"] for epoch in history),
             "evaluate": time.process_time() - spent,
         },
-        "device": team.device.type,
-        "processes": team.size,
+        "device": group.device.type,
+        "processes": group.size,
         **machine(),
     }

@@ -19,7 +19,7 @@ from sentryfuse.training.settings import TrainSettings
 RATIO, MISSING = 0.7, 0.3
 
 
-class Judge:
+class Evaluator:
     """Scores models on the validation windows of one training.
 
     Args:

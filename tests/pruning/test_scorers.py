@@ -15,7 +15,7 @@ from sentryfuse.pruning import scorers
 from sentryfuse.pruning.calibration import Calibrator
 from sentryfuse.pruning.scorers import list_scorers, make_scorer
 from sentryfuse.study.design import Method
-from sentryfuse.study.methods import Cutter, Subject, check_methods
+from sentryfuse.study.methods import Pruner, Subject, check_methods
 from sentryfuse.types import Budget
 from tests.tiny import NAMES, tiny_model, tiny_windows
 
@@ -61,7 +61,7 @@ def test_a_scorer_of_ones_own_is_evaluated_and_plans(own):
 def test_a_scorer_of_ones_own_is_a_method_of_a_study(own):
     method = Method(scorer="first-units", allocation="uniform")
     check_methods([method])
-    plan_for = Cutter(Subject(tiny_model(), WINDOWS, 64, seed=0), method).planner(0.4, "present")
+    plan_for = Pruner(Subject(tiny_model(), WINDOWS, 64, seed=0), method).planner(0.4, "present")
     assert is_first(plan_for(NAMES))
 
 
