@@ -76,16 +76,16 @@ class Reading:
     notes: tuple[str, ...] = ()
 
 
-class MeterTrouble(SentryFuseError):
+class MeterUnavailable(SentryFuseError):
     """A meter cannot be read now; it may come back. Readers catch it, callers never see it."""
 
 
-class MeterLies(MeterTrouble):
+class MeterImplausible(MeterUnavailable):
     """A meter gives impossible values (frozen, negative); it is not read again."""
 
 
 class Meter(Protocol):
-    """One source of numbers. Opening it may raise MeterTrouble, and so may reading."""
+    """One source of numbers. Opening it may raise MeterUnavailable, and so may reading."""
 
     name: str
     tells: frozenset[Quantity]
@@ -94,7 +94,7 @@ class Meter(Protocol):
         """One look at the monotonic time `now_s` [s].
 
         Raises:
-            MeterTrouble: it cannot be read, or what it says cannot be true.
+            MeterUnavailable: it cannot be read, or what it says cannot be true.
         """
 
     def close(self) -> None:
@@ -138,7 +138,7 @@ class StuckCheck:
             may_rest: the meter has a good reason not to move now.
 
         Raises:
-            MeterLies: they have not moved for too long.
+            MeterImplausible: they have not moved for too long.
         """
         if values != self._values or may_rest:
             self.changes += values != self._values and self._values is not None
@@ -147,7 +147,7 @@ class StuckCheck:
         self._equal += 1
         still_s = now_s - self._since_s
         if self._equal >= self._min_reads and still_s >= self._limit_s:
-            raise MeterLies(f"it is frozen: the same value for {still_s:.0f} s")
+            raise MeterImplausible(f"it is frozen: the same value for {still_s:.0f} s")
 
 
 class Integrator:

@@ -91,7 +91,7 @@ class HealthRules:
         return min(length, max(self.stuck_samples, math.ceil(self.max_gap * length)))
 
 
-class Standing:
+class SensorState:
     """Whether one sensor is in use: lost at once, back only after several good windows.
 
     Attributes:
