@@ -28,9 +28,10 @@ from sentryfuse.machine import machine
 from sentryfuse.model.pretrained import SentryModel
 from sentryfuse.planning.plan import largest_ratio
 from sentryfuse.pruning import prune
+from sentryfuse.pruning.calibration import Calibrator
 from sentryfuse.pruning.evaluation import evaluate
 from sentryfuse.pruning.planner import make_planner
-from sentryfuse.pruning.published import make_scorer
+from sentryfuse.pruning.scorers import make_scorer
 from sentryfuse.training import fine_tune
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -81,7 +82,7 @@ def measure(plain: Path, elastic: Path, data: Path) -> list[dict[str, Any]]:
     }
     rows = []
     for ratio in RATIOS:
-        scorer = make_scorer("taylor", static, windows)
+        scorer = make_scorer("taylor", Calibrator(static, windows))
         planned = make_planner(static, scorer, Budget(ratio=ratio))(static.names)
         small = prune(static, planned)
         before = scores(small, windows, 0.0)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sentryfuse.model.pretrained import SentryModel, create_model, from_pretrained
     from sentryfuse.power import open_reader, read_policy
     from sentryfuse.pruning import make_plan as plan
-    from sentryfuse.pruning import prune
+    from sentryfuse.pruning import prune, register_scorer
     from sentryfuse.pruning.evaluation import evaluate
     from sentryfuse.runtime import Events, Result, Runtime, Status, predict
     from sentryfuse.stream import HealthRules, open_source
@@ -65,6 +65,7 @@ _HOMES = {
     "prune": "pruning",
     "read_policy": "power",
     "register_model": "model",
+    "register_scorer": "pruning",
     "train": "training",
 }
 _ALIASES = {"plan": "make_plan"}
@@ -102,6 +103,7 @@ __all__ = [
     "prune",
     "read_policy",
     "register_model",
+    "register_scorer",
     "train",
 ]
 

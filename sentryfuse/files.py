@@ -5,9 +5,11 @@ A power cut, a full disk or Ctrl-C in the middle leaves the old content; a reade
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -153,6 +155,40 @@ def read_json(path: str | Path) -> Any:
         raise InputError(f"cannot read {path}: {_reason(error)}; check the path") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"cannot read {path}: it is not valid JSON ({error})") from error
+
+
+def read_json_lines(path: str | Path) -> tuple[list[tuple[int, Any]], bool]:
+    """Read a file of one JSON value per line, also one compressed with gzip (`.gz`).
+
+    Args:
+        path: the file to read; blank lines are left out.
+
+    Returns:
+        (number of the line from 1 on, what it says) in order; and whether a last line was left out because
+        it is half written, as by a process that was killed or still runs.
+
+    Raises:
+        InputError: the file cannot be read, or a line before the last is not JSON.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+        texts = (gzip.decompress(data) if path.suffix == ".gz" else data).split(b"\n")
+    except FileNotFoundError as error:
+        raise InputError(f"cannot read {path}: there is no such file; check the name") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"cannot read {path}: {error}; give a whole file") from error
+    found = []
+    for number, text in enumerate(texts, start=1):
+        if not text.strip():
+            continue
+        try:
+            found.append((number, json.loads(text.decode(), parse_constant=_refuse_constant)))
+        except (ValueError, RecursionError) as error:
+            if number == len(texts):  # every whole line ends
+                return found, True
+            raise InputError(f"{path} line {number} is not valid JSON ({error}); delete that line") from error
+    return found, False
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any
 
@@ -194,3 +194,18 @@ def check_present(present: Iterable[str] | None, names: Iterable[str]) -> tuple[
     if not asked:
         raise NoSensorsError(f"no sensor is present; this model has {', '.join(names)}; name at least one")
     return tuple(name for name in names if name in asked)
+
+
+def sensor_label(present: Sequence[str], names: Sequence[str]) -> str:
+    """Say a set of sensors in few words: all, without one or two, or the names that are on.
+
+    Args:
+        present: names of the sensors that are on.
+        names: every modality of the model, in order.
+    """
+    missing = [name for name in names if name not in present]
+    if not missing:
+        return "all sensors"
+    if len(missing) <= 2 and len(present) > 1:
+        return "without " + ", ".join(missing)
+    return ("only " if len(present) == 1 else "") + ", ".join(present)

@@ -15,8 +15,9 @@ from sentryfuse.bundle.manifest import read_manifest
 from sentryfuse.bundle.routes import check_routes
 from sentryfuse.bundle.tensors import check_names, check_values
 from sentryfuse.errors import BundleError
-from sentryfuse.gate.predict import NumpyGate, levelled
+from sentryfuse.gate.predict import NumpyGate
 from sentryfuse.graph import Misfit, Writer
+from sentryfuse.planning.importance import levelled
 from sentryfuse.planning.layout import Layout
 from sentryfuse.planning.plan import plan_layout
 from sentryfuse.planning.profile import DeviceProfile

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -142,7 +141,7 @@ def trouble(names: Sequence[str], n: int) -> list[Change]:
         left = tuple(name for i, name in enumerate(names) if i not in {g % len(names) for g in gone})
         return left or tuple(names)
 
-    told: list[tuple[float, tuple[str, ...], float]] = [
+    shares: list[tuple[float, tuple[str, ...], float]] = [
         (0.00, tuple(names), 0.0),
         (0.12, tuple(names), 0.4),
         (0.24, without(0), 0.4),
@@ -154,7 +153,7 @@ def trouble(names: Sequence[str], n: int) -> list[Change]:
         (0.90, (), 0.8),
         (0.93, tuple(names), 0.6),
     ]
-    at = {int(share * n): (on, ratio) for share, on, ratio in told}  # short streams skip some
+    at = {int(share * n): (on, ratio) for share, on, ratio in shares}  # short streams skip some
     return [Change(start, on, ratio) for start, (on, ratio) in sorted(at.items())]
 
 
@@ -198,25 +197,13 @@ def summary(results: Mapping[str, Any]) -> tuple[list[str], list[list[float | st
 
 
 def _train(windows: Windows, *, epochs: int | None, seed: int) -> tuple[SentryModel, list[dict[str, Any]]]:
-    import torch
-
-    from sentryfuse.model.pretrained import create_model
     from sentryfuse.training import TrainSettings, train
+    from sentryfuse.training.folder import Recipe
 
-    settings = replace(TrainSettings(seed=seed), epochs=EPOCHS if epochs is None else epochs)
-    torch.manual_seed(seed)
-    model = create_model("maestro", modalities=windows.modalities, classes=windows.classes)
+    settings = TrainSettings(seed=seed, epochs=EPOCHS if epochs is None else epochs)
+    model = Recipe(settings=settings).make_model(windows)
     history = train(model, windows, settings=settings)
-    model.with_about(
-        {
-            "dataset": windows.name,
-            "seed": seed,
-            "epochs": len(history),
-            "elastic": settings.elastic,
-            "sentryfuse": own_version(),
-        }
-    )
-    return model, history
+    return model.with_about({"epochs": len(history)}), history
 
 
 def _score(bundle: Bundle, windows: Windows, sets: Sequence[tuple[str, ...]]) -> list[dict[str, Any]]:

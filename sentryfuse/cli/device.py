@@ -9,29 +9,26 @@ import typer
 
 from sentryfuse.cli.options import (
     Data,
-    EnergyMj,
     Fold,
     JsonFile,
-    LatencyMs,
-    Macs,
-    MemoryMb,
+    Limits,
     MissingRates,
     Present,
     Presents,
     ProfileFile,
-    Protocol,
     Quiet,
     Ratio,
     Ratios,
     Split,
     Threads,
-    budgets_of,
     open_windows,
     profile_of,
     sensor_set,
     sensor_sets,
+    takes_limits,
 )
-from sentryfuse.cli.output import Output, score_table, sensor_label
+from sentryfuse.cli.output import Output, score_table
+from sentryfuse.types import sensor_label
 
 if TYPE_CHECKING:
     from sentryfuse.bundle import Bundle
@@ -52,19 +49,16 @@ def open_bundle(path: Path, device: DeviceProfile | None = None) -> Bundle:
     return bundle.with_break_even(device.sparse_from)
 
 
+@takes_limits(Ratio)
 def plan(
     source: Annotated[
         Path,
         typer.Argument(metavar="RUN_OR_BUNDLE", help="Folder of `train` or `prune`, or a file of `export`."),
     ],
     present: Present = None,
-    ratio: Ratio = None,
-    macs: Macs = None,
-    latency_ms: LatencyMs = None,
-    memory_mb: MemoryMb = None,
-    energy_mj: EnergyMj = None,
+    *,
+    limits: Limits,
     profile: ProfileFile = None,
-    protocol: Protocol = "present",
     json_to: JsonFile = None,
     quiet: Quiet = False,
 ) -> None:
@@ -75,14 +69,7 @@ def plan(
     output = Output(json_to, quiet=quiet)
     from sentryfuse.cli.plans import plan_json, show_plan
 
-    budget = budgets_of(
-        None if ratio is None else [ratio],
-        macs=macs,
-        latency_ms=latency_ms,
-        memory_mb=memory_mb,
-        energy_mj=energy_mj,
-        protocol=protocol,
-    )[0]
+    budget = limits.budgets[0]
     names, device = sensor_set(present), profile_of(profile)
     if source.is_file():
         bundle = open_bundle(source, device)
@@ -99,19 +86,16 @@ def plan(
     output.json(facts)
 
 
+@takes_limits(Ratios)
 def predict(
     bundle: BundleFile,
     data: Data,
     split: Split = "test",
     present: Presents = None,
     missing_rate: MissingRates = None,
-    ratio: Ratios = None,
-    macs: Macs = None,
-    latency_ms: LatencyMs = None,
-    memory_mb: MemoryMb = None,
-    energy_mj: EnergyMj = None,
+    *,
+    limits: Limits,
     profile: ProfileFile = None,
-    protocol: Protocol = "present",
     fold: Fold = None,
     threads: Threads = 2,
     json_to: JsonFile = None,
@@ -119,14 +103,6 @@ def predict(
 ) -> None:
     """Score a bundle on a recording, without torch."""
     output = Output(json_to, quiet=quiet)
-    budgets = budgets_of(
-        ratio,
-        macs=macs,
-        latency_ms=latency_ms,
-        memory_mb=memory_mb,
-        energy_mj=energy_mj,
-        protocol=protocol,
-    )
     from sentryfuse.runtime.predict import predict as predict_windows
     from sentryfuse.types import check_present
 
@@ -142,7 +118,7 @@ def predict(
         split=split,
         present=sets,
         missing_rates=missing_rate or (None,),
-        budgets=budgets,
+        budgets=limits.budgets,
         threads=threads,
         profile=device,
     )

@@ -1,4 +1,4 @@
-"""What a person sees while a stream is answered, and what is left to say at its end."""
+"""The panel while a stream is answered, and the tables at its end."""
 
 from __future__ import annotations
 

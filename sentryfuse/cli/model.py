@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -11,12 +10,9 @@ import typer
 
 from sentryfuse.cli.options import (
     Data,
-    EnergyMj,
     Fold,
     JsonFile,
-    LatencyMs,
-    Macs,
-    MemoryMb,
+    Limits,
     MissingRates,
     Present,
     Presents,
@@ -25,10 +21,10 @@ from sentryfuse.cli.options import (
     Ratio,
     Ratios,
     Split,
-    budgets_of,
     open_windows,
     sensor_set,
     sensor_sets,
+    takes_limits,
 )
 from sentryfuse.cli.output import Output, score_table
 
@@ -66,7 +62,7 @@ def train(
     After a kill the same command goes on from the last epoch. Started by `torchrun -m sentryfuse train`,
     several processes share the work.
     """
-    from sentryfuse.training.folder import check_free, train_run
+    from sentryfuse.training.folder import Recipe, check_free, train_into
 
     leads = "TORCHELASTIC_RUN_ID" not in os.environ or os.environ["RANK"] == "0"
     if leads:
@@ -75,25 +71,20 @@ def train(
     else:  # the leading process alone writes and speaks
         output = Output(None, quiet=True)
     from sentryfuse.training import TrainSettings
-    from sentryfuse.training.distributed import joined
+    from sentryfuse.training.distributed import process_group
 
-    with joined(device) as team:
-        settings = TrainSettings(seed=seed, elastic=elastic)
-        if epochs is not None:
-            settings = replace(settings, epochs=epochs)
+    with process_group(device) as group:
+        settings = TrainSettings(seed=seed, elastic=elastic, epochs=epochs)
         windows = open_windows(data, fold, split="train")
-        metrics = train_run(
-            out,
-            windows,
+        recipe = Recipe(
+            settings=settings,
             backbone=backbone,
             preset=preset,
             attention=attention,
             normalise=normalise,
             fold=fold,
-            settings=settings,
-            team=team,
-            overwrite=overwrite,
         )
+        metrics = train_into(out, windows, recipe, group=group, overwrite=overwrite)
     if not leads:
         return
     for split in ("validation", "test"):
@@ -138,7 +129,7 @@ def evaluate(
     ratios = ratio or [0.0]
     for share in ratios:
         Budget(ratio=share, protocol=protocol)
-    from sentryfuse.pruning.published import check_scorer
+    from sentryfuse.pruning.scorers import check_scorer
 
     for name in scorer or ():
         check_scorer(name)
@@ -171,16 +162,13 @@ def evaluate(
     )
 
 
+@takes_limits(Ratio)
 def prune(
     run: Run,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the smaller model.")],
     present: Present = None,
-    ratio: Ratio = None,
-    macs: Macs = None,
-    latency_ms: LatencyMs = None,
-    memory_mb: MemoryMb = None,
-    energy_mj: EnergyMj = None,
-    protocol: Protocol = "present",
+    *,
+    limits: Limits,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder as a whole.")] = False,
     json_to: JsonFile = None,
     quiet: Quiet = False,
@@ -194,14 +182,7 @@ def prune(
     from sentryfuse.files import folder_atomically, write_json
     from sentryfuse.training.folder import open_run
 
-    budget = budgets_of(
-        None if ratio is None else [ratio],
-        macs=macs,
-        latency_ms=latency_ms,
-        memory_mb=memory_mb,
-        energy_mj=energy_mj,
-        protocol=protocol,
-    )[0]
+    budget = limits.budgets[0]
     model = open_run(run)
     from sentryfuse.pruning import make_plan
     from sentryfuse.pruning import prune as prune_model

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_type_hints
 
 import typer
 
 from sentryfuse.errors import ConfigError
+from sentryfuse.types import Budget
 
 if TYPE_CHECKING:
     from sentryfuse.data import Windows
     from sentryfuse.planning.profile import DeviceProfile
-    from sentryfuse.types import Budget
 
 JsonFile = Annotated[
     str | None,
@@ -57,16 +60,6 @@ Ratio = Annotated[
     float | None,
     typer.Option(metavar="R", help="Share of the prunable MACs to remove, 0 <= R < 1."),
 ]
-Macs = Annotated[int | None, typer.Option(metavar="N", help="Most MACs of one window.")]
-LatencyMs = Annotated[
-    float | None,
-    typer.Option(metavar="X", help="Longest time of one window [ms]; needs a device profile."),
-]
-MemoryMb = Annotated[float | None, typer.Option(metavar="X", help="Most weights [MB, 1 MB = 10**6 bytes].")]
-EnergyMj = Annotated[
-    float | None,
-    typer.Option(metavar="X", help="Most energy of one window [mJ]; needs a device profile."),
-]
 ProfileFile = Annotated[
     Path | None,
     typer.Option("--profile", metavar="FILE", help="Times of this device, of `sentryfuse profile`."),
@@ -77,6 +70,20 @@ Protocol = Annotated[
         help="What --ratio refers to: present (what runs with these sensors) or full (all sensors)."
     ),
 ]
+LIMITS: dict[str, Any] = {  # of a budget, beside the ratio
+    "macs": Annotated[int | None, typer.Option(metavar="N", help="Most MACs of one window.")],
+    "latency_ms": Annotated[
+        float | None,
+        typer.Option(metavar="X", help="Longest time of one window [ms]; needs a device profile."),
+    ],
+    "memory_mb": Annotated[
+        float | None, typer.Option(metavar="X", help="Most weights [MB, 1 MB = 10**6 bytes].")
+    ],
+    "energy_mj": Annotated[
+        float | None,
+        typer.Option(metavar="X", help="Most energy of one window [mJ]; needs a device profile."),
+    ],
+}
 Threads = Annotated[int, typer.Option(min=1, metavar="N", help="Threads of the engine.")]
 
 
@@ -133,28 +140,52 @@ def fold_of(text: str) -> tuple[int, int]:
     return int(parts[0]), int(parts[1])
 
 
-def budgets_of(
-    ratios: list[float] | None,
-    *,
-    macs: int | None,
-    latency_ms: float | None,
-    memory_mb: float | None,
-    energy_mj: float | None,
-    protocol: str,
-) -> list[Budget]:
-    """A budget per `--ratio`, the other limits in each; ratio 0 where nothing is limited."""
-    from sentryfuse.types import Budget
+class Limits(NamedTuple):
+    """What the options of a budget say.
 
-    unlimited = all(limit is None for limit in (macs, latency_ms, memory_mb, energy_mj))
-    asked: list[float | None] = [*(ratios or [])] or [0.0 if unlimited else None]
-    return [
-        Budget(
-            ratio=ratio,
-            macs=macs,
-            latency_ms=latency_ms,
-            memory_mb=memory_mb,
-            energy_mj=energy_mj,
-            protocol=protocol,
-        )
-        for ratio in asked
+    Attributes:
+        budgets: one per `--ratio`, with the other limits in each; ratio 0 where nothing is limited.
+        given: whether anything is limited.
+    """
+
+    budgets: list[Budget]
+    given: bool
+
+
+def takes_limits(ratio: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Decorate a command: in place of its parameter `limits`, a `Limits`, it gets the options of a budget.
+
+    Args:
+        ratio: `Ratio`, or `Ratios` where there may be several.
+    """
+    options = {"ratio": ratio, **LIMITS, "protocol": Protocol}
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(command, include_extras=True)
+        parameters: list[Parameter] = []
+        for own in signature(command).parameters.values():
+            if own.name != "limits":
+                parameters.append(own.replace(kind=Parameter.KEYWORD_ONLY, annotation=hints[own.name]))
+                continue
+            for name, kind in options.items():
+                default = "present" if name == "protocol" else None
+                parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=kind))
+
+        @wraps(command)
+        def run(**values: Any) -> None:
+            command(limits=_limits_of(**{name: values.pop(name) for name in options}), **values)
+
+        run.__annotations__ = {own.name: own.annotation for own in parameters}
+        run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+        return run
+
+    return decorate
+
+
+def _limits_of(ratio: float | list[float] | None, protocol: str, **limits: Any) -> Limits:
+    given = ratio not in (None, []) or any(limit is not None for limit in limits.values())
+    asked: Sequence[float | None] = ratio if isinstance(ratio, list) else [ratio]
+    budgets = [
+        Budget(ratio=share if given else 0.0, protocol=protocol, **limits) for share in asked or [None]
     ]
+    return Limits(budgets, given)

@@ -11,6 +11,7 @@ from typing import Any
 from sentryfuse.errors import InputError
 from sentryfuse.files import write_json
 from sentryfuse.progress import set_quiet, table
+from sentryfuse.types import sensor_label
 
 STDOUT = "-"
 
@@ -76,16 +77,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return str(value) if isinstance(value, Path) else value
-
-
-def sensor_label(present: Sequence[str], names: Sequence[str]) -> str:
-    """A set of sensors in few words: all, without a few, or the few that are on."""
-    missing = [name for name in names if name not in present]
-    if not missing:
-        return "all"
-    if len(missing) <= len(present):
-        return "without " + ", ".join(missing)
-    return ", ".join(present)
 
 
 def score_table(output: Output, title: str, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from sentryfuse.cli.output import Output, sensor_label
+from sentryfuse.cli.output import Output
 from sentryfuse.planning.cost import count
 from sentryfuse.planning.layout import Layout
 from sentryfuse.planning.profile import DeviceProfile
-from sentryfuse.types import Plan
+from sentryfuse.types import Plan, sensor_label
 
 
 def plan_json(plan: Plan, layout: Layout, profile: DeviceProfile | None = None) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def plan_json(plan: Plan, layout: Layout, profile: DeviceProfile | None = None) 
 def show_plan(output: Output, facts: dict[str, Any], layout: Layout) -> None:
     """Print a plan: block by block, then what it costs beside the dense model."""
     output.table(
-        f"plan {facts['plan_id']}, sensors: {sensor_label(facts['present'], layout.names)}",
+        f"plan {facts['plan_id']}, {sensor_label(facts['present'], layout.names)}",
         ("block", "kind", "kept", "of"),
         [
             (name, layout.blocks[name].kind, len(kept), layout.blocks[name].units)

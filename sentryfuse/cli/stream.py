@@ -13,17 +13,13 @@ import typer
 
 from sentryfuse.cli.device import BundleFile, open_bundle
 from sentryfuse.cli.options import (
-    EnergyMj,
-    LatencyMs,
-    Macs,
-    MemoryMb,
+    Limits,
     ProfileFile,
-    Protocol,
     Quiet,
     Ratio,
     Threads,
-    budgets_of,
     profile_of,
+    takes_limits,
 )
 from sentryfuse.cli.output import STDOUT, Output, plain
 from sentryfuse.errors import ConfigError
@@ -35,19 +31,16 @@ if TYPE_CHECKING:
     from sentryfuse.runtime import Runtime
 
 
+@takes_limits(Ratio)
 def run(
     bundle: BundleFile,
     source: Annotated[
         str,
         typer.Option(metavar="URL", help="replay:FILE, mqtt://HOST/PREFIX or lsl:; see docs/streams.md."),
     ],
-    ratio: Ratio = None,
-    macs: Macs = None,
-    latency_ms: LatencyMs = None,
-    memory_mb: MemoryMb = None,
-    energy_mj: EnergyMj = None,
+    *,
+    limits: Limits,
     profile: ProfileFile = None,
-    protocol: Protocol = "present",
     policy: Annotated[
         str | None,
         typer.Option(metavar="TEXT_OR_FILE", help="What is left -> budget; see docs/power.md."),
@@ -101,16 +94,8 @@ def run(
     from sentryfuse.runtime import Events, Runtime
     from sentryfuse.stream import open_source
 
-    budget = budgets_of(
-        None if ratio is None else [ratio],
-        macs=macs,
-        latency_ms=latency_ms,
-        memory_mb=memory_mb,
-        energy_mj=energy_mj,
-        protocol=protocol,
-    )[0]
-    limits = (ratio, macs, latency_ms, memory_mb, energy_mj)
-    if policy is not None and any(limit is not None for limit in limits):
+    budget = limits.budgets[0]
+    if policy is not None and limits.given:
         raise ConfigError("--policy and a limit both say what a window may take; give one of them")
     rules, device = None if policy is None else read_policy(policy), profile_of(profile)
     meter = f"trace:{trace}" if trace is not None else power
@@ -120,7 +105,7 @@ def run(
     tally = Tally(loaded.names)
     with ExitStack() as opened:
         lines = _lines(json_to, opened)
-        told = opened.enter_context(Events(events))
+        log = opened.enter_context(Events(events))
         stream = opened.enter_context(open_source(source, loaded.layout.modalities))
         reader = None
         if meter is not None:
@@ -140,7 +125,7 @@ def run(
                 deadline_ms=deadline_ms,
                 threads=threads,
                 engine=engine,
-                events=told,
+                events=log,
             )
         )
         with live(runtime, tally):
@@ -151,7 +136,7 @@ def run(
 
 
 def _answer_all(runtime: Runtime, tally: Tally, lines: TextIO | None, most: int | None) -> None:
-    """Until the source ends, enough windows are answered, or somebody stops it."""
+    """Until the source ends, enough windows are answered, or it is stopped by hand."""
     try:
         for result in runtime:
             tally.take(result)

@@ -68,22 +68,22 @@ def study(
     if data is not None and not data.is_dir():
         raise ConfigError(f"--data {data} is no folder; name the one that holds the npz files")
     chosen = None if verify else _design(out, preset, design)
-    from sentryfuse.study.runner import Hands, refuse_failures, run_study
+    from sentryfuse.study.runner import Workers, refuse_failures, run_study
 
     # whole paths: the processes of a cluster were started elsewhere
     places = (data.resolve() if data else None, (runs or out / "runs").resolve())
-    hands = Hands(*places, engine=engine, jobs=jobs, address=address, only=only)
+    workers = Workers(*places, engine=engine, jobs=jobs, address=address, only=only)
     if chosen is None:
         from sentryfuse.study.verify import refuse_differences
         from sentryfuse.study.verify import verify as compute_again
 
-        found = compute_again(out, hands, verify or 1)
+        found = compute_again(out, workers, verify or 1)
         columns = [key for key in found[0] if key != "agree"]
         output.table("computed again", columns, [[line[key] for key in columns] for line in found])
         output.json({"rows": found})
         refuse_differences(found)
         return
-    report = run_study(out, chosen, hands, trainings_only=trainings_only)
+    report = run_study(out, chosen, workers, trainings_only=trainings_only)
     failed = len(report.failed)
     output.line(f"{out}: {report.lines} new lines, {report.found} were there, {failed} jobs failed")
     output.json({"found": report.found, "lines": report.lines, "failed": report.failed})

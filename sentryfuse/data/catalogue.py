@@ -1,4 +1,4 @@
-"""What can be used without looking for it, and opening anything by name or path."""
+"""Recordings known by name, and opening any by name or path."""
 
 from __future__ import annotations
 

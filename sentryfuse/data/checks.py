@@ -1,4 +1,4 @@
-"""What a recording must fulfil before it is used; each check says what is wrong and what to do.
+"""Checks of a recording; each error names what is wrong and what to do.
 
 Notation: N windows · T steps · C channels · K classes.
 """
@@ -90,7 +90,7 @@ def check_classes(source: str, classes: Sequence[str], y: NDArray[np.int64]) -> 
 
 
 def check_shape(source: str, modality: Modality, values: NDArray[Any], n: int) -> None:
-    """Refuse an array that is not what its modality says.
+    """Refuse an array of another shape than its modality.
 
     Raises:
         DataError: another type or shape, an unprintable channel name, a rate that means nothing.
@@ -173,7 +173,7 @@ def scan(
 
 
 def checked_split(source: str, split: NDArray[Any], subject: NDArray[np.int64]) -> NDArray[np.int8]:
-    """A split in which nobody is on two sides, `(N,)`.
+    """A split in which no subject is on two sides, `(N,)`.
 
     Raises:
         DataError: another length or type, a value outside 0..2, a subject in two splits.

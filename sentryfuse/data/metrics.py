@@ -1,4 +1,4 @@
-"""How right the answers are. numpy only, so a device can score itself.
+"""Scores of predictions: accuracy, macro F1, AUROC. numpy only.
 
 Notation: N windows · K classes.
 """
@@ -55,7 +55,7 @@ def macro_f1(y: ArrayLike, predicted: ArrayLike, n_classes: int) -> float:
 
 
 def auroc(y: ArrayLike, score: ArrayLike) -> float | None:
-    """Chance that a window of class 1 scores higher than one of class 0, ties counting half.
+    """Probability that a window of class 1 scores higher than one of class 0, ties counting half.
 
     Args:
         y: true classes, `(N,)`, 0 or 1.
@@ -82,7 +82,7 @@ def auroc(y: ArrayLike, score: ArrayLike) -> float | None:
 
 
 def scores(y: ArrayLike, probabilities: ArrayLike) -> dict[str, float | None]:
-    """All measures of one set of answers.
+    """All scores of one set of predictions.
 
     Args:
         y: true classes, `(N,)`, 0..K-1.

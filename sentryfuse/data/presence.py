@@ -46,7 +46,7 @@ class Curriculum:
         Args:
             available: sensors that could be on, in order.
             rate: chance that one is off, `0 <= rate < 1`.
-            rng: source of chance.
+            rng: random numbers.
 
         Returns:
             Sensors that are on, in order.
@@ -77,7 +77,7 @@ class PresenceGroups(NamedTuple):
 
 
 def fixed_masks(n: int, n_modalities: int, *, rate: float, seed: int) -> NDArray[np.bool_]:
-    """Sensors that are on in each test window, drawn once and the same for everybody who compares.
+    """Sensors that are on in each test window, drawn once per seed, the same in every comparison.
 
     Args:
         n: windows.

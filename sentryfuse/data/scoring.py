@@ -1,4 +1,4 @@
-"""Anything that answers + a recording -> scores; the same rows for torch and for a bundle. Torch-free."""
+"""A model or bundle and a recording -> rows of scores, the same for both. Torch-free."""
 
 from __future__ import annotations
 
@@ -133,11 +133,11 @@ def score_row(
 
 @dataclass(frozen=True)
 class Way:
-    """One way of cutting: a budget, and who decides for each set of sensors what stays.
+    """One way of pruning: a budget, and the planner for it.
 
     Attributes:
         budget: holds for every window.
-        scorer: who ranks the units; written into the rows.
+        scorer: what ranks the units; written into the rows.
         plan_for: present names -> plan.
     """
 
@@ -163,7 +163,7 @@ def score_all(
         split: which part of it.
         present: sets of sensor names that are on; `None` means all.
         missing_rates: share of those missing in every window (fixed masks); `None` means none.
-        ways: budgets and who decides.
+        ways: budgets and their planners.
         answer: raw windows and a plan -> probabilities `(B, K)`.
         seed: of the masks.
 

@@ -1,4 +1,4 @@
-"""Who is learned from and who is tested on, always by whole subjects.
+"""Splits into train, validation and test, always by whole subjects.
 
 0 is train, 1 validation, 2 test.
 """
@@ -20,11 +20,11 @@ def split_by_subject(
     seed: int,
     fractions: tuple[float, float, float] = (0.6, 0.2, 0.2),
 ) -> NDArray[np.int8]:
-    """Deal whole subjects into train, validation and test.
+    """Split whole subjects into train, validation and test.
 
     Args:
         subject: subject of each window, `(N,)`.
-        seed: who goes where depends on this and on the set of subjects only.
+        seed: with the set of subjects, decides the split.
         fractions: shares of the subjects for train, validation and test; they add up to 1. Each
             split gets at least one subject, whatever its share.
 

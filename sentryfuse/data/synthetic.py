@@ -1,4 +1,4 @@
-"""The embedded default: a wearable recording made from a seed, so nobody was recorded.
+"""The embedded default: a wearable recording made from a seed; no person was recorded.
 
 Made so that what is useful truly depends on which sensors are present:
 

@@ -27,8 +27,8 @@ def mj_per_ms(
     """Measure idle and work in turns.
 
     Args:
-        session: what works, the dense sub-network as a rule.
-        windows: what it answers, again and again.
+        session: what is measured, as a rule the dense sub-network.
+        windows: its input, repeated.
         reader: of `open_reader`.
         seconds: in all [s].
 

@@ -7,7 +7,7 @@ budget only says how far along that order to go, so plans nest by construction.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from sentryfuse.errors import BudgetError, ConfigError
 from sentryfuse.planning.cost import BYTES_PER_WEIGHT, count
+from sentryfuse.planning.importance import Importance
 from sentryfuse.planning.layout import KINDS, Block, Layout, Span
 from sentryfuse.planning.profile import DeviceProfile
 from sentryfuse.types import Budget, Cost, Plan, check_present
 
-Scores = Mapping[str, NDArray[np.float32]]
 STEP = 8  # FFN widths are multiples of it, and it is the least width
 
 
@@ -40,7 +40,7 @@ class Removal:
 
 def plan_layout(
     layout: Layout,
-    scores: Scores,
+    importance: Importance,
     *,
     present: Iterable[str] | None = None,
     budget: Budget,
@@ -51,11 +51,11 @@ def plan_layout(
 
     Args:
         layout: of the model.
-        scores: importance of every unit, block name -> `(units,)`, higher stays longer; comparable within
+        importance: of every unit, block name -> `(units,)`, higher stays longer; comparable within
             a kind (heads, FFN channels), of any scale.
         present: names of the sensors that are on; `None` means all.
         budget: any limits; several at once all hold.
-        scorer: name of who made the scores; written into the plan.
+        scorer: name of who ranked the units; written into the plan.
         profile: times measured on the device; needed for a budget in milliseconds or millijoules.
 
     Returns:
@@ -63,13 +63,13 @@ def plan_layout(
 
     Raises:
         BudgetError: no sub-network fits; the message names the nearest budget that does.
-        ConfigError: scores with missing blocks, wrong lengths or values that are not finite.
+        ConfigError: importance with missing blocks, wrong lengths or values that are not finite.
 
     Source:
         Greedy by importance per MAC on each block's convex hull; our choice.
     """
     names = check_present(present, layout.names)
-    removals = removals_of(layout, names, scores, profile)
+    removals = removals_of(layout, names, importance, profile)
     return follow(layout, names, removals, budget=budget, scorer=scorer, profile=profile)
 
 
@@ -89,7 +89,7 @@ def follow(
         names: sensors that are on, in the model's order.
         removals: what each block can lose, with prices.
         budget: any limits; several at once all hold.
-        scorer: name of who made the scores; written into the plan.
+        scorer: name of who ranked the units; written into the plan.
         profile: times measured on the device; needed for a budget in milliseconds or millijoules.
 
     Returns:
@@ -265,16 +265,16 @@ def _exact(value: float) -> Fraction:
 
 
 def removals_of(
-    layout: Layout, present: tuple[str, ...], scores: Scores, profile: DeviceProfile | None
+    layout: Layout, present: tuple[str, ...], importance: Importance, profile: DeviceProfile | None
 ) -> list[Removal]:
     """What every block that runs can lose, priced by the importance lost per MAC; as `plan_layout`."""
     spans = layout.spans(present)
     live = [(block, spans[step.name], step) for step in layout.route(present) for block in step.blocks]
     exchange = {}
-    for kind in KINDS:  # scores of the two kinds have no common scale: equal mean per MAC
+    for kind in KINDS:  # the two kinds have no common scale: equal mean per MAC
         own = [(b, at) for b, at, _ in live if b.kind == kind]
         if own:
-            values = np.concatenate([_checked(scores, b) for b, _ in own])
+            values = np.concatenate([_checked(importance, b) for b, _ in own])
             macs = sum(b.macs(layout.d_model, layout.attention, at) for b, at in own)
             exchange[kind] = macs / max(float(values.sum()), 1e-30)
     return [
@@ -282,18 +282,18 @@ def removals_of(
             layout,
             block,
             span,
-            _checked(scores, block) * exchange[block.kind],
+            _checked(importance, block) * exchange[block.kind],
             profile.ms_per_mac(layout, step, span, block.kind) if profile else 0.0,
         )
         for block, span, step in live
     ]
 
 
-def _checked(scores: Scores, block: Block) -> NDArray[np.float64]:
-    values = np.asarray(scores.get(block.name, ()), np.float64)
+def _checked(importance: Importance, block: Block) -> NDArray[np.float64]:
+    values = np.asarray(importance.get(block.name, ()), np.float64)
     if values.shape != (block.units,) or not np.isfinite(values).all():
         raise ConfigError(
-            f"scores of block {block.name} have shape {values.shape} or are not finite; "
+            f"the importance of block {block.name} has shape {values.shape} or is not finite; "
             f"give {block.units} finite numbers"
         )
     return values

@@ -7,15 +7,16 @@ from dataclasses import replace
 
 import numpy as np
 
+from sentryfuse.planning.importance import Importance
 from sentryfuse.planning.layout import Layout
-from sentryfuse.planning.plan import Scores, follow, removals_of
+from sentryfuse.planning.plan import follow, removals_of
 from sentryfuse.planning.profile import DeviceProfile
 from sentryfuse.types import Budget, Plan, check_present
 
 
 def plan_uniform(
     layout: Layout,
-    scores: Scores,
+    importance: Importance,
     *,
     present: Iterable[str] | None = None,
     budget: Budget,
@@ -31,10 +32,10 @@ def plan_uniform(
 
     Args:
         layout: of the model.
-        scores: importance of every unit, block name -> `(units,)`, higher stays longer; of any scale.
+        importance: of every unit, block name -> `(units,)`, higher stays longer; of any scale.
         present: names of the sensors that are on; `None` means all.
         budget: any limits; several at once all hold.
-        scorer: name of who made the scores; written into the plan.
+        scorer: name of who ranked the units; written into the plan.
         profile: times measured on the device; needed for a budget in milliseconds or millijoules.
 
     Returns:
@@ -42,10 +43,10 @@ def plan_uniform(
 
     Raises:
         BudgetError: no sub-network fits; the message names the nearest budget that does.
-        ConfigError: scores with missing blocks, wrong lengths or values that are not finite.
+        ConfigError: importance with missing blocks, wrong lengths or values that are not finite.
     """
     names = check_present(present, layout.names)
-    removals = removals_of(layout, names, scores, profile)
+    removals = removals_of(layout, names, importance, profile)
     if removals:
         gone = np.concatenate([removal.taken / removal.block.units for removal in removals])
         worth = np.concatenate([removal.price for removal in removals])

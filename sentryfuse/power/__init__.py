@@ -10,7 +10,7 @@ from sentryfuse.power.energy import EnergyFigure, EnergyMeter, EnergyWindow, ene
 from sentryfuse.power.governor import Decision, Governor
 from sentryfuse.power.policy import Level, Policy, read_policy
 from sentryfuse.power.reader import LadderReader, open_reader
-from sentryfuse.power.reading import Meter, MeterLies, MeterTrouble, PowerReader, Reading
+from sentryfuse.power.reading import Meter, MeterImplausible, MeterUnavailable, PowerReader, Reading
 
 __all__ = [
     "CallbackMeter",
@@ -22,8 +22,8 @@ __all__ = [
     "LadderReader",
     "Level",
     "Meter",
-    "MeterLies",
-    "MeterTrouble",
+    "MeterImplausible",
+    "MeterUnavailable",
     "Policy",
     "PowerReader",
     "Reading",

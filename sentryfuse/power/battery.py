@@ -17,7 +17,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sentryfuse.power.reading import Integrator, MeterLies, MeterTrouble, Quantity, Reading, StuckCheck
+from sentryfuse.power.reading import (
+    Integrator,
+    MeterImplausible,
+    MeterUnavailable,
+    Quantity,
+    Reading,
+    StuckCheck,
+)
 from sentryfuse.power.sysfs import SYSFS, find_number, find_text, folders_in
 
 _FROZEN_S = 1800.0  # gauges refresh every 1 to 60 s
@@ -47,7 +54,7 @@ class BatteryMeter:
         root: where sysfs is mounted.
 
     Raises:
-        MeterTrouble: no battery here, or none that tells what is left.
+        MeterUnavailable: no battery here, or none that tells what is left.
     """
 
     name = "battery"
@@ -66,8 +73,8 @@ class BatteryMeter:
         A gauge may take tens of milliseconds to answer; keep this off the path of a window.
 
         Raises:
-            MeterTrouble: a battery is gone, cannot be read, or does not tell what is left.
-            MeterLies: it says what cannot be, or stands still while discharging.
+            MeterUnavailable: a battery is gone, cannot be read, or does not tell what is left.
+            MeterImplausible: it says what cannot be, or stands still while discharging.
         """
         cells = [_Cell.look(folder) for folder in self._folders]
         draining = [cell for cell in cells if cell.status == "discharging"]
@@ -115,7 +122,7 @@ class _Cell:
         return any(attribute in self.says for attribute in _FINE)
 
     def full(self, unit: str) -> int:
-        """Full amount in "energy" [uWh] or "charge" [uAh]; 0 where it is not told."""
+        """Full amount in "energy" [uWh] or "charge" [uAh]; 0 where it is not known."""
         full = self.says.get(f"{unit}_full", 0)
         return full if full > 0 else max(0, self.says.get(f"{unit}_full_design", 0))
 
@@ -131,14 +138,14 @@ class _Cell:
         """What is left, 0..1: the first statement that can be true."""
         found = list(self.shares())
         if not found:
-            raise MeterTrouble(f"{self.name} does not tell what is left")
+            raise MeterUnavailable(f"{self.name} does not tell what is left")
         for share in found:
             if 0 <= share <= _OVERFULL:
                 return min(share, 1.0)
-        raise MeterLies(f"{self.name} says that {100 * found[0]:.0f} % is left")
+        raise MeterImplausible(f"{self.name} says that {100 * found[0]:.0f} % is left")
 
     def power_w(self) -> float | None:
-        """Size of what flows [W]; a discharging battery that says 0 does not know."""
+        """Size of what flows [W]; 0 of a discharging battery means not known."""
         if "power_now" in self.says:
             return abs(self.says["power_now"]) / 1e6 or None
         if "current_now" in self.says and "voltage_now" in self.says:

@@ -12,7 +12,7 @@ from sentryfuse.power.reading import (
     QUANTITIES,
     Integrator,
     Label,
-    MeterTrouble,
+    MeterUnavailable,
     Quantity,
     Reading,
     StuckCheck,
@@ -66,13 +66,13 @@ class CallbackMeter:
         """Ask the function.
 
         Raises:
-            MeterTrouble: it raised, answered something impossible, or its energy fell.
-            MeterLies: it is frozen.
+            MeterUnavailable: it raised, answered something impossible, or its energy fell.
+            MeterImplausible: it is frozen.
         """
         try:
             answer = dict(self._function())
         except Exception as error:  # whatever a user's function does must not end the stream
-            raise MeterTrouble(f"the callback failed: {type(error).__name__}: {error}") from error
+            raise MeterUnavailable(f"the callback failed: {type(error).__name__}: {error}") from error
         values = {name: _checked(name, answer.get(name)) for name in self.tells}
         self._stuck.see(tuple(values.get(name) for name in QUANTITIES), now_s, may_rest=self._rests)
         if "energy_j" in self.tells:
@@ -103,7 +103,7 @@ class CallbackMeter:
         first_j, since_s, last_j = self._count or (energy_j, now_s, energy_j)
         if energy_j < last_j:
             self._count = None
-            raise MeterTrouble(f"the callback's energy fell from {last_j:g} to {energy_j:g} J")
+            raise MeterUnavailable(f"the callback's energy fell from {last_j:g} to {energy_j:g} J")
         self._count = (first_j, since_s, energy_j)
         return energy_j - first_j, since_s
 
@@ -112,8 +112,8 @@ def _checked(name: str, value: object) -> float | None:
     if value is None:
         return None
     if not isinstance(value, Real) or isinstance(value, bool):
-        raise MeterTrouble(f"the callback answered {name} = {str(value)[:20]!r}, not a number")
+        raise MeterUnavailable(f"the callback answered {name} = {str(value)[:20]!r}, not a number")
     number, most = float(value), 1.0 if name == "charge" else math.inf
     if not 0 <= number <= most or math.isinf(number):
-        raise MeterTrouble(f"the callback answered {name} = {number}, which cannot be")
+        raise MeterUnavailable(f"the callback answered {name} = {number}, which cannot be")
     return number

@@ -1,4 +1,4 @@
-"""Energy of a piece of work, or a clear word why there is none.
+"""Energy of a piece of work, or the reason why there is none.
 
 Work is measured in windows of time, idle windows beside it; the figure is the median over the work
 windows of what they took above idle, per piece. Three things make a figure that would mean nothing, and

@@ -34,7 +34,7 @@ class Decision:
 
 
 class Governor:
-    """Takes readings and answers with a level that never flaps.
+    """Readings -> a level, held for a dwell time so that it does not flap.
 
     The first good reading takes the level its value belongs to. From then on a level is left downwards
     at the next one's `at`, upwards at its own `back_at`, and never within `dwell_s` of the last change.

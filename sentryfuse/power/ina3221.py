@@ -15,7 +15,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sentryfuse.power.reading import Integrator, MeterLies, MeterTrouble, Quantity, Reading, StuckCheck
+from sentryfuse.power.reading import (
+    Integrator,
+    MeterImplausible,
+    MeterUnavailable,
+    Quantity,
+    Reading,
+    StuckCheck,
+)
 from sentryfuse.power.sysfs import SYSFS, find_number, find_text, folders_in, read_number
 
 # The widest scope first: input of the module, then what the processor is fed from.
@@ -35,7 +42,7 @@ class Ina3221Meter:
         root: where sysfs is mounted.
 
     Raises:
-        MeterTrouble: no such chip, no connected rail, or it may not be read.
+        MeterUnavailable: no such chip, no connected rail, or it may not be read.
     """
 
     name = "ina3221"
@@ -56,13 +63,13 @@ class Ina3221Meter:
         The chip has no counter: read it several times a second for an energy that means something.
 
         Raises:
-            MeterTrouble: it cannot be read.
-            MeterLies: it is frozen or negative.
+            MeterUnavailable: it cannot be read.
+            MeterImplausible: it is frozen or negative.
         """
         millivolts = read_number(self._folder / f"in{self._channel}_input")
         milliamperes = read_number(self._folder / f"curr{self._channel}_input")
         if millivolts < 0 or milliamperes < 0:
-            raise MeterLies(f"{self._scope} is negative: {millivolts} mV, {milliamperes} mA")
+            raise MeterImplausible(f"{self._scope} is negative: {millivolts} mV, {milliamperes} mA")
         self._stuck.see((millivolts, milliamperes), now_s)
         power_w = millivolts * milliamperes / 1e6
         energy_j, since_s = self._integrator.add(power_w, now_s)
@@ -90,5 +97,5 @@ def _rails(root: Path) -> dict[str, tuple[Path, int]]:
             if label and not is_off and not _NOT_CONNECTED.fullmatch(label):
                 rails.setdefault(label, (chip, channel))
     if not rails:
-        raise MeterTrouble("hwmon shows an ina3221 without a connected rail")
+        raise MeterUnavailable("hwmon shows an ina3221 without a connected rail")
     return rails

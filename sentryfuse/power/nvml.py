@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
-from sentryfuse.power.reading import Integrator, MeterTrouble, Quantity, Reading, StuckCheck
+from sentryfuse.power.reading import Integrator, MeterUnavailable, Quantity, Reading, StuckCheck
 
 LIBRARY = "libnvidia-ml.so.1"
 _FROZEN_COUNTER = (10.0, 2)  # seconds, equal readings
@@ -28,7 +28,7 @@ class NvmlMeter:
         library: file name of NVML.
 
     Raises:
-        MeterTrouble: no driver, no such processor, or one that tells neither energy nor power.
+        MeterUnavailable: no driver, no such processor, or one that tells neither energy nor power.
     """
 
     name = "nvml"
@@ -38,7 +38,7 @@ class NvmlMeter:
         try:
             self._nvml = ctypes.CDLL(library)
         except OSError as error:
-            raise MeterTrouble(f"{library} is not here; it comes with the NVIDIA driver") from error
+            raise MeterUnavailable(f"{library} is not here; it comes with the NVIDIA driver") from error
         self._scope = f"gpu-{index}"
         self._handle = ctypes.c_void_p()
         self._integrator = Integrator(max_gap_s=_MAX_GAP_S)
@@ -52,7 +52,7 @@ class NvmlMeter:
             self._since_s = now_s
             self._power_w: float | None = None
             self.read(now_s)
-        except MeterTrouble:
+        except MeterUnavailable:
             self.close()
             raise
 
@@ -60,8 +60,8 @@ class NvmlMeter:
         """Energy since the meter was opened and power; integrated power where there is no counter.
 
         Raises:
-            MeterTrouble: the driver refuses, or its counter went back.
-            MeterLies: the counter is frozen.
+            MeterUnavailable: the driver refuses, or its counter went back.
+            MeterImplausible: the counter is frozen.
         """
         energy_j: float | None
         since_s: float | None = self._since_s
@@ -95,7 +95,7 @@ class NvmlMeter:
             return
         before_mj, before_s = self._last
         if now_mj < before_mj:
-            raise MeterTrouble(f"the counter of {self._scope} went back; the driver was loaded anew")
+            raise MeterUnavailable(f"the counter of {self._scope} went back; the driver was loaded anew")
         if now_s - before_s >= _MIN_STEP_S:
             self._power_w = (now_mj - before_mj) / 1e3 / (now_s - before_s)
             self._last = (now_mj, now_s)
@@ -121,10 +121,10 @@ class NvmlMeter:
         try:
             return int(getattr(self._nvml, function)(*args))
         except AttributeError as error:
-            raise MeterTrouble(f"this NVML has no {function}; the driver is too old") from error
+            raise MeterUnavailable(f"this NVML has no {function}; the driver is too old") from error
 
     def _check(self, code: int) -> None:
         if code:
             self._nvml.nvmlErrorString.restype = ctypes.c_char_p
             said = self._nvml.nvmlErrorString(code) or b"unknown"
-            raise MeterTrouble(f"NVML says: {said.decode('ascii', 'replace').lower()}")
+            raise MeterUnavailable(f"NVML says: {said.decode('ascii', 'replace').lower()}")

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sentryfuse.power.reading import MeterLies, MeterTrouble, Quantity, Reading, StuckCheck
+from sentryfuse.power.reading import MeterImplausible, MeterUnavailable, Quantity, Reading, StuckCheck
 from sentryfuse.power.sysfs import SYSFS, folders_in, read_number, read_text
 
 _TOP = re.compile(r"(intel|amd)-rapl:[0-9]+")
@@ -34,7 +34,7 @@ class RaplMeter:
         root: where sysfs is mounted.
 
     Raises:
-        MeterTrouble: no package here, or it may not be read.
+        MeterUnavailable: no package here, or it may not be read.
     """
 
     name = "rapl"
@@ -55,8 +55,8 @@ class RaplMeter:
         A gap between two readings in which a counter could have wrapped unseen begins a new count.
 
         Raises:
-            MeterTrouble: a counter cannot be read or was set back.
-            MeterLies: a counter is frozen or negative.
+            MeterUnavailable: a counter cannot be read or was set back.
+            MeterImplausible: a counter is frozen or negative.
         """
         sure = all(counter.would_tell_wraps(now_s) for counter in self._counters)
         step_j = sum(counter.step_j(now_s) for counter in self._counters)
@@ -95,7 +95,7 @@ class _Counter:
         self._path = folder / "energy_uj"
         self._range_uj = read_number(folder / "max_energy_range_uj")
         if self._range_uj <= 0:
-            raise MeterLies(f"{self.name} says that its counter ends at {self._range_uj} uJ")
+            raise MeterImplausible(f"{self.name} says that its counter ends at {self._range_uj} uJ")
         self.last_uj, self._last_s = self._look(), now_s
 
     def would_tell_wraps(self, now_s: float) -> bool:
@@ -110,13 +110,13 @@ class _Counter:
         most_j = _MAX_W * max(now_s - self._last_s, 1.0)
         self.last_uj, self._last_s = now_uj, now_s
         if not 0 <= step_uj / 1e6 <= most_j:
-            raise MeterTrouble(f"{self.name} jumped by {step_uj / 1e6:.0f} J; its counter was set back")
+            raise MeterUnavailable(f"{self.name} jumped by {step_uj / 1e6:.0f} J; its counter was set back")
         return step_uj / 1e6
 
     def _look(self) -> int:
         now_uj = read_number(self._path)
         if now_uj < 0:
-            raise MeterLies(f"{self.name} is negative: {now_uj} uJ")
+            raise MeterImplausible(f"{self.name} is negative: {now_uj} uJ")
         return now_uj
 
 
@@ -128,5 +128,5 @@ def _domains(root: Path) -> list[Path]:
     packages = [domain for domain in domains if names[domain].startswith("package")]
     found = packages or [domain for domain in domains if names[domain] == "psys"][:1]
     if not found:
-        raise MeterTrouble("powercap shows no processor package")
+        raise MeterUnavailable("powercap shows no processor package")
     return found

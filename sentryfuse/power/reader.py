@@ -26,7 +26,7 @@ from sentryfuse.power.ina3221 import Ina3221Meter
 from sentryfuse.power.modelled import ModelledMeter
 from sentryfuse.power.nvml import NvmlMeter
 from sentryfuse.power.rapl import RaplMeter
-from sentryfuse.power.reading import Meter, MeterLies, MeterTrouble, Quantity, Reading
+from sentryfuse.power.reading import Meter, MeterImplausible, MeterUnavailable, Quantity, Reading
 from sentryfuse.power.sysfs import SYSFS
 from sentryfuse.power.trace import TraceMeter
 
@@ -62,7 +62,7 @@ class LadderReader:
 
     @property
     def notes(self) -> Sequence[str]:
-        """What was said since the reader was opened, oldest first; the latest 100."""
+        """Notes since the reader was opened, oldest first; the latest 100."""
         return tuple(self._notes)
 
     def read(self, now_s: float | None = None) -> Reading:
@@ -91,7 +91,7 @@ class LadderReader:
         self._modelled.count(macs, dense_macs)
 
     def close(self) -> None:
-        """Give back what was opened; later readings say that nothing is measured."""
+        """Close the meters; later readings have the label "none"."""
         for rung in self._rungs:
             rung.close()
         self._rungs = []
@@ -133,8 +133,8 @@ class _Rung:
             reading = self.meter.read(now_s)
             if not isinstance(reading, Reading):
                 raise TypeError(f"it answered {type(reading).__name__}, not a Reading")
-        except MeterTrouble as trouble:
-            self._fail(str(trouble), now_s, said, for_ever=isinstance(trouble, MeterLies))
+        except MeterUnavailable as trouble:
+            self._fail(str(trouble), now_s, said, for_ever=isinstance(trouble, MeterImplausible))
             return None
         except Exception as error:  # a meter of the user's own; the stream goes on without it
             self._fail(f"{type(error).__name__}: {error}", now_s, said, for_ever=False)
@@ -221,7 +221,7 @@ def _named(spec: str, rungs: Sequence[tuple[str, Opener]], now_s: float) -> Ladd
         meter = rungs[0][1](now_s)
         meter.read(now_s)
         meter.close()
-    except MeterTrouble as trouble:
+    except MeterUnavailable as trouble:
         raise ConfigError(
             f"power meter {spec!r} cannot be used: {trouble}; choose auto or none, or see docs/power.md"
         ) from trouble

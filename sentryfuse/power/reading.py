@@ -1,11 +1,11 @@
-"""What a meter says, how far it can be believed, and what a meter and a reader have to be.
+"""Readings of meters, their classes of evidence, and the protocols of meters and readers.
 
 A meter is one source of numbers and may fail; a reader is what programs use: it holds several meters,
 never fails and says when it had to take another one.
 
 | label | evidence | meaning |
 | --- | --- | --- |
-| measured-external | E0 | an instrument of the user's at the supply, told by a callback |
+| measured-external | E0 | an instrument of the user's at the supply, by a callback |
 | measured-onboard | E1 | RAPL, INA3221, NVML; the scope says which part of the machine |
 | measured-battery | E2 | fuel gauge, for long runs |
 | modelled-calibrated | E3 | constants fitted on this board |
@@ -57,7 +57,7 @@ class Reading:
         energy_j: drawn since `since_s`, never falling [J].
         since_s: when the count of energy began [s]; counts with different beginnings do not compare.
         charge: left in the battery, 0..1.
-        cap_w: what may be drawn now, told by a trace or a callback, >= 0 [W].
+        cap_w: what may be drawn now, from a trace or a callback, >= 0 [W].
         relative: modelled work over that of the dense model, 0..1 without absent sensors, no unit.
         updates: how often the meter was seen to change since it was opened.
         notes: what went wrong or came back with this very reading, one sentence each.
@@ -76,16 +76,16 @@ class Reading:
     notes: tuple[str, ...] = ()
 
 
-class MeterTrouble(SentryFuseError):
+class MeterUnavailable(SentryFuseError):
     """A meter cannot be read now; it may come back. Readers catch it, callers never see it."""
 
 
-class MeterLies(MeterTrouble):
-    """A meter says what cannot be true (frozen, negative); it is not asked again."""
+class MeterImplausible(MeterUnavailable):
+    """A meter gives impossible values (frozen, negative); it is not read again."""
 
 
 class Meter(Protocol):
-    """One source of numbers. Opening it may raise MeterTrouble, and so may reading."""
+    """One source of numbers. Opening it may raise MeterUnavailable, and so may reading."""
 
     name: str
     tells: frozenset[Quantity]
@@ -94,7 +94,7 @@ class Meter(Protocol):
         """One look at the monotonic time `now_s` [s].
 
         Raises:
-            MeterTrouble: it cannot be read, or what it says cannot be true.
+            MeterUnavailable: it cannot be read, or what it says cannot be true.
         """
 
     def close(self) -> None:
@@ -106,7 +106,7 @@ class PowerReader(Protocol):
 
     @property
     def notes(self) -> Sequence[str]:
-        """What was said since the reader was opened, oldest first; only the latest are kept."""
+        """Notes since the reader was opened, oldest first; only the latest are kept."""
 
     def read(self, now_s: float | None = None) -> Reading:
         """One look; never raises. `now_s` is the monotonic time [s], by default taken now."""
@@ -138,7 +138,7 @@ class StuckCheck:
             may_rest: the meter has a good reason not to move now.
 
         Raises:
-            MeterLies: they have not moved for too long.
+            MeterImplausible: they have not moved for too long.
         """
         if values != self._values or may_rest:
             self.changes += values != self._values and self._values is not None
@@ -147,7 +147,7 @@ class StuckCheck:
         self._equal += 1
         still_s = now_s - self._since_s
         if self._equal >= self._min_reads and still_s >= self._limit_s:
-            raise MeterLies(f"it is frozen: the same value for {still_s:.0f} s")
+            raise MeterImplausible(f"it is frozen: the same value for {still_s:.0f} s")
 
 
 class Integrator:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from sentryfuse.power.reading import MeterTrouble
+from sentryfuse.power.reading import MeterUnavailable
 
 SYSFS = Path("/sys")
 _MAX_CHARS = 4096  # a page, the most sysfs gives
@@ -19,52 +19,52 @@ def read_text(path: Path) -> str:
     """Content of a file, without the white space around it.
 
     Raises:
-        MeterTrouble: it is missing, not readable, or not text.
+        MeterUnavailable: it is missing, not readable, or not text.
     """
     try:
         with path.open(encoding="utf-8") as stream:
             return stream.read(_MAX_CHARS).strip()
     except OSError as error:
-        raise MeterTrouble(_sentence(path, error)) from error
+        raise MeterUnavailable(_sentence(path, error)) from error
     except ValueError as error:
-        raise MeterTrouble(f"{path.name} of {path.parent.name} is not text") from error
+        raise MeterUnavailable(f"{path.name} of {path.parent.name} is not text") from error
 
 
 def read_number(path: Path) -> int:
-    """The whole number a file says, in the file's own unit.
+    """The whole number in a file, in the file's own unit.
 
     Raises:
-        MeterTrouble: it is missing, not readable, or says no whole number.
+        MeterUnavailable: it is missing, not readable, or says no whole number.
     """
     text = read_text(path)
     if not _WHOLE.fullmatch(text):
-        raise MeterTrouble(f"{path.name} of {path.parent.name} says {text[:20]!r}, not a whole number")
+        raise MeterUnavailable(f"{path.name} of {path.parent.name} says {text[:20]!r}, not a whole number")
     return int(text)
 
 
 def find_number(path: Path) -> int | None:
-    """The number a file says; `None` where the driver does not tell it.
+    """The number in a file; `None` where the driver gives none.
 
     Raises:
-        MeterTrouble: the file is there, but not readable or without a whole number.
+        MeterUnavailable: the file is there, but not readable or without a whole number.
     """
     try:
         return read_number(path)
-    except MeterTrouble as trouble:
+    except MeterUnavailable as trouble:
         if _is_absent(trouble):
             return None
         raise
 
 
 def find_text(path: Path) -> str | None:
-    """The text of a file; `None` where the driver does not tell it.
+    """The text of a file; `None` where the driver gives none.
 
     Raises:
-        MeterTrouble: the file is there, but not readable.
+        MeterUnavailable: the file is there, but not readable.
     """
     try:
         return read_text(path)
-    except MeterTrouble as trouble:
+    except MeterUnavailable as trouble:
         if _is_absent(trouble):
             return None
         raise
@@ -78,29 +78,29 @@ def folders_in(path: Path, matches: Callable[[Path], bool], what: str) -> list[P
 
     Args:
         path: folder to look into.
-        matches: may raise MeterTrouble.
+        matches: may raise MeterUnavailable.
         what: is looked for, in words.
 
     Raises:
-        MeterTrouble: there is no such folder, it may not be read, or nothing in it matches.
+        MeterUnavailable: there is no such folder, it may not be read, or nothing in it matches.
     """
     try:
         entries = sorted(path.iterdir())
     except OSError as error:
-        raise MeterTrouble(_sentence(path, error)) from error
+        raise MeterUnavailable(_sentence(path, error)) from error
     found, troubles = [], []
     for entry in entries:
         try:
             if matches(entry):
                 found.append(entry)
-        except MeterTrouble as trouble:
+        except MeterUnavailable as trouble:
             troubles.append(trouble)
     if not found:
-        raise troubles[0] if troubles else MeterTrouble(f"{path.name} shows no {what}")
+        raise troubles[0] if troubles else MeterUnavailable(f"{path.name} shows no {what}")
     return found
 
 
-def _is_absent(trouble: MeterTrouble) -> bool:
+def _is_absent(trouble: MeterUnavailable) -> bool:
     """Whether a file was simply not there, or the driver has no value for it."""
     return isinstance(trouble.__cause__, OSError) and trouble.__cause__.errno in _NOT_TOLD
 

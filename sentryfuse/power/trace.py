@@ -15,7 +15,7 @@ the end. Lines that begin with # are comments.
 | `cap_w` | what may be drawn [W] |
 | `power_w` | what is drawn [W] |
 
-An empty cell is "not told". Numbers are played as they stand, `nan` and impossible ones too, so that a
+An empty cell is "not known". Numbers are played as they stand, `nan` and impossible ones too, so that a
 meter that lies can be rehearsed.
 """
 
@@ -53,7 +53,7 @@ class TraceMeter:
         self.tells = frozenset(key for row in self._rows[:1] for key in row)
 
     def read(self, now_s: float) -> Reading:
-        """The row in force at `now_s`; before the first row nothing is told."""
+        """The row in force at `now_s`; before the first row nothing is known."""
         position = bisect_right(self._times, now_s - self._start_s) - 1
         row = self._rows[position] if position >= 0 else {}
         return Reading(

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from sentryfuse.planning.importance import Importance
 from sentryfuse.planning.layout import KINDS, Block
 from sentryfuse.pruning.calibration import Calibration
 from sentryfuse.pruning.columns import Array, ColumnStatistics
-from sentryfuse.pruning.scorers import Scores
 from sentryfuse.pruning.weights import weight_names
 
 
-def wanda_sp_scores(calibration: Calibration) -> Scores:
+def wanda_sp_importance(calibration: Calibration) -> Importance:
     """Mean magnitude of the output weights of a column times the norm of what enters it, summed per unit.
 
     Source:
@@ -27,7 +27,7 @@ def wanda_sp_scores(calibration: Calibration) -> Scores:
     }
 
 
-def flap_scores(calibration: Calibration) -> Scores:
+def flap_importance(calibration: Calibration) -> Importance:
     """Variance of what enters a column times its squared output weights, standardised per block.
 
     For heads the product is squared before and averaged over their dimensions after standardising. FLAP cuts
@@ -53,7 +53,7 @@ def flap_scores(calibration: Calibration) -> Scores:
     return {name: values.astype(np.float32) for name, values in found.items()}
 
 
-def minitron_scores(calibration: Calibration) -> Scores:
+def minitron_importance(calibration: Calibration) -> Importance:
     """Mean magnitude over the tokens of a window; root mean square over windows, norm over a head.
 
     Source:
@@ -66,7 +66,7 @@ def minitron_scores(calibration: Calibration) -> Scores:
     }
 
 
-def energy_scores(calibration: Calibration) -> Scores:
+def energy_importance(calibration: Calibration) -> Importance:
     """Variance of what enters a column times its squared output weights, summed per unit.
 
     Source:

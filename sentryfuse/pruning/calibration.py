@@ -166,7 +166,7 @@ class Calibration:
 
 
 class Calibrator:
-    """The calibrations of one model, shared by all who rank its units.
+    """The calibrations of one model, shared by its scorers.
 
     Args:
         model: the model to look at.

@@ -16,13 +16,12 @@ from sentryfuse.data.scoring import Answer, Way, check_recording, prepared, scor
 from sentryfuse.model.pretrained import SentryModel
 from sentryfuse.pruning.calibration import Calibrator
 from sentryfuse.pruning.cut import selection
-from sentryfuse.pruning.published import make_scorer
-from sentryfuse.pruning.scorers import make_plan
+from sentryfuse.pruning.scorers import make_plan, make_scorer
 from sentryfuse.types import Budget, Plan
 
 
 def torch_answer(model: SentryModel) -> Answer:
-    """Answer with torch, where the model is; the plan's slices are taken on the fly."""
+    """Probabilities by torch, on the model's device; weights are sliced by the plan on the fly."""
 
     @torch.no_grad()
     def answer(batch: Mapping[str, NDArray[np.float32]], plan: Plan) -> NDArray[np.float32]:
@@ -61,9 +60,9 @@ def evaluate(
         missing_rates: share of those sensors missing in every window (fixed masks); `None` means none.
         ratios: share of the prunable MACs to remove.
         protocol: what the ratio refers to, "present" or "full".
-        scorers: who ranks the units.
+        scorers: names of `list_scorers`.
         seed: of the masks.
-        device: what answers the windows. Units are always ranked on the CPU, so that the plans are the same.
+        device: runs the windows. Units are always ranked on the CPU, so that the plans are the same.
 
     Returns:
         One dictionary per combination, as in `sentryfuse evaluate --json`.
@@ -77,7 +76,7 @@ def evaluate(
     answering = placed(model.eval(), torch.device(device))
     model = placed(model, torch.device("cpu"))
     calibrator = Calibrator(model, windows)  # one pass serves all that need it
-    rankers = [make_scorer(name, model, windows, calibrator=calibrator) for name in scorers]
+    rankers = [make_scorer(name, calibrator) for name in scorers]
     ways = []
     for ratio in ratios:
         budget = Budget(ratio=ratio, protocol=protocol)

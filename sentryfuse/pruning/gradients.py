@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from sentryfuse.gate.predict import levelled
+from sentryfuse.planning.importance import Importance, levelled
 from sentryfuse.pruning.calibration import Calibration
-from sentryfuse.pruning.scorers import Scores
 from sentryfuse.pruning.weights import coupled_sum, weight_names
 
 
-def taylor_scores(calibration: Calibration) -> Scores:
+def taylor_importance(calibration: Calibration) -> Importance:
     """Mean over windows of `|dL_b / dxi|`, l2-normalised per block; zeros for blocks that did not run.
 
     Source:
@@ -23,7 +22,7 @@ def taylor_scores(calibration: Calibration) -> Scores:
     return found
 
 
-def fisher_scores(calibration: Calibration) -> Scores:
+def fisher_importance(calibration: Calibration) -> Importance:
     """Mean over windows of `(dL_b / dxi) ** 2`, not normalised: half of it is what the loss would rise by.
 
     Source:
@@ -36,7 +35,7 @@ def fisher_scores(calibration: Calibration) -> Scores:
     }
 
 
-def llm_pruner_scores(calibration: Calibration) -> Scores:
+def llm_pruner_importance(calibration: Calibration) -> Importance:
     """Sum of `|w * dL/dw|` over all weights a unit owns, L the mean loss of the windows.
 
     Source:
@@ -51,11 +50,11 @@ def llm_pruner_scores(calibration: Calibration) -> Scores:
     }
 
 
-def group_taylor_scores(calibration: Calibration) -> Scores:
+def group_taylor_importance(calibration: Calibration) -> Importance:
     """Mean over the coupled matrices of the sum of `|w * dL/dw|`, divided by its mean in the block.
 
     Source:
         Group Taylor of Torch-Pruning 1.6.1, reduction and normaliser "mean"; after Molchanov et al., CVPR
         2019. It is LLM-Pruner's score levelled between blocks.
     """
-    return levelled(llm_pruner_scores(calibration))
+    return levelled(llm_pruner_importance(calibration))

@@ -30,7 +30,7 @@ def make_planner(
 
     Args:
         model: whose units are planned.
-        scorer: who ranks them.
+        scorer: ranks them.
         budget: what one window may cost.
         sensors: "aware" drops the branches of absent sensors first and plans what is left for the budget;
             "blind" makes one plan with all sensors on, and runs whatever of it the sensors present reach.
@@ -54,7 +54,7 @@ def make_planner(
     @cache
     def aware(present: tuple[str, ...]) -> Plan:
         names = check_present(present, layout.names)
-        made = allocate(layout, scorer.scores(names), present=names, budget=budget, scorer=scorer.name)
+        made = allocate(layout, scorer.importance(names), present=names, budget=budget, scorer=scorer.name)
         return scorer.refine(made)
 
     @cache

@@ -1,100 +1,91 @@
-"""Every way of ranking units, by name."""
+"""The gate, random and the published rankings, registered by name."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
-from sentryfuse.data import Windows
-from sentryfuse.errors import ConfigError
 from sentryfuse.model.pretrained import SentryModel
+from sentryfuse.planning.importance import Importance
 from sentryfuse.pruning.activations import (
-    energy_scores,
-    flap_scores,
-    minitron_scores,
-    wanda_sp_scores,
+    energy_importance,
+    flap_importance,
+    minitron_importance,
+    wanda_sp_importance,
 )
 from sentryfuse.pruning.calibration import Calibration, Calibrator
 from sentryfuse.pruning.gradients import (
-    fisher_scores,
-    group_taylor_scores,
-    llm_pruner_scores,
-    taylor_scores,
+    fisher_importance,
+    group_taylor_importance,
+    llm_pruner_importance,
+    taylor_importance,
 )
 from sentryfuse.pruning.rearrangement import rearrange
-from sentryfuse.pruning.scorers import GateScorer, Scorer, Scores
+from sentryfuse.pruning.scorers import GateScorer, Scorer, register_scorer
 from sentryfuse.pruning.weights import (
-    group_magnitude_scores,
-    magnitude_l1_scores,
-    magnitude_l2_scores,
-    magnitude_scores,
-    magnitude_sp_scores,
-    random_scores,
+    group_magnitude_importance,
+    magnitude_importance,
+    magnitude_l1_importance,
+    magnitude_l2_importance,
+    magnitude_sp_importance,
+    random_importance,
 )
 from sentryfuse.types import Plan
 
-WEIGHTS: Mapping[str, Callable[[SentryModel], Scores]] = {
-    "magnitude": magnitude_scores,
-    "magnitude-l1": magnitude_l1_scores,
-    "magnitude-l2": magnitude_l2_scores,
-    "magnitude-sp": magnitude_sp_scores,
-    "tp-magnitude": group_magnitude_scores,
+WEIGHTS: Mapping[str, Callable[[SentryModel], Importance]] = {
+    "magnitude": magnitude_importance,
+    "magnitude-l1": magnitude_l1_importance,
+    "magnitude-l2": magnitude_l2_importance,
+    "magnitude-sp": magnitude_sp_importance,
+    "tp-magnitude": group_magnitude_importance,
 }
-CALIBRATED: Mapping[str, Callable[[Calibration], Scores]] = {
-    "taylor": taylor_scores,
-    "fisher": fisher_scores,
-    "kwon": fisher_scores,
-    "llm-pruner": llm_pruner_scores,
-    "tp-taylor": group_taylor_scores,
-    "wanda-sp": wanda_sp_scores,
-    "flap": flap_scores,
-    "minitron": minitron_scores,
-    "corp": energy_scores,
+CALIBRATED: Mapping[str, Callable[[Calibration], Importance]] = {
+    "taylor": taylor_importance,
+    "fisher": fisher_importance,
+    "kwon": fisher_importance,
+    "llm-pruner": llm_pruner_importance,
+    "tp-taylor": group_taylor_importance,
+    "wanda-sp": wanda_sp_importance,
+    "flap": flap_importance,
+    "minitron": minitron_importance,
+    "corp": energy_importance,
 }
 REFINED = ("kwon",)
 VARIANTS = ("", "-mix", "-oracle")  # what a calibration sees: all, the training mixture, those present
-SCORERS = (
-    "gate",
-    *WEIGHTS,
-    *(f"{name}{variant}" for name in CALIBRATED for variant in VARIANTS),
-    "random",
-)
 
 
 class StaticScorer(Scorer):
     """One fixed ranking, whatever is present."""
 
-    def __init__(self, name: str, scores: Scores) -> None:
+    def __init__(self, name: str, importance: Importance) -> None:
         self.name = name
-        self._scores = scores
+        self._importance = importance
 
-    def scores(self, present: tuple[str, ...]) -> Scores:
+    def importance(self, present: tuple[str, ...]) -> Importance:
         """The same for every set of sensors."""
-        return self._scores
+        return self._importance
 
 
 class CalibratedScorer(Scorer):
     """A ranking from training windows: of all sensors, of the mixture, or of the sensors present.
 
     Args:
-        name: a name of `CALIBRATED`, with "-mix" or "-oracle" for other sensors than all.
+        method: a name of `CALIBRATED`.
+        variant: which sensors are on, one of `VARIANTS`.
         calibrator: shared with others.
     """
 
-    def __init__(self, name: str, calibrator: Calibrator) -> None:
-        self.name = name
-        self._method, self._variant = name, ""
-        for ending in VARIANTS[1:]:
-            if name.endswith(ending):
-                self._method, self._variant = name.removesuffix(ending), ending
-        self._calibrator = calibrator
-        self._scores: dict[Calibration, Scores] = {}
+    def __init__(self, method: str, variant: str, calibrator: Calibrator) -> None:
+        self.name = method + variant
+        self._method, self._variant, self._calibrator = method, variant, calibrator
+        self._importance: dict[Calibration, Importance] = {}
 
-    def scores(self, present: tuple[str, ...]) -> Scores:
+    def importance(self, present: tuple[str, ...]) -> Importance:
         """Computed when first asked for, then kept."""
         calibration = self._calibration(present)
-        if calibration not in self._scores:
-            self._scores[calibration] = CALIBRATED[self._method](calibration)
-        return self._scores[calibration]
+        if calibration not in self._importance:
+            self._importance[calibration] = CALIBRATED[self._method](calibration)
+        return self._importance[calibration]
 
     def refine(self, plan: Plan) -> Plan:
         """Rearranged where the method does that."""
@@ -109,41 +100,22 @@ class CalibratedScorer(Scorer):
         return self._calibrator.on("mixture" if self._variant else None)
 
 
-def check_scorer(name: str) -> None:
-    """Refuse an unknown name.
-
-    Raises:
-        ConfigError: no such scorer; the message lists those there are.
-    """
-    if name not in SCORERS:
-        raise ConfigError(f"scorer {name!r} is unknown; there is {', '.join(SCORERS)}")
+def _by_weights(method: str, calibrator: Calibrator) -> Scorer:
+    return StaticScorer(method, WEIGHTS[method](calibrator.model))
 
 
-def make_scorer(
-    name: str,
-    model: SentryModel,
-    windows: Windows,
-    *,
-    seed: int = 0,
-    calibrator: Calibrator | None = None,
-) -> Scorer:
-    """A scorer by name.
+@register_scorer("gate")
+def _gate(calibrator: Calibrator) -> Scorer:
+    return GateScorer(calibrator.model)
 
-    Args:
-        name: one of `SCORERS`.
-        model: whose units are ranked.
-        windows: where its training windows are, for those that calibrate.
-        seed: of "random", and of the draw of windows.
-        calibrator: of this model and these windows, to share its passes between scorers; `None` makes one.
 
-    Raises:
-        ConfigError: no such scorer; the message lists those there are.
-    """
-    check_scorer(name)
-    if name == "gate":
-        return GateScorer(model)
-    if name == "random":
-        return StaticScorer(name, random_scores(model, seed=seed))
-    if name in WEIGHTS:
-        return StaticScorer(name, WEIGHTS[name](model))
-    return CalibratedScorer(name, calibrator or Calibrator(model, windows, seed=seed))
+for _method in WEIGHTS:
+    register_scorer(_method)(partial(_by_weights, _method))
+for _method in CALIBRATED:
+    for _variant in VARIANTS:
+        register_scorer(_method + _variant)(partial(CalibratedScorer, _method, _variant))
+
+
+@register_scorer("random")
+def _random(calibrator: Calibrator) -> Scorer:
+    return StaticScorer("random", random_importance(calibrator.model, seed=calibrator.seed))

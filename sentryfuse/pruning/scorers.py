@@ -1,46 +1,110 @@
-"""Who ranks the units: one interface, and our own answer to it, the gate; needs torch."""
+"""Scorers rank units: their protocol, the register of them by name, and the gate; needs torch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from sentryfuse.gate.predict import levelled
+from sentryfuse.errors import ConfigError
 from sentryfuse.model.pretrained import SentryModel
+from sentryfuse.planning.importance import Importance, levelled
 from sentryfuse.planning.plan import plan_layout
 from sentryfuse.planning.profile import DeviceProfile
 from sentryfuse.types import Budget, Plan, check_present
 
-Scores = Mapping[str, NDArray[np.float32]]
+if TYPE_CHECKING:
+    from sentryfuse.pruning.calibration import Calibrator
 
 
 class Scorer(Protocol):
-    """Importance of every unit, for the sensors that are present."""
+    """Ranks the units of one model for the sensors that are present.
+
+    Attributes:
+        name: written into plans and rows; `make_scorer` sets it to the registered one.
+    """
 
     name: str
 
-    def scores(self, present: tuple[str, ...]) -> Scores:
+    def importance(self, present: tuple[str, ...]) -> Importance:
         """Block name -> `(units,)`, positive, higher stays longer."""
 
     def refine(self, plan: Plan) -> Plan:
-        """A plan made from these scores, improved at no more cost; by default as it is."""
+        """A plan made from this importance, improved at no more cost; by default as it is."""
         return plan
 
 
+_SCORERS: dict[str, Callable[[Calibrator], Scorer]] = {}
+T = TypeVar("T", bound="Callable[[Calibrator], Scorer]")
+
+
+def register_scorer(name: str) -> Callable[[T], T]:
+    """Decorate a `Scorer` class, or a function that makes one, so that it is found by name.
+
+    It is called with a `Calibrator`, which holds the model, its recording and a seed, and looks at training
+    windows when asked to. From then on the name works in `evaluate`, `sentryfuse evaluate --scorer` and in
+    the design of a study.
+
+    Raises:
+        ConfigError: the name is taken.
+    """
+
+    def register(make: T) -> T:
+        if name in _SCORERS:
+            raise ConfigError(f"a scorer called {name} exists; register under another name")
+        _SCORERS[name] = make
+        return make
+
+    return register
+
+
+def list_scorers() -> list[str]:
+    """Names of all registered scorers, in the order of registration."""
+    return list(_SCORERS)
+
+
+def check_scorer(name: str) -> None:
+    """Refuse an unknown name.
+
+    Raises:
+        ConfigError: no such scorer; the message lists those there are.
+    """
+    if name not in _SCORERS:
+        raise ConfigError(f"scorer {name!r} is unknown; there is {', '.join(_SCORERS)}")
+
+
+def make_scorer(name: str, calibrator: Calibrator) -> Scorer:
+    """A scorer by name.
+
+    Args:
+        name: one of `list_scorers`.
+        calibrator: of the model whose units are ranked; scorers that share it share its passes.
+
+    Raises:
+        ConfigError: no such scorer; the message lists those there are.
+    """
+    check_scorer(name)
+    scorer = _SCORERS[name](calibrator)
+    scorer.name = name
+    return scorer
+
+
 class GateScorer(Scorer):
-    """The learned gate: the only one here that knows which sensors are present."""
+    """The learned gate: the only one here that knows which sensors are present.
+
+    Attributes:
+        sizes: factors on the gate's importance, block name -> `(units,)`; empty where they are part of it.
+    """
 
     name = "gate"
 
     def __init__(self, model: SentryModel) -> None:
         self.model = model
+        self.sizes: Importance = {}
 
-    def scores(self, present: tuple[str, ...]) -> Scores:
-        """Ask the gate, and level what it says between the blocks."""
-        return levelled({n: t.numpy() for n, t in self.model.gate.importance(present).items()})
+    def importance(self, present: tuple[str, ...]) -> Importance:
+        """The gate's importance, levelled between the blocks."""
+        found = {name: t.cpu().numpy() for name, t in self.model.gate.importance(present).items()}
+        return levelled({name: s * self.sizes[name] for name, s in found.items()} if self.sizes else found)
 
 
 def make_plan(
@@ -57,7 +121,7 @@ def make_plan(
         model: trained or pruned.
         present: names of the sensors that are on; `None` means all.
         budget: what one window may cost; `None` means everything.
-        scorer: who ranks the units; `None` means the model's gate.
+        scorer: ranks the units; `None` means the model's gate.
         profile: times measured on the device; needed for a budget in milliseconds.
 
     Returns:
@@ -71,7 +135,7 @@ def make_plan(
     names = check_present(present, model.names)
     plan = plan_layout(
         model.layout,
-        scorer.scores(names),
+        scorer.importance(names),
         present=names,
         budget=budget or Budget(ratio=0.0),
         scorer=scorer.name,

@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sentryfuse.gate.predict import levelled
 from sentryfuse.model.pretrained import SentryModel
+from sentryfuse.planning.importance import Importance, levelled
 from sentryfuse.planning.layout import Block
-from sentryfuse.pruning.scorers import Scores
 
 
 def weight_names(block: Block) -> list[str]:
@@ -43,7 +42,7 @@ def coupled_sum(block: Block, values: Mapping[str, Tensor]) -> Tensor:
     return q + o + ((k + v) / groups.bincount())[groups]
 
 
-def magnitude_scores(model: SentryModel) -> Scores:
+def magnitude_importance(model: SentryModel) -> Importance:
     """Product of the norms of what enters and leaves a unit, divided by its mean in the block.
 
     Source:
@@ -67,7 +66,7 @@ def magnitude_scores(model: SentryModel) -> Scores:
     return found
 
 
-def magnitude_l1_scores(model: SentryModel) -> Scores:
+def magnitude_l1_importance(model: SentryModel) -> Importance:
     """Sum of `|w|` over the rows of q, k, v and the columns of o, or the row of up and the column of down.
 
     Source:
@@ -80,8 +79,8 @@ def magnitude_l1_scores(model: SentryModel) -> Scores:
     }
 
 
-def magnitude_l2_scores(model: SentryModel) -> Scores:
-    """As `magnitude_l1_scores`, of `w ** 2`.
+def magnitude_l2_importance(model: SentryModel) -> Importance:
+    """As `magnitude_l1_importance`, of `w ** 2`.
 
     Source:
         The squared norm, as Torch-Pruning's group magnitude with p = 2 before it is normalised.
@@ -93,7 +92,7 @@ def magnitude_l2_scores(model: SentryModel) -> Scores:
     }
 
 
-def magnitude_sp_scores(model: SentryModel) -> Scores:
+def magnitude_sp_importance(model: SentryModel) -> Importance:
     """Norm of every column of the last product, summed over the dimensions of a head.
 
     Source:
@@ -106,7 +105,7 @@ def magnitude_sp_scores(model: SentryModel) -> Scores:
     }
 
 
-def group_magnitude_scores(model: SentryModel) -> Scores:
+def group_magnitude_importance(model: SentryModel) -> Importance:
     """Mean over the coupled matrices of the sum of `w ** 2`, divided by its mean in the block.
 
     Source:
@@ -114,10 +113,10 @@ def group_magnitude_scores(model: SentryModel) -> Scores:
         normaliser "mean", heads by the mean of their dimensions. Both means are factors that cancel, so this
         is the squared norm levelled between blocks.
     """
-    return levelled(magnitude_l2_scores(model))
+    return levelled(magnitude_l2_importance(model))
 
 
-def random_scores(model: SentryModel, *, seed: int = 0) -> Scores:
+def random_importance(model: SentryModel, *, seed: int = 0) -> Importance:
     """Uniform random importance, the floor of every comparison."""
     rng = np.random.default_rng(seed)
     return {n: rng.random(b.units, dtype=np.float32) for n, b in model.layout.blocks.items()}

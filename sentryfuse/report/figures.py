@@ -1,4 +1,4 @@
-"""SVG made with matplotlib for a page that lives offline; same input, same bytes; text stays text.
+"""SVG made with matplotlib for a page that needs no network; same input, same bytes; text stays text.
 
 Figures are drawn with fixed colours which are then replaced by the page's CSS variables, so one
 drawing serves light, dark and print.
@@ -91,7 +91,7 @@ def draw_svg(
         name: unique on the page; ids inside begin with it.
         width: of the drawing [inch]; the page scales it.
         height: of the drawing [inch].
-        label: what a screen reader says.
+        label: for screen readers.
         gap: room between panels beside each other, as a share of the width.
 
     Returns:
@@ -145,7 +145,7 @@ def _drawn(
     with matplotlib.rc_context(), warnings.catch_warnings():
         # a browser has the letters that matplotlib's own font lacks
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        matplotlib.rcdefaults()  # nobody's matplotlibrc changes the page
+        matplotlib.rcdefaults()  # no matplotlibrc changes the page
         matplotlib.rcParams.update(cast(Any, {**STYLE, "svg.hashsalt": name, "figure.facecolor": paper}))
         figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(wspace=gap))
         FigureCanvasSVG(figure)

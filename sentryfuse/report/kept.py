@@ -1,4 +1,4 @@
-"""The heat map of what stays: which share of every block's units each set of sensors keeps."""
+"""The heat map of kept units: their share in every block, for each set of sensors."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sentryfuse.planning.layout import Block
 from sentryfuse.report.figures import BLUE, INK, MUTED, PAPER, draw_svg, shorten
-from sentryfuse.report.results import BlockInfo, PlanInfo, Results
-from sentryfuse.report.tables import main_scorer, percent, sensor_label
+from sentryfuse.report.results import Results
+from sentryfuse.report.tables import main_scorer, percent
+from sentryfuse.types import Plan, sensor_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +22,7 @@ MOST_FIGURES, MOST_ROWS, MOST_COLUMNS, MOST_BESIDE, MOST_NUMBERS = 3, 24, 48, 28
 
 
 class KeptFigure(NamedTuple):
-    """A heat map and what to say above it."""
+    """A heat map and its title."""
 
     svg: str
     title: str
@@ -30,11 +32,11 @@ class Column(NamedTuple):
     """One block, or several of the same name in different layers when there are very many."""
 
     name: str
-    blocks: tuple[BlockInfo, ...]
+    blocks: tuple[Block, ...]
 
-    def share(self, plan: PlanInfo) -> float | None:
+    def share(self, plan: Plan) -> float | None:
         """Share of the units that stay; `None` when nothing of it runs."""
-        live = [block for block in self.blocks if block.name in plan.kept]
+        live = [block for block in self.blocks if block.name in plan.kept and block.units]
         if not live:
             return None
         return sum(len(plan.kept[b.name]) for b in live) / sum(b.units for b in live)
@@ -44,9 +46,9 @@ def kept_figures(results: Results) -> list[KeptFigure]:
     """One heat map for each pruning ratio among the plans, at most three; none without a layout."""
     if results.layout is None or not results.plans:
         return []
-    blocks = results.layout.blocks
+    blocks = list(results.layout.blocks.values())
     scorer = main_scorer(plan.scorer for plan in results.plans)
-    by_ratio: dict[float, dict[frozenset[str], PlanInfo]] = {}
+    by_ratio: dict[float, dict[frozenset[str], Plan]] = {}
     for plan in results.plans:
         if plan.scorer == scorer and plan.budget.ratio:
             by_ratio.setdefault(plan.budget.ratio, {}).setdefault(frozenset(plan.present), plan)
@@ -65,22 +67,20 @@ def kept_figures(results: Results) -> list[KeptFigure]:
     return figures
 
 
-def _columns(blocks: Sequence[BlockInfo]) -> list[Column]:
+def _columns(blocks: Sequence[Block]) -> list[Column]:
     """Blocks under short names; layers of the same place together when there are very many."""
     short = [re.sub(r"\.(attn|attention|ffn|feed_forward)$", "", block.name) for block in blocks]
     if len(set(short)) < len(blocks):
         short = [block.name for block in blocks]
     if len(blocks) > MOST_COLUMNS:
         short = [re.sub(r"\.\d+(?=\.|$)", "", name) for name in short]
-    found: dict[str, list[BlockInfo]] = {}
+    found: dict[str, list[Block]] = {}
     for name, block in zip(short, blocks, strict=True):
         found.setdefault(name, []).append(block)
     return [Column(name, tuple(members)) for name, members in found.items()]
 
 
-def _heat_map(
-    results: Results, ratio: float, plans: Sequence[PlanInfo], columns: dict[str, list[Column]]
-) -> str:
+def _heat_map(results: Results, ratio: float, plans: Sequence[Plan], columns: dict[str, list[Column]]) -> str:
     """Draw one ratio: kinds beside each other, or below each other when there are many blocks."""
     beside = sum(map(len, columns.values())) <= MOST_BESIDE
     labels = [shorten(sensor_label(plan.present, results.names), 30) for plan in plans]
@@ -109,7 +109,7 @@ def _heat_map(
     return draw_svg(paint, name, width=9, height=height, label=label)
 
 
-def _cells(axes: Axes, plans: Sequence[PlanInfo], columns: Sequence[Column], *, numbers: bool) -> None:
+def _cells(axes: Axes, plans: Sequence[Plan], columns: Sequence[Column], *, numbers: bool) -> None:
     """A rectangle per plan and block: the more stays, the fuller the colour; hatched: not run."""
     from matplotlib.collections import PatchCollection
     from matplotlib.colors import to_rgba

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from sentryfuse.errors import ConfigError, InputError
-from sentryfuse.files import read_json
+from sentryfuse.files import read_json, read_json_lines
 from sentryfuse.report.results import parse_results
 
 SAME = ("dataset", "backbone", "split")
@@ -80,7 +80,7 @@ _ANY_ROW = {"present": ["any"], "ratio": 0.0, "accuracy": 0.0}
 
 
 def _agree(key: str, value: str | None, path: Path, known: dict[str, tuple[str, Path]]) -> None:
-    """Remember what the first file says and refuse another that says otherwise."""
+    """Keep the value of the first file and refuse another file with another value."""
     if value is None:
         return
     before = known.setdefault(key, (value, path))
@@ -125,18 +125,10 @@ def _read(path: Path) -> Any:
     try:
         return read_json(path)
     except InputError:
-        lines = [line for line in _text(path).splitlines() if line.strip()]
-        if len(lines) < 2:
+        lines: list[tuple[int, Any]] = []
+        torn = False
+        with suppress(InputError):  # what is wrong with the file as a whole is the better message
+            lines, torn = read_json_lines(path)
+        if torn or len(lines) < 2:
             raise
-        try:
-            return [json.loads(line) for line in lines]
-        except json.JSONDecodeError:
-            pass  # not lines either: what is wrong with the file as a whole is the better message
-        raise
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return ""
+        return [line for _, line in lines]

@@ -241,7 +241,7 @@ def _data_facts(data: DataInfo | None) -> list[tuple[str, str]]:
 
 
 def _classes(classes: list[str] | dict[str, int] | int | None) -> str | None:
-    """Names with their windows, which are said once where all classes have equally many."""
+    """Names with their windows, once for all where all classes have equally many."""
     if isinstance(classes, dict) and len(set(classes.values())) == 1:
         each = _plural(next(iter(classes.values())), "window")
         return f"{len(classes)} with {each} each: {', '.join(classes)}"

@@ -1,4 +1,4 @@
-"""What a results file may hold: the schema, and reading it with one clear sentence on bad input."""
+"""The schema of results files, and reading one with one clear sentence on bad input."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sentryfuse.errors import InputError
+from sentryfuse.planning.layout import Layout
+from sentryfuse.types import Plan
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Ratio = Annotated[float, Field(ge=0, lt=1)]
@@ -25,7 +27,7 @@ class Section(BaseModel):
 
 
 class Made(Section):
-    """How the results came to be; `seconds` per stage [s]."""
+    """How the results were made; `seconds` per stage [s]."""
 
     command: str | None = None
     date: str | None = None
@@ -100,63 +102,6 @@ class Evaluation(Section):
     seed: int | list[int] | None = None
 
 
-class PlanBudget(Section):
-    """The part of a budget that the report groups by."""
-
-    ratio: Ratio | None = None
-    protocol: str = "present"
-
-
-class PlanCost(Section):
-    """What a sub-network costs [MAC], [weights], [MB]."""
-
-    macs: Count
-    params: Count
-    weights_mb: float
-
-
-class PlanInfo(Section):
-    """A plan as `Plan.to_json` writes it."""
-
-    present: Sensors
-    kept: dict[str, list[int]]
-    budget: PlanBudget
-    cost: PlanCost
-    scorer: str = "gate"
-
-
-class BlockInfo(Section):
-    """A prunable block."""
-
-    name: str
-    kind: Literal["heads", "ffn"]
-    units: Annotated[int, Field(gt=0)]
-
-
-class StepInfo(Section):
-    """A step of the layout."""
-
-    blocks: list[BlockInfo] = []
-
-
-class NamedModality(Section):
-    """A modality of the layout."""
-
-    name: str
-
-
-class LayoutInfo(Section):
-    """The part of `Layout.to_json` the report needs."""
-
-    modalities: list[NamedModality]
-    steps: list[StepInfo]
-
-    @property
-    def blocks(self) -> list[BlockInfo]:
-        """Every prunable block, in the order of the computation."""
-        return [block for step in self.steps for block in step.blocks]
-
-
 class Quantiles(Section):
     """Times of one measurement [ms]."""
 
@@ -209,8 +154,8 @@ class Results(Section):
     data: DataInfo | None = None
     model: dict[str, Any] | None = None
     training: list[Epoch] = []
-    plans: list[PlanInfo] = []
-    layout: LayoutInfo | None = None
+    plans: list[Plan] = []
+    layout: Layout | None = None
     bench: list[BenchRow] = []
     replay: list[ReplayRow] = []
 
@@ -218,7 +163,7 @@ class Results(Section):
     def names(self) -> tuple[str, ...]:
         """Every sensor of the model, in order."""
         if self.layout is not None and self.layout.modalities:
-            return tuple(m.name for m in self.layout.modalities)
+            return self.layout.names
         if self.data is not None and self.data.modalities:
             return tuple(m.name for m in self.data.modalities)
         return sensor_names(self.evaluation.rows)
@@ -268,8 +213,7 @@ def _parse(kind: type[SectionT], data: Mapping[str, Any]) -> SectionT:
     if not isinstance(data, Mapping):
         raise InputError(f"results must be a dictionary, got {type(data).__name__}; give results.json")
     try:
-        plain = json.loads(json.dumps(dict(data), default=_as_json))
-        return kind.model_validate(plain)
+        return kind.model_validate_json(json.dumps(dict(data), default=_as_json))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -285,7 +229,7 @@ def _parse(kind: type[SectionT], data: Mapping[str, Any]) -> SectionT:
 
 
 def _as_json(value: object) -> object:
-    """Plain values for what the other rooms may hand over in memory."""
+    """JSON values of mappings, paths and numpy scalars."""
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, Path):

@@ -27,7 +27,7 @@ class Tile(NamedTuple):
 
 
 class Chance(NamedTuple):
-    """What an answer that ignores the sensors reaches."""
+    """The score of an answer that ignores the sensors."""
 
     value: float
     label: str

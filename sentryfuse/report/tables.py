@@ -16,7 +16,6 @@ from sentryfuse.report.results import (
 )
 
 NOTHING = "\u2013"  # an en dash, where there is no number
-ALL = "all sensors"
 
 
 def metric_of(evaluation: Evaluation) -> str:
@@ -40,16 +39,6 @@ def missing_of(present: Iterable[str], names: Sequence[str]) -> tuple[str, ...]:
     """Names that are not present, in the model's order."""
     on = set(present)
     return tuple(name for name in names if name not in on)
-
-
-def sensor_label(present: Sequence[str], names: Sequence[str]) -> str:
-    """Say a set of sensors in few words: all, without one or two, or the names that are on."""
-    missing = missing_of(present, names)
-    if not missing:
-        return ALL
-    if len(missing) <= 2 and len(present) > 1:
-        return "without " + ", ".join(missing)
-    return ("only " if len(present) == 1 else "") + ", ".join(present)
 
 
 def mean_of(values: Iterable[float | None]) -> float | None:

@@ -1,4 +1,4 @@
-"""What happened while the stream ran: structured log lines, and a file of JSON lines for later.
+"""Events of a running stream: structured log lines, and a file of JSON lines.
 
 Kinds: `sensor_silent` (overdue between windows), `sensor_lost`, `sensor_back`, `switch`, `budget`,
 `over_budget`, `too_slow`, `stale`, `power`, `fault`, `bundle`.
@@ -76,11 +76,11 @@ class Events:
             self.unwritten += 1
 
     def tell_once(self, kind: str, said: str, **facts: Any) -> None:
-        """Tell something that lasts when it begins or changes, not again and again; never raises.
+        """One event when a lasting fact begins or changes, none while it stays; never raises.
 
         Args:
             kind: as for `tell`; after a space, which part it is about.
-            said: the fact, as `reason`; empty where it is over, which is not told.
+            said: the fact, as `reason`; empty when it is over, which is no event.
             facts: what goes with it.
         """
         if said and self._said.get(kind) != said:
@@ -89,9 +89,9 @@ class Events:
         self._said[kind] = said
 
     def close(self) -> None:
-        """Close the file; twice is no mistake."""
+        """Close the file; may be called twice."""
         if self._file is not None:
-            with _forgiving():
+            with _logged_close():
                 self._file.close()
 
     def __enter__(self) -> Self:
@@ -104,8 +104,8 @@ class Events:
 
 
 @contextmanager
-def _forgiving() -> Iterator[None]:
-    """A full disk shows when a file is closed, too."""
+def _logged_close() -> Iterator[None]:
+    """Log an error of closing, such as a full disk, instead of raising it."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Whether windows take as long as their budget says, whatever the profile promised."""
+"""Whether the latest windows were answered within the budget, measured and not predicted."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ LATEST, TOO_LATE = 100, 0.05  # windows looked at, and the share of them that ma
 
 
 class Pace:
-    """Looks at the latest windows.
+    """Compares the latency of the latest windows with the budget.
 
     Args:
-        events: where it is told that they are too slow.
+        events: gets `too_slow`.
     """
 
     def __init__(self, events: Events) -> None:

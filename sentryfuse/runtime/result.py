@@ -1,4 +1,4 @@
-"""What the runtime says about one window, and about what happened around it."""
+"""The result of one window."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Status(StrEnum):
 
     OK: of this window, all sensors, within the budget. DEGRADED: of this window, but with sensors absent or
     over the budget; the reason says which. STALE: no answer of this window in time; the last one is
-    repeated. REFUSED: no sensor is there, so nothing is said. FAULT: something broke; nothing is said.
+    repeated. REFUSED: no sensor is there, so there is no answer. FAULT: an error; there is no answer.
     """
 
     OK = "OK"
@@ -36,15 +36,15 @@ class Result:
     Attributes:
         window_id: 0, 1, 2, ... without a gap.
         end_s: where the window ends, on the source's clock [s].
-        at_s: when this was said, `time.monotonic` [s].
+        at_s: when the result was made, `time.monotonic` [s].
         status: see `Status`.
         reason: why it is not OK, one sentence; empty for OK.
         present: sensors that the answer is made of.
         reused: those of them whose tokens are those of an earlier window, since nothing had changed.
         verdicts: every sensor -> why it is used or not.
-        answer: name of the class; `None` where nothing is said.
-        probabilities: `(K,)`; `None` where nothing is said.
-        plan: the sub-network that answered; `None` where nothing is said.
+        answer: name of the class; `None` without an answer.
+        probabilities: `(K,)`; `None` without an answer.
+        plan: the sub-network that answered; `None` without an answer.
         plan_id: its digest.
         latency_ms: of the sub-network alone [ms].
         delay_ms: from the window being cut to this [ms].
@@ -71,12 +71,12 @@ class Result:
 
     @property
     def cost(self) -> Cost | None:
-        """What the sub-network costs; `None` where nothing is said."""
+        """What the sub-network costs; `None` without an answer."""
         return None if self.plan is None else self.plan.cost
 
     @property
     def confidence(self) -> float | None:
-        """Probability of the answer; `None` where nothing is said."""
+        """Probability of the answer; `None` without an answer."""
         return None if self.probabilities is None else float(self.probabilities.max())
 
     def to_json(self) -> dict[str, Any]:

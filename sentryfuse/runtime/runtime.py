@@ -11,40 +11,25 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, NamedTuple, Self
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, Self
 
 from sentryfuse.bundle import Bundle
 from sentryfuse.engine.engines import ENGINE, Engine
 from sentryfuse.errors import ConfigError
 from sentryfuse.planning.profile import DeviceProfile
 from sentryfuse.power import Governor, LadderReader, Policy
+from sentryfuse.runtime.answering import Answering, person_of, scale_of
 from sentryfuse.runtime.events import Events
-from sentryfuse.runtime.pace import Pace
-from sentryfuse.runtime.person import Person
-from sentryfuse.runtime.result import Result, Status
+from sentryfuse.runtime.result import Result
 from sentryfuse.runtime.sensors import SensorWatch
 from sentryfuse.runtime.serving import Serving
-from sentryfuse.stream import Cutter, CutWindow, HealthRules, Source, Verdict
+from sentryfuse.stream import Cutter, CutWindow, HealthRules, Source
 from sentryfuse.types import Budget, Plan
 
 DEADLINE_HOPS, DEADLINE_MS = 0.5, 1000.0  # of the default: half a hop, and no more than a second
 POWER_EVERY_S = 1.0
-STALE_HOPS = 10  # an answer older than so many hops is not repeated
-
-
-class _Answer(NamedTuple):
-    """The last answer that was made of a window."""
-
-    end_s: float
-    answer: str
-    probabilities: NDArray[np.float32]
-    plan: Plan
-    plan_id: str
 
 
 class Runtime:
@@ -55,7 +40,7 @@ class Runtime:
         source: of `open_source`; stays the caller's to close.
         budget: limits of one inference; `None` means none.
         profile: times measured on this device, for budgets in milliseconds.
-        policy: what is left -> budget, in place of one; needs `reader`.
+        policy: charge or power that is left -> budget, in place of one; needs `reader`.
         reader: of `open_reader`; stays the caller's to close.
         hop_s: from the start of one window to the next [s]; `None` is the window's length.
         rules: what a sensor may do and still be used.
@@ -104,13 +89,13 @@ class Runtime:
             bundle.layout.modalities,
             hop_s=hop_s,
             rules=rules,
-            scale=_scale(bundle),
+            scale=scale_of(bundle),
             wait_s=wait_s,
             start_s=source.start_s,
         )
         own_ms = min(DEADLINE_MS, 1e3 * DEADLINE_HOPS * self._cutter.hop_s)
         self.deadline_ms = own_ms if deadline_ms is None else deadline_ms
-        self._person = Person(bundle.names, bundle.subject_floor) if bundle.normalise == "subject" else None
+        person_of(bundle)  # a bundle that cannot standardise is refused before anything is built
         self._serving = Serving(
             bundle,
             budget=budget or Budget(ratio=0.0),
@@ -128,13 +113,18 @@ class Runtime:
             self._serving.close()
             raise
         self._governor = None if policy is None else Governor(policy)
-        self._reader, self._power_at, self._energy_label = reader, -math.inf, "none"
-        self._moving = {m.name for m in bundle.layout.modalities if m.rate_hz > 0}
+        self._reader, self._power_at = reader, -math.inf
         self._due: deque[tuple[CutWindow, float]] = deque()  # windows, and when they were cut
-        self._tokens: dict[str, NDArray[np.float32]] = {}  # of slow sensors, made by the current session
-        self._pace = Pace(self.events)
-        self._last: _Answer | None = None
         self._sensors = SensorWatch(bundle.names, self.events)
+        self._answering = Answering(
+            self._serving,
+            self._sensors,
+            self.events,
+            reader=reader,
+            hop_s=self._cutter.hop_s,
+            deadline_ms=self.deadline_ms,
+            rescale=self._cutter.rescale,
+        )
 
     @property
     def bundle(self) -> Bundle:
@@ -179,10 +169,10 @@ class Runtime:
             the deadline allows; the rest wait for the next call.
         """
         began = time.perf_counter()
-        self._tried("power", self._follow_power)
-        if not self._tried("source", self._take_in, 0.0 if self._due else timeout_s):
+        self._guarded("power", self._follow_power)
+        if not self._guarded("source", self._take_in, 0.0 if self._due else timeout_s):
             time.sleep(max(0.0, timeout_s - (time.perf_counter() - began)))  # a dead source must not spin
-        self._tried("stream", self._cut)
+        self._guarded("stream", self._cut)
         return self._answer_due(time.perf_counter() + self.deadline_ms / 1e3)
 
     def finish(self) -> list[Result]:
@@ -192,7 +182,7 @@ class Runtime:
             Some of them in order, none when there are no more: call until then.
         """
         if not self._due:
-            self._tried("stream", self._flush)
+            self._guarded("stream", self._flush)
         return self._answer_due(time.perf_counter() + self.deadline_ms / 1e3)
 
     def set_budget(self, budget: Budget, reason: str = "asked for") -> None:
@@ -222,8 +212,7 @@ class Runtime:
             ConfigError: it was made for others.
             BundleError: a graph that the engine refuses.
         """
-        if self._person is not None:
-            Person(bundle.names, bundle.subject_floor)
+        person_of(bundle)
         self._serving.offer(bundle, self._sensors.present)
 
     def counters(self) -> dict[str, Any]:
@@ -261,118 +250,13 @@ class Runtime:
         results: list[Result] = []
         while self._due and (not results or time.perf_counter() < until):
             window, cut = self._due.popleft()
-            results.append(self._answer(window, cut, time.perf_counter() + self.deadline_ms / 1e3))
+            results.append(self._answering.answer(window, cut))
         return results
-
-    def _answer(self, window: CutWindow, cut: float, until: float) -> Result:
-        for name in [name for name in self._tokens if window.changed[name]]:
-            del self._tokens[name]
-        session = None
-        try:
-            self._take_over()
-            self._sensors.see(window)
-            if not window.present or (self._moving and not self._moving & set(window.present)):
-                self._tokens = {}
-                return self._without(window, cut, Status.REFUSED, "no live sensor is there")
-            plan, over = self._serving.choose(window.present)
-            self.events.tell_once("over_budget", over, window_id=window.window_id)
-            session = self._serving.session(plan, until)
-            if session is None:
-                self.events.tell("stale", window_id=window.window_id)
-                reason = f"the sub-network was not ready within {self.deadline_ms:g} ms"
-                return self._without(window, cut, Status.STALE, reason)
-            self._expect_returns(window)
-            values = window.values if self._person is None else self._person.standardise(window.values)
-            if session is not self._serving.current:
-                self._tokens = {}
-            reused = tuple(name for name in session.apart if name in self._tokens)
-            started = time.perf_counter()
-            probabilities = session.run(values, self._tokens)[0]
-            latency_ms = 1e3 * (time.perf_counter() - started)
-            if not np.isfinite(probabilities).all():
-                raise ConfigError("the sub-network answered with numbers that are not finite")
-        except Exception as error:  # a stream that nobody can reach must go on
-            self._tokens = {}
-            if session is not None:
-                self._serving.give_up(session)
-            self._tell_fault(error, window_id=window.window_id)
-            return self._without(window, cut, Status.FAULT, f"{type(error).__name__}: {error}")
-        waited_ms = round(1e3 * (time.perf_counter() - cut), 3)
-        self._serving.put_in_force(session, window_id=window.window_id, waited_ms=waited_ms)
-        absent = [name for name in window.verdicts if name not in window.present]
-        reasons = [f"without {', '.join(f'{n} ({window.verdicts[n]})' for n in absent)}"] if absent else []
-        reasons += [
-            reason for reason in (over, self._pace.judge(latency_ms, self.budget, window.window_id)) if reason
-        ]
-        answer = self.bundle.classes[int(probabilities.argmax())]
-        plan_id = self._serving.plan_id
-        self._last = _Answer(window.end_s, answer, probabilities, session.plan, plan_id)
-        if self._reader is not None:
-            self._reader.count(session.plan.cost.macs, session.plan.dense.macs)
-        return Result(
-            window_id=window.window_id,
-            end_s=window.end_s,
-            at_s=time.monotonic(),
-            status=Status.DEGRADED if reasons else Status.OK,
-            reason="; ".join(reasons),
-            present=window.present,
-            reused=reused,
-            verdicts=window.verdicts,
-            answer=answer,
-            probabilities=probabilities,
-            plan=session.plan,
-            plan_id=plan_id,
-            latency_ms=latency_ms,
-            delay_ms=1e3 * (time.perf_counter() - cut),
-            age_s=None,
-            energy_label=self._energy_label,
-        )
-
-    def _without(self, window: CutWindow, cut: float, status: Status, reason: str) -> Result:
-        """A result that is not made of its window; only STALE repeats the last answer, unless it is old."""
-        last, repeat = self._last, None
-        if last is not None:
-            age_s = window.end_s - last.end_s
-            reason += f"; the last answer is {age_s:.3g} s old"
-            if status is Status.STALE and age_s <= STALE_HOPS * self.hop_s:
-                repeat = last
-        return Result(
-            window_id=window.window_id,
-            end_s=window.end_s,
-            at_s=time.monotonic(),
-            status=status,
-            reason=reason,
-            present=() if repeat is None else repeat.plan.present,
-            reused=(),
-            verdicts=window.verdicts,
-            answer=None if repeat is None else repeat.answer,
-            probabilities=None if repeat is None else repeat.probabilities,
-            plan=None if repeat is None else repeat.plan,
-            plan_id=None if repeat is None else repeat.plan_id,
-            latency_ms=None,
-            delay_ms=1e3 * (time.perf_counter() - cut),
-            age_s=None if last is None else window.end_s - last.end_s,
-            energy_label=self._energy_label,
-        )
-
-    def _take_over(self) -> None:
-        """Put a swapped bundle in force, between two windows."""
-        if self._serving.take_over(self._sensors.present):
-            self._tokens = {}
-            self._cutter.rescale(_scale(self.bundle))
-            if self._person is not None:
-                self._person = Person(self.bundle.names, self.bundle.subject_floor)
 
     def _look_for_silence(self, now_s: float) -> None:
         """A sensor that falls silent between windows: have the sub-network without it built ahead."""
         if self._sensors.look(self._cutter.silent(now_s), now_s) and self._sensors.left:
             self._serving.prepare(self._sensors.left)
-
-    def _expect_returns(self, window: CutWindow) -> None:
-        """Sensors that are good again and wait to be trusted: have the sub-network with them built ahead."""
-        if any(verdict is Verdict.RECOVERING for verdict in window.verdicts.values()):
-            good = (Verdict.OK, Verdict.RECOVERING)
-            self._serving.prepare(tuple(n for n, verdict in window.verdicts.items() if verdict in good))
 
     def _follow_power(self) -> None:
         now_s = self.source.now_s()
@@ -380,7 +264,7 @@ class Runtime:
             return
         self._power_at = now_s
         reading = self._reader.read(now_s)
-        self._energy_label = str(reading.label)
+        self._answering.energy_label = str(reading.label)
         for note in reading.notes:
             self.events.tell("power", note=note)
         if self._governor is not None:
@@ -388,8 +272,8 @@ class Runtime:
             self.set_budget(decision.budget, decision.reason)
             self._serving.prepare(self._sensors.present)
 
-    def _tried(self, what: str, action: Callable[..., None], *arguments: Any) -> bool:
-        """Do something that must not end the stream; the same trouble is told once, until it is over."""
+    def _guarded(self, what: str, action: Callable[..., None], *arguments: Any) -> bool:
+        """Run an action whose error must not end the stream; the same error is one event until it is over."""
         try:
             action(*arguments)
         except Exception as error:
@@ -398,25 +282,9 @@ class Runtime:
         self.events.tell_once(f"fault {what}", "")
         return True
 
-    def _tell_fault(self, error: Exception, **facts: Any) -> None:
-        self.events.tell("fault", reason=f"{type(error).__name__}: {error}", **facts)
-
-
-def _scale(bundle: Bundle) -> Mapping[str, tuple[Any, Any]] | None:
-    """Mean and deviation in training by sensor; `None` where the model sees each person's own."""
-    if bundle.normalise == "subject":
-        return None
-    found = {}
-    for step in bundle.layout.steps:
-        if step.window:
-            mean, std = (bundle.weights.get(f"{step.name}.normalise.{leaf}") for leaf in ("mean", "std"))
-            if mean is not None and std is not None:
-                found[step.window] = (mean, std)
-    return found
-
 
 def _slower_than(hop_s: float, bundle: Bundle) -> tuple[str, ...]:
-    """Sensors that mostly have no news from one window to the next; none where all are standardised anew."""
+    """Sensors with less than one sample per hop; none where all values are standardised anew."""
     if bundle.normalise == "subject":
         return ()
     return tuple(m.name for m in bundle.layout.modalities if m.rate_hz * hop_s < 1)

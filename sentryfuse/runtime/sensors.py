@@ -1,4 +1,4 @@
-"""Which sensors are there, told when it changes."""
+"""Which sensors are present; events when that changes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class SensorWatch:
 
     Args:
         names: every sensor, in order.
-        events: where changes are told.
+        events: gets `sensor_lost`, `sensor_back` and `sensor_silent`.
 
     Attributes:
         present: sensors of the latest window that had any.
@@ -31,7 +31,7 @@ class SensorWatch:
         return tuple(name for name in self.present if name not in self._silent)
 
     def see(self, window: CutWindow) -> None:
-        """Take in a window; tell sensors lost and back."""
+        """Take in a window; an event for each sensor lost or back."""
         self.present = window.present or self.present
         for name, verdict in window.verdicts.items():
             on = verdict is Verdict.OK
@@ -42,14 +42,14 @@ class SensorWatch:
         self._silent = {name for name in self._silent if not self._on.get(name, True)}
 
     def look(self, silent: Iterable[str], now_s: float) -> bool:
-        """Take in who is silent between windows; told once per sensor and window.
+        """Take in the sensors silent between windows; one event per sensor and window.
 
         Args:
             silent: names.
             now_s: on the source's clock [s].
 
         Returns:
-            Whether somebody new is.
+            Whether one of them was not silent before.
         """
         new = sorted(set(silent) - self._silent)
         self._silent |= set(new)

@@ -36,7 +36,7 @@ class Serving:
         kept: warm sub-networks.
         engine: a name or an `Engine`.
         apart: sensors whose own steps run apart.
-        events: where switches are told.
+        events: gets `switch` and `bundle`.
 
     Raises:
         BudgetError: no sub-network fits the budget even with all sensors.
@@ -80,16 +80,16 @@ class Serving:
         self._swapping = Lock()
 
     def check(self, budget: Budget) -> None:
-        """Refuse a budget that nothing here could ever meet, or that nobody can judge.
+        """Refuse a budget that no sub-network meets, or whose unit has not been measured.
 
         Raises:
-            BudgetError: milliseconds or millijoules without what was measured, or too little for the
-                smallest sub-network of all sensors.
+            BudgetError: milliseconds or millijoules without a profile that measured them, or too little for
+                the smallest sub-network of all sensors.
         """
         self.bundle.plan(None, budget, self.profile)
 
     def check_judged(self, budget: Budget) -> None:
-        """Refuse a budget that nobody can judge: milliseconds or millijoules without what was measured.
+        """Refuse milliseconds or millijoules without a profile that measured them.
 
         Raises:
             BudgetError: the profile, or its energy, is missing.

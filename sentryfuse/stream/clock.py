@@ -1,4 +1,4 @@
-"""One sensor's clock against ours: how far apart they are, and whether that can be believed.
+"""One sensor's clock against ours: the offset between them, and whether a jump of it is real.
 
 A sample is never received before it was taken, so the smallest difference between arrival and sample
 time seen lately is the distance of the clocks plus the shortest way. That distance is kept until it
@@ -40,8 +40,8 @@ class SensorClock:
         """How much later than expected a packet is [s]; below 0 early, 0 before the clock is known."""
         return 0.0 if self.offset_s is None else received_s - time_s - self.offset_s
 
-    def hear(self, received_s: float, time_s: float) -> bool:
-        """Take in when one packet was taken and when it arrived.
+    def observe(self, received_s: float, time_s: float) -> bool:
+        """Take in the times at which one packet was sampled and arrived.
 
         Args:
             received_s: on our clock [s].
@@ -64,27 +64,27 @@ class SensorClock:
             self._older = min(self._older, difference)
         return False
 
-    def guess_s(self) -> float | None:
-        """The distance a window cut now would take [s]: our time = sensor's time + distance."""
+    def estimate_s(self) -> float | None:
+        """The offset that a window cut now would use [s]: our time = sensor's time + offset."""
         best = min(self._newer, self._older)
         if math.isinf(best):
             return self.offset_s
         moved = self.offset_s is None or abs(best - self.offset_s) > self._band
         return best if moved else self.offset_s
 
-    def settle(self) -> None:
-        """Take the distance as it is now; called between windows only, so that one window has one."""
-        now = self.guess_s()
+    def commit(self) -> None:
+        """Use the offset as it is now; called between windows only, so that one window has one."""
+        now = self.estimate_s()
         self.realigned += self.offset_s is not None and now != self.offset_s
         self.offset_s = now
 
     @property
-    def is_doubted(self) -> bool:
-        """Whether the latest packets told another time than the clock had."""
+    def is_uncertain(self) -> bool:
+        """Whether the latest packets had another time than the clock expected."""
         return self._doubted is not None
 
     def _suspect(self, received_s: float, difference: float) -> bool:
-        """Believe a jump once packets have agreed on it for a while."""
+        """Accept a jump once packets have agreed on it for a while."""
         if self._doubted is None or abs(difference - self._doubted[1]) > self._tolerance / 2:
             self._doubted = (received_s, difference)
         since, first = self._doubted

@@ -11,7 +11,7 @@ from sentryfuse.errors import ConfigError
 
 
 class Verdict(StrEnum):
-    """Why a sensor is used for a window, or is not. Only `OK` is used."""
+    """Why a sensor is used for a window or not. Only `OK` is used."""
 
     OK = "ok"
     NEVER_SEEN = "never seen"
@@ -91,7 +91,7 @@ class HealthRules:
         return min(length, max(self.stuck_samples, math.ceil(self.max_gap * length)))
 
 
-class Standing:
+class SensorState:
     """Whether one sensor is in use: lost at once, back only after several good windows.
 
     Attributes:

@@ -13,7 +13,7 @@ from sentryfuse.errors import ConfigError
 from sentryfuse.stream.packet import Packet, Source
 from sentryfuse.types import Modality
 
-BUFFER_S = 10  # kept by an inlet while nobody reads; a sender's older samples go [s]
+BUFFER_S = 10  # kept by an inlet until it is read; a sender's older samples go [s]
 CHUNK = 1024  # samples of one stream taken at once
 RATE_TOLERANCE = 0.01  # share by which a stream's own rate may differ from the model's
 _LOOK_S = 0.5  # how often lost or late streams are looked for
@@ -44,7 +44,7 @@ class LslSource(Source):
 
     @property
     def ended(self) -> bool:
-        """False until closed: whoever is silent may come back."""
+        """False until closed: a silent stream may come back."""
         return self._ended
 
     def connect(self, timeout_s: float) -> None:
@@ -84,7 +84,7 @@ class LslSource(Source):
         return []
 
     def counters(self) -> dict[str, dict[str, int]]:
-        """Modality -> streams "malformed" (of its name, but not fitting); "dropped" is not told by LSL."""
+        """Modality -> streams "malformed" (of its name, but not fitting); "dropped" is not known with LSL."""
         return {name: dict(counts) for name, counts in self._counts.items()}
 
     def close(self) -> None:
@@ -152,7 +152,7 @@ def open_lsl(prefix: str, modalities: Sequence[Modality], *, timeout_s: float = 
         timeout_s: longest wait for all of them [s].
 
     Raises:
-        ConfigError: the extra is missing or cannot be loaded, nobody there, or a stream of another
+        ConfigError: the extra is missing or cannot be loaded, no stream is found, or a stream of another
             number of channels or rate.
     """
     try:

@@ -52,14 +52,14 @@ class MqttSource(Source):
 
     @property
     def ended(self) -> bool:
-        """False until closed: whoever is silent may come back."""
+        """False until closed: a silent sensor may come back."""
         return self._ended
 
     def connect(self, host: str, port: int, timeout_s: float) -> None:
         """Reach the broker and wait until it has taken the subscription.
 
         Raises:
-            ConfigError: nobody there, or refused.
+            ConfigError: no broker answers, or it refuses.
         """
         where = f"mqtt://{host}:{port}"
         self._client.connect_timeout = timeout_s

@@ -69,7 +69,7 @@ class Source(Protocol):
         """Modality -> what was refused or lost before it became a packet: "malformed", "dropped"."""
 
     def close(self) -> None:
-        """Let go of files, threads and connections; twice is no mistake."""
+        """Let go of files, threads and connections; may be called twice."""
 
     def __enter__(self) -> Self:
         """Give the source itself."""
@@ -94,7 +94,7 @@ def is_well_formed(packet: Any, modalities: Mapping[str, Modality]) -> bool:
     """Whether a packet can be used; anything may be given, nothing is raised.
 
     Args:
-        packet: what claims to be a packet.
+        packet: any object.
         modalities: the sensors there are, by name.
 
     Returns:

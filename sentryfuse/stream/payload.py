@@ -1,4 +1,4 @@
-"""What one MQTT message says, read so that nothing it holds can hurt.
+"""Reading one MQTT message, whatever it holds.
 
 | topic | payload |
 | --- | --- |
@@ -62,10 +62,10 @@ def _read_json(payload: bytes, modality: Modality) -> Samples | None:
         return None
     with np.errstate(over="ignore"):  # too large for float32 is infinite, which is judged later
         values = numbers.astype(np.float32)
-    told = message.get("t")
-    if told is None:
+    stamps = message.get("t")
+    if stamps is None:
         return values, None
-    times = _numbers(told)
+    times = _numbers(stamps)
     if times is None or times.shape not in ((), (len(values),)) or not np.isfinite(times).all():
         return None
     return values, times if times.ndim else _from(float(times), len(values), modality)

@@ -1,4 +1,4 @@
-"""One sensor of a stream: its samples, its clock, its standing, and what was counted."""
+"""One sensor of a stream: its samples, its clock, its state, and what was counted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sentryfuse.stream.buffer import SampleBuffer
 from sentryfuse.stream.clock import SensorClock
 from sentryfuse.stream.grid import EARLIEST, Floats, Scale, Steps, judge, on_grid
-from sentryfuse.stream.health import HealthRules, Standing, Verdict
+from sentryfuse.stream.health import HealthRules, SensorState, Verdict
 from sentryfuse.stream.packet import Packet
 from sentryfuse.types import Modality
 
@@ -32,7 +32,7 @@ class Sensor:
 
     def __init__(self, modality: Modality, rules: HealthRules, scale: Scale | None, keep_s: float) -> None:
         self.modality = modality
-        self.standing = Standing(rules)
+        self.state = SensorState(rules)
         self.clock = SensorClock(self.period_s, rules.clock_tolerance_s)
         self.last_received_s: float | None = None
         self._rules, self.scale = rules, scale
@@ -54,7 +54,7 @@ class Sensor:
     @property
     def first_s(self) -> float | None:
         """When the oldest sample kept was taken, on our clock as far as known [s]."""
-        offset = self.clock.guess_s()
+        offset = self.clock.estimate_s()
         return None if offset is None or not len(self._buffer) else float(self._buffer.times_s[0]) + offset
 
     @property
@@ -75,7 +75,7 @@ class Sensor:
         times = self._made_up(received, len(values)) if packet.times_s is None else packet.times_s
         newest = float(times.max())
         lag = self.clock.lag(received, newest)
-        if self.clock.hear(received, newest):
+        if self.clock.observe(received, newest):
             self._buffer.clear()
             lag = 0.0
         tolerance = self._rules.clock_tolerance_s
@@ -104,7 +104,7 @@ class Sensor:
 
     def is_complete(self, start_s: float) -> bool:
         """Whether all samples of the window that begins at a time [s] are there."""
-        offset = self.clock.guess_s()
+        offset = self.clock.estimate_s()
         if offset is None:
             return False
         first = start_s - offset + EARLIEST * self.period_s
@@ -117,7 +117,7 @@ class Sensor:
     def is_awaited(self, now_s: float) -> bool:
         """Whether it is worth to wait for samples of this sensor."""
         heard = self.last_received_s is not None
-        return heard and not self.is_silent(now_s) and not self.clock.is_doubted
+        return heard and not self.is_silent(now_s) and not self.clock.is_uncertain
 
     def cut(
         self, window_id: int, start_s: float, end_s: float, now_s: float
@@ -134,7 +134,7 @@ class Sensor:
             The verdict, and `(1, T, C)` when it is `OK`.
         """
         verdict, window = self._judged(start_s, end_s, now_s)
-        verdict = self.standing.after(window_id, verdict)
+        verdict = self.state.after(window_id, verdict)
         return verdict, window[None] if window is not None and verdict is Verdict.OK else None
 
     def forget_before(self, start_s: float) -> None:
@@ -145,19 +145,19 @@ class Sensor:
 
     def counters(self) -> dict[str, Any]:
         """Everything counted so far."""
-        standing = self.standing
+        state = self.state
         return {
             **self._counts,
             "realigned": self.clock.realigned,
-            "lost": standing.lost,
-            "back": standing.back,
-            "absent": dict(standing.absent),
+            "lost": state.lost,
+            "back": state.back,
+            "absent": dict(state.absent),
         }
 
     def _judged(self, start_s: float, end_s: float, now_s: float) -> tuple[Verdict, Floats | None]:
         if self.last_received_s is None:
             return Verdict.NEVER_SEEN, None
-        self.clock.settle()
+        self.clock.commit()
         verdict, window, nothing = Verdict.GAP, None, True
         if self.clock.offset_s is not None:
             steps = self._steps(start_s - self.clock.offset_s)
@@ -166,7 +166,7 @@ class Sensor:
         if start_s < self.clock.jumped_s <= now_s:
             return Verdict.CLOCK, None
         if verdict is Verdict.GAP:
-            if self.clock.is_doubted:
+            if self.clock.is_uncertain:
                 return Verdict.CLOCK, None
             ended = self.last_received_s < end_s - self.silence_limit_s()
             if nothing or ended or self.is_silent(now_s):
@@ -201,7 +201,7 @@ class StaticSensor:
 
     def __init__(self, modality: Modality, rules: HealthRules, scale: Scale | None) -> None:
         self.modality = modality
-        self.standing = Standing(rules)
+        self.state = SensorState(rules)
         self.last_received_s: float | None = None
         self._rules, self.scale = rules, scale
         self._buffer = SampleBuffer(_FEWEST, modality.n_channels, 0.0)
@@ -233,16 +233,16 @@ class StaticSensor:
             steps = Steps(np.zeros(1, np.intp), row, np.zeros(1), row)
             verdict, window = judge(steps, self.modality, self._rules, self.scale)
             self._buffer.forget_before(float(self._buffer.times_s[newest]))
-        verdict = self.standing.after(window_id, verdict)
+        verdict = self.state.after(window_id, verdict)
         return verdict, window[None] if window is not None and verdict is Verdict.OK else None
 
     def counters(self) -> dict[str, Any]:
         """Everything counted so far; what a static value cannot suffer is 0."""
-        standing = self.standing
+        state = self.state
         return {
             **self._counts,
             **dict.fromkeys(("late", "early", "realigned"), 0),
-            "lost": standing.lost,
-            "back": standing.back,
-            "absent": dict(standing.absent),
+            "lost": state.lost,
+            "back": state.back,
+            "absent": dict(state.absent),
         }

@@ -27,7 +27,7 @@ def open_source(url: str, modalities: Sequence[Modality]) -> Source:
 
     Raises:
         ConfigError: a URL that means nothing, an option that is unknown, an extra that is not
-            installed, nobody there, or streams that do not fit.
+            installed, nothing answers, or streams that do not fit.
         DataError: a file that cannot be played.
     """
     if not modalities:

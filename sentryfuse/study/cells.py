@@ -1,4 +1,4 @@
-"""A model made smaller by a method -> its answers and scores in every cell; needs torch.
+"""A model made smaller by a method -> its probabilities and scores in every cell; needs torch.
 
 Windows that have the same sensors on are answered together, whatever the missing rate they come from, and
 equal sub-networks answer once, whatever the ratio protocol they come from.
@@ -20,9 +20,10 @@ from sentryfuse.data import Windows, group_by_presence
 from sentryfuse.data.metrics import scores
 from sentryfuse.model import Selection
 from sentryfuse.model.pretrained import SentryModel
-from sentryfuse.study.jobs import Evaluation, Place
+from sentryfuse.study.jobs import Evaluation
+from sentryfuse.study.lines import Line, Place
 from sentryfuse.study.masks import draw_windows, exact_masks
-from sentryfuse.study.methods import Cutter
+from sentryfuse.study.methods import Pruner
 from sentryfuse.types import Plan
 
 BATCH = 256
@@ -106,21 +107,21 @@ def make_sample(windows: Windows, n: int, *, missing_rates: Sequence[float], see
     return Sample(indices, windows.y[indices], tuple(groups))
 
 
-def score(cutter: Cutter, evaluation: Evaluation, sample: Sample, places: Sequence[Place]) -> Scored:
+def score(pruner: Pruner, evaluation: Evaluation, sample: Sample, places: Sequence[Place]) -> Scored:
     """Answer and score one method in some of its cells.
 
     Scores are those of the answers as they are kept, rounded to float16. The whole model's answers are looked
     up in the sample, so a sample serves one model.
 
     Args:
-        cutter: the method on its model.
+        pruner: the method on its model.
         evaluation: what the lines are of.
         sample: the windows.
         places: which cells.
     """
     ways = list(dict.fromkeys((place.protocol, place.ratio) for place in places))
-    planners = {(protocol, ratio): cutter.planner(ratio, protocol) for protocol, ratio in ways}
-    classes = len(cutter.model.config.classes)
+    planners = {(protocol, ratio): pruner.planner(ratio, protocol) for protocol, ratio in ways}
+    classes = len(pruner.model.config.classes)
     tables = {place: np.zeros((len(sample.y), classes), np.float16) for place in places}
     cost = {place: np.zeros(2) for place in places}
     decision_ms = []
@@ -134,7 +135,7 @@ def score(cutter: Cutter, evaluation: Evaluation, sample: Sample, places: Sequen
             plan = plan_for(group.present)
             decision_ms.append(1000 * (time.perf_counter() - started))
             if plan.plan_id not in answered:
-                answered[plan.plan_id] = _answer(cutter, plan, group, sample)
+                answered[plan.plan_id] = _answer(pruner, plan, group, sample)
             for place in own:
                 rows, at = group.rows[place.missing_rate]
                 tables[place][rows] = answered[plan.plan_id][at]
@@ -144,7 +145,9 @@ def score(cutter: Cutter, evaluation: Evaluation, sample: Sample, places: Sequen
         macs, params = (cost[place] / len(sample.y)).round().astype(int).tolist()
         found = scores(sample.y, tables[place])
         sizes = {"macs": macs, "params": params, "n_windows": len(sample.y)}
-        lines.append(evaluation.line(place) | found | sizes)
+        lines.append(
+            Line.model_validate(evaluation.line(place) | found | sizes).model_dump(exclude={"model"})
+        )
     return Scored(
         lines=lines,
         answers={evaluation.line_key(place): table for place, table in tables.items()},
@@ -154,12 +157,12 @@ def score(cutter: Cutter, evaluation: Evaluation, sample: Sample, places: Sequen
     )
 
 
-def _answer(cutter: Cutter, plan: Plan, group: Group, sample: Sample) -> NDArray[np.float16]:
+def _answer(pruner: Pruner, plan: Plan, group: Group, sample: Sample) -> NDArray[np.float16]:
     """Probabilities of all windows of a group, `(p, K)`."""
     if plan.cost != plan.dense:
-        return answer(*cutter.small(plan), group)
+        return answer(*pruner.small(plan), group)
     if group.present not in sample.whole:
-        sample.whole[group.present] = answer(cutter.model, None, group)
+        sample.whole[group.present] = answer(pruner.model, None, group)
     return sample.whole[group.present]
 
 

@@ -22,14 +22,14 @@ Rate = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 
 
-class Part(BaseModel):
-    """Base of every part: frozen, types as they are, unknown keys refused."""
+class Frozen(BaseModel):
+    """Base of every part of a design: frozen, no conversion of types, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
 
-class Turn(Part):
-    """One repetition: a seed, and where people are dealt anew, a fold of them.
+class Turn(Frozen):
+    """One repetition: a seed, and the fold of people where there is one.
 
     Attributes:
         seed: of training, of the windows scored and of the sensors that miss in them.
@@ -40,7 +40,7 @@ class Turn(Part):
     fold: Annotated[str, Field(pattern=r"^\d+/[1-9]\d*$")] | None = None
 
 
-class Dataset(Part):
+class Dataset(Frozen):
     """One recording of a study.
 
     Attributes:
@@ -54,11 +54,11 @@ class Dataset(Part):
     turns: Annotated[tuple[Turn, ...], Field(min_length=1)]
 
 
-class Method(Part):
+class Method(Frozen):
     """One way of making a trained model smaller.
 
     Attributes:
-        scorer: who ranks the units, a name of `sentryfuse.pruning.published.SCORERS`.
+        scorer: name of a registered scorer.
         sensors: "aware", planned for the sensors that are present; "blind", one plan made for all
             sensors, of which runs what the present ones need.
         allocation: "global", by our planner; "uniform", the same share of units in every block.
@@ -89,7 +89,7 @@ class Cell(NamedTuple):
     missing_rate: float
 
 
-class StudyDesign(Part):
+class StudyDesign(Frozen):
     """Everything that decides the results of a study.
 
     Attributes:

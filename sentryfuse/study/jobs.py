@@ -1,4 +1,4 @@
-"""What there is to do: trainings, and evaluations of methods on them, with keys by content. Torch-free.
+"""The jobs of a study: trainings, and evaluations of methods on them, with keys by content. Torch-free.
 
 A key is a hash of everything that decides a result and of nothing else. Equal key, equal result: what has
 a line with that key is never computed again.
@@ -11,11 +11,12 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from sentryfuse.data import Windows, fold, load_windows, open_data
 from sentryfuse.errors import ConfigError
 from sentryfuse.study.design import DENSE, Method, StudyDesign
+from sentryfuse.study.lines import Place
 
 # Raised when code changes what the same design gives; old lines are then computed again.
 STUDY_VERSION = 1
@@ -60,14 +61,6 @@ class Training:
     def key(self) -> str:
         """Hash of what decides the model."""
         return digest({"version": STUDY_VERSION, **vars(self)})
-
-
-class Place(NamedTuple):
-    """Where in the grid a line stands; a dense line has no protocol."""
-
-    protocol: str | None
-    ratio: float
-    missing_rate: float
 
 
 @dataclass(frozen=True)
@@ -224,7 +217,7 @@ def data_file(folder: Path | None, file: str, name: str) -> Path:
 
 
 def open_recording(folder: Path | None, file: str | None, name: str, part: str | None) -> Windows:
-    """The recording of a training, dealt by its fold."""
+    """The recording of a training, split by its fold."""
     windows = open_data(name) if file is None else load_windows(data_file(folder, file, name), name=name)
     if part is None:
         return windows

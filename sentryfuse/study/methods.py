@@ -1,4 +1,4 @@
-"""How a method makes a model smaller: where ranking, allocation and repair meet; needs torch."""
+"""How a method makes a model smaller: ranking, allocation and repair together; needs torch."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from sentryfuse.pruning import make_plan
 from sentryfuse.pruning.calibration import Calibrator
 from sentryfuse.pruning.cut import selection
 from sentryfuse.pruning.planner import make_planner
-from sentryfuse.pruning.published import check_scorer, make_scorer
+from sentryfuse.pruning.scorers import check_scorer, make_scorer
 from sentryfuse.study.design import Method
 from sentryfuse.study.repair import ConditionalMoments, collect_conditional, compensate
 from sentryfuse.types import Budget, Plan
 
 
 def check_methods(methods: Iterable[Method]) -> None:
-    """Refuse scorers that nobody knows.
+    """Refuse unknown scorers.
 
     Raises:
         ConfigError: one is unknown.
@@ -35,7 +35,7 @@ def check_methods(methods: Iterable[Method]) -> None:
 
 
 class Subject:
-    """A trained model and what methods may know of its data; what several of them look at is made once.
+    """A trained model and the training windows that methods may use; what they share is computed once.
 
     Args:
         model: trained.
@@ -77,7 +77,7 @@ def calibration(windows: Windows, n: int, *, seed: int) -> Windows:
     return replace(windows, split=split)
 
 
-class Cutter:
+class Pruner:
     """One method on one model: plans, and what runs of the model for each.
 
     Args:
@@ -91,16 +91,10 @@ class Cutter:
     def __init__(self, subject: Subject, method: Method | None) -> None:
         self.subject, self.method, self.model = subject, method, subject.model
         if method is not None:
-            self.scorer = make_scorer(
-                method.scorer,
-                subject.model,
-                subject.windows,
-                seed=subject.seed,
-                calibrator=subject.calibrator,
-            )
+            self.scorer = make_scorer(method.scorer, subject.calibrator)
 
     def planner(self, ratio: float, protocol: str | None) -> Planner:
-        """Who decides what stays: present names -> plan.
+        """Present names -> plan.
 
         With sensors whose smallest sub-network is larger than the ratio leaves, that one is planned.
         """

@@ -1,4 +1,4 @@
-"""Keeps the order: a model before its evaluations, nothing twice, and what failed does not stop the rest."""
+"""The order of jobs: a model before its evaluations, nothing twice; a failure does not stop the rest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sentryfuse.errors import ConfigError
 from sentryfuse.model.pretrained import create_model
 from sentryfuse.progress import Progress, say
 from sentryfuse.study.design import StudyDesign
-from sentryfuse.study.engines import Engine, check_engine, open_engine
+from sentryfuse.study.executors import Executor, check_executor, open_executor
 from sentryfuse.study.jobs import Evaluation, Training, data_digests, evaluations, trainings
 from sentryfuse.study.methods import check_methods
 from sentryfuse.study.store import OUTDATED, Store
@@ -25,8 +25,8 @@ FAILURES = "failures"
 
 
 @dataclass(frozen=True)
-class Work:
-    """A training, and what is to be computed of its model."""
+class TrainingJobs:
+    """A training, and the evaluations of its model."""
 
     training: Task
     evaluations: tuple[Task, ...]
@@ -59,8 +59,8 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Hands:
-    """Who does the work, and where it finds things.
+class Workers:
+    """Where jobs run, and the folders they read and write.
 
     Attributes:
         data: folder of the recordings; not needed for embedded ones.
@@ -78,26 +78,26 @@ class Hands:
     address: str | None = None
     only: str = ""
 
-    def open(self) -> AbstractContextManager[Engine]:
-        """The engine, closed at the end of `with`."""
-        return open_engine(self.engine, jobs=self.jobs, address=self.address)
+    def open(self) -> AbstractContextManager[Executor]:
+        """The executor, closed at the end of `with`."""
+        return open_executor(self.engine, jobs=self.jobs, address=self.address)
 
 
-def run_study(folder: Path, design: StudyDesign, hands: Hands, *, trainings_only: bool = False) -> Report:
+def run_study(folder: Path, design: StudyDesign, workers: Workers, *, trainings_only: bool = False) -> Report:
     """Compute what is missing.
 
     Args:
         folder: of the results; made if it is not there.
         design: what is compared.
-        hands: who does it.
+        workers: where jobs run.
         trainings_only: make models and score none.
 
     Raises:
-        ConfigError: a name nobody knows, a recording that is not there, or a folder of another study.
+        ConfigError: an unknown name, a recording that is not there, or a folder of another study.
     """
-    every = all_work(design, hands)
+    every = all_jobs(design, workers)
     with Store(folder, design) as store:
-        if n := store.put_aside(line for item in every for line in item.lines):
+        if n := store.set_aside(line for item in every for line in item.lines):
             say(f"{n} lines were made by another version and are computed again; they are now in {OUTDATED}")
         if trainings_only:
             work = [replace(item, evaluations=()) for item in every]
@@ -117,14 +117,14 @@ def run_study(folder: Path, design: StudyDesign, hands: Hands, *, trainings_only
             return None
 
         if work:
-            with hands.open() as engine:
+            with workers.open() as executor:
                 past, failures = list(store.times), folder / FAILURES
-                report.failed = do_all(work, engine, take, past=past, failures=failures)
+                report.failed = run_all(work, executor, take, past=past, failures=failures)
     return report
 
 
 def check_design(design: StudyDesign) -> None:
-    """Refuse names that nobody knows before an hour is lost.
+    """Refuse unknown names before an hour is lost.
 
     Raises:
         ConfigError: an unknown backbone, preset, scorer, allocation or repair.
@@ -140,25 +140,25 @@ def check_design(design: StudyDesign) -> None:
         )
 
 
-def all_work(design: StudyDesign, hands: Hands) -> list[Work]:
+def all_jobs(design: StudyDesign, workers: Workers) -> list[TrainingJobs]:
     """Every training that is wanted, with everything that is computed of its model.
 
     Raises:
-        ConfigError: a name nobody knows, or a recording that is not there.
+        ConfigError: an unknown name, or a recording that is not there.
     """
-    check_engine(hands.engine, address=hands.address)
+    check_executor(workers.engine, address=workers.address)
     check_design(design)
-    names = {training.dataset for training in trainings(design, {}, only=hands.only)}
-    digests = data_digests(design, hands.data, sorted(names))
+    names = {training.dataset for training in trainings(design, {}, only=workers.only)}
+    digests = data_digests(design, workers.data, sorted(names))
     found = []
-    for training in trainings(design, digests, only=hands.only):
-        where = (design.datasets[training.dataset].file, hands.data, hands.runs)
+    for training in trainings(design, digests, only=workers.only):
+        where = (design.datasets[training.dataset].file, workers.data, workers.runs)
         tasks = (Task(job, job.places, *where) for job in evaluations(design, training))
-        found.append(Work(Task(training, (), *where), tuple(tasks)))
+        found.append(TrainingJobs(Task(training, (), *where), tuple(tasks)))
     return found
 
 
-def choose(work: Sequence[Work], wanted: Callable[[str], bool]) -> list[Work]:
+def choose(work: Sequence[TrainingJobs], wanted: Callable[[str], bool]) -> list[TrainingJobs]:
     """The part of the work whose line keys are wanted."""
     found = []
     for item in work:
@@ -171,22 +171,22 @@ def choose(work: Sequence[Work], wanted: Callable[[str], bool]) -> list[Work]:
     return found
 
 
-def do_all(
-    work: Sequence[Work],
-    engine: Engine,
+def run_all(
+    work: Sequence[TrainingJobs],
+    executor: Executor,
     take: Callable[[Task, Outcome], str | None],
     *,
     past: Sequence[dict[str, Any]] = (),
     failures: Path | None = None,
 ) -> list[dict[str, str]]:
-    """Do all tasks; whoever scored a model goes on with it, so that what its methods share is made once.
+    """Run all tasks, those of one model in one process where possible: its methods share what they look at.
 
     Args:
         work: what to do, in this order.
-        engine: who does it.
-        take: gets every outcome that is not a failure; a sentence says why it cannot be used.
+        executor: runs it.
+        take: gets every outcome that is not a failure; returns why it cannot be used, or `None`.
         past: times of finished jobs, for the time left.
-        failures: folder for the traces of mistakes of ours.
+        failures: folder for tracebacks.
 
     Returns:
         Name and error of every job that failed, and of every model whose evaluations were left out.
@@ -199,11 +199,11 @@ def do_all(
     n_jobs, n_done, flying = sum(map(len, work)), 0, set[Task]()
     with Progress("study", n_jobs, even=False) as bar:
         while waiting or ready or flying:
-            while len(flying) < engine.slots and (ready or waiting):
+            while len(flying) < executor.slots and (ready or waiting):
                 task = _next(waiting, ready, busy={one.training for one in flying}, last=last)
-                engine.submit(task)
+                executor.submit(task)
                 flying.add(task)
-            task, outcome = engine.wait()
+            task, outcome = executor.wait()
             flying.remove(task)
             last = task.training
             n_done += 1
@@ -212,7 +212,7 @@ def do_all(
                 outcome = Outcome(outcome.facts, error=refused)
             if outcome.error is not None:
                 n_done += len(own.evaluations) if own else 0
-                failed.append({"name": task.job.name, "error": _told(task, outcome, failures)})
+                failed.append({"name": task.job.name, "error": _failure_text(task, outcome, failures)})
                 say(f"failed: {task.job.name}: {failed[-1]['error']}")
             else:
                 clock.add(outcome.facts)
@@ -220,20 +220,20 @@ def do_all(
                     ready[task.training] = deque(own.evaluations)
             soon = (t for tasks in ready.values() for t in tasks)
             left = [*flying, *soon, *(t for item in waiting for t in (item.training, *item.evaluations))]
-            bar.update(n_done, task.job.name, left_s=clock.left_s(left, engine.slots))
+            bar.update(n_done, task.job.name, left_s=clock.left_s(left, executor.slots))
     return failed
 
 
 def _next(
-    waiting: deque[Work],
+    waiting: deque[TrainingJobs],
     ready: dict[Training, deque[Task]],
     *,
     busy: Collection[Training],
     last: Training | None,
 ) -> Task:
-    """Take what is done next.
+    """The task that runs next.
 
-    A method of the model scored last, or of one that nobody scores; else a training; else any method.
+    A method of the model scored last, or of one that no process scores; else a training; else any method.
     """
     models = [last] if last in ready else [model for model in ready if model not in busy]
     if not models and waiting:
@@ -246,8 +246,8 @@ def _next(
     return task
 
 
-def _told(task: Task, outcome: Outcome, failures: Path | None) -> str:
-    """The error in a sentence; the trace of a mistake of ours goes into a file."""
+def _failure_text(task: Task, outcome: Outcome, failures: Path | None) -> str:
+    """The error in a sentence; a traceback goes into a file."""
     if outcome.trace is None or failures is None:
         return str(outcome.error)
     path = failures / f"{task.job.name.replace('/', '-').replace(' ', '_')}.txt"
@@ -257,7 +257,7 @@ def _told(task: Task, outcome: Outcome, failures: Path | None) -> str:
 
 
 class _Clock:
-    """How long jobs take: as long as those of the same kind took so far."""
+    """Estimates the time left from finished jobs of the same kind."""
 
     def __init__(self, past: Sequence[dict[str, Any]]) -> None:
         self._seconds: dict[tuple[str, ...], list[float]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""Where results are kept: one process writes, and a kill at any moment loses nothing that was written.
+"""The folder of results: one process writes, and a kill at any moment loses nothing that was written.
 
 | file | holds |
 | --- | --- |
@@ -12,10 +12,8 @@
 from __future__ import annotations
 
 import fcntl
-import gzip
 import json
 import os
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -25,15 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentryfuse.errors import ConfigError, InputError
-from sentryfuse.files import read_json, write_atomically, write_json
+from sentryfuse.files import read_json, read_json_lines, write_atomically, write_json
 from sentryfuse.progress import say
 from sentryfuse.study.design import StudyDesign
-from sentryfuse.study.jobs import Place, Training, digest
+from sentryfuse.study.jobs import Training, digest
+from sentryfuse.study.lines import ANSWERS, DESIGN, IDENTITY, LINES, TRAINING, line_files
 
-DESIGN, LINES, TIMES, ANSWERS, LOCK = "design.json", "lines.jsonl", "times.jsonl", "answers", ".lock"
-OUTDATED = "outdated.jsonl"
-TRAINING = ("backbone", "dataset", "seed", "fold", "training")  # which training a line is of
-IDENTITY = (*TRAINING, "method", *Place._fields)  # what is compared
+TIMES, OUTDATED, LOCK = "times.jsonl", "outdated.jsonl", ".lock"
 
 
 class Store:
@@ -80,7 +76,7 @@ class Store:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Let others work in the folder."""
+        """Release the folder for other processes."""
         self._lock.close()
 
     def add(
@@ -109,7 +105,7 @@ class Store:
         self.keys |= {line["key"] for line in lines}
         self.times.append(dict(facts))
 
-    def put_aside(self, current: Iterable[Mapping[str, Any]]) -> int:
+    def set_aside(self, current: Iterable[Mapping[str, Any]]) -> int:
         """Move lines that this code would compute again out of the results.
 
         Args:
@@ -146,14 +142,14 @@ class Store:
         return next((model for model in said if model is not None), None)
 
     def _mend(self) -> None:
-        """Take off the half line that a kill may have left."""
+        """Remove the half line that a kill may have left."""
         for path in (self.folder / LINES, self.folder / TIMES):
             if not path.is_file():
                 continue
             whole = path.read_bytes()
             end = whole.rfind(b"\n") + 1
             if end < len(whole):
-                say(f"{path.name} ends in half a line, as a kill leaves it; it is dropped")
+                _tell_torn(path)
                 with path.open("r+b") as stream:
                     stream.truncate(end)
 
@@ -176,16 +172,11 @@ def _is_ours(path: Path) -> bool:
     return path.name.startswith("lines") or path.name in (TIMES, ANSWERS, OUTDATED, LOCK, "runs")
 
 
-def line_files(folder: Path) -> list[Path]:
-    """Files of result lines in a folder: `lines*.jsonl`, also compressed."""
-    return sorted(p for p in folder.glob("lines*") if p.name.endswith((".jsonl", ".jsonl.gz")))
-
-
 def read_lines(paths: Iterable[str | Path]) -> list[dict[str, Any]]:
-    """Read JSON lines, each key once; a torn last line is dropped with a note.
+    """Read lines with a key, each key once; a torn last line is dropped with a note.
 
     Args:
-        paths: files `.jsonl` or `.jsonl.gz`.
+        paths: files `.jsonl` or `.jsonl.gz`; their lines may be of older code, so only the key is checked.
 
     Returns:
         The lines, in the order read; of equal keys the last.
@@ -195,30 +186,21 @@ def read_lines(paths: Iterable[str | Path]) -> list[dict[str, Any]]:
     """
     found: dict[str, dict[str, Any]] = {}
     for path in map(Path, paths):
-        texts = _text(path).split("\n")
-        for number, text in enumerate(texts, start=1):
-            if not text.strip():
-                continue
-            try:
-                line = json.loads(text)
-                found[line["key"]] = line
-            except (ValueError, TypeError, KeyError):
-                if number == len(texts):  # every whole line ends
-                    say(f"{path.name} ends in half a line, as a kill leaves it; it is dropped")
-                    continue
+        lines, torn = read_json_lines(path)
+        for number, line in lines:
+            if not isinstance(line, dict) or not isinstance(line.get("key"), str):
                 raise InputError(
                     f"{path} line {number} is no result line; delete it and run the study again, which "
                     "fills the gap"
-                ) from None
+                )
+            found[line["key"]] = line
+        if torn:
+            _tell_torn(path)
     return list(found.values())
 
 
-def _text(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-        return (gzip.decompress(data) if path.name.endswith(".gz") else data).decode(errors="replace")
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"cannot read {path}: {error}; give a whole file of result lines") from error
+def _tell_torn(path: Path) -> None:
+    say(f"{path.name} ends in half a line, as a kill leaves it; it is dropped")
 
 
 def _append(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""One job, done in whatever process it lands in: train a model, or score a method on one; needs torch.
+"""One job in the process it is sent to: train a model, or score a method on one; needs torch.
 
 A process keeps the recordings it has opened and the model it scored last, since jobs of one training come
 one after another.
@@ -28,11 +28,12 @@ from sentryfuse.machine import machine
 from sentryfuse.model.pretrained import SentryModel, from_pretrained
 from sentryfuse.study.cells import Sample, make_sample, score
 from sentryfuse.study.design import ELASTIC
-from sentryfuse.study.jobs import Evaluation, Place, Training, digest, open_recording
-from sentryfuse.study.methods import Cutter, Subject
+from sentryfuse.study.jobs import Evaluation, Training, digest, open_recording
+from sentryfuse.study.lines import Place
+from sentryfuse.study.methods import Pruner, Subject
 from sentryfuse.training import TrainSettings
-from sentryfuse.training.distributed import Team
-from sentryfuse.training.folder import METRICS, model_maker, train_run
+from sentryfuse.training.distributed import ProcessGroup
+from sentryfuse.training.folder import METRICS, Recipe, train_into
 
 WEIGHTS = "model.safetensors"
 
@@ -81,7 +82,7 @@ class Outcome:
         lines: result lines.
         answers: arrays behind the lines.
         error: one sentence if it failed.
-        trace: where in the code, if the mistake is ours.
+        trace: traceback of an error that is not the user's.
     """
 
     facts: Mapping[str, Any]
@@ -91,8 +92,8 @@ class Outcome:
     trace: str | None = None
 
 
-def perform(task: Task) -> Outcome:
-    """Do a task on one thread; whatever goes wrong is in the outcome."""
+def run_task(task: Task) -> Outcome:
+    """Run a task on one thread; an error is part of the outcome."""
     torch.set_num_threads(1)
     started = time.perf_counter()
     try:
@@ -115,21 +116,21 @@ def perform(task: Task) -> Outcome:
 
 def _train(task: Task, job: Training) -> Outcome:
     windows = _recording(task.data, task.file, job.dataset, job.fold)
-    settings = TrainSettings(seed=job.seed, elastic=ELASTIC[job.training], epochs=job.epochs)
-    options: dict[str, Any] = {
-        "backbone": job.backbone,
-        "preset": job.preset,
-        "attention": job.attention,
-        "normalise": job.normalise,
-        "fold": job.fold,
-        "settings": settings,
-    }
+    recipe = Recipe(
+        settings=TrainSettings(seed=job.seed, elastic=ELASTIC[job.training], epochs=job.epochs),
+        backbone=job.backbone,
+        preset=job.preset,
+        attention=job.attention,
+        normalise=job.normalise,
+        fold=job.fold,
+    )
     folder = task.runs / job.name
     found = (folder / METRICS).is_file()
     if found:
-        check_same(folder, model_maker(windows, **options)(), settings)
-    team = Team(torch.device("cpu"))
-    metrics = read_json(folder / METRICS) if found else train_run(folder, windows, team=team, **options)
+        check_same(folder, recipe.make_model(windows), recipe.settings)
+        metrics = read_json(folder / METRICS)
+    else:
+        metrics = train_into(folder, windows, recipe, group=ProcessGroup(torch.device("cpu")))
     return Outcome(
         {
             "key": job.key,
@@ -178,7 +179,7 @@ def _evaluate(task: Task, job: Evaluation) -> Outcome:
     rates = tuple(dict.fromkeys(place.missing_rate for place in job.places))
     where = (task.data, task.file, task.runs / training.name)
     subject, sample = _ready(training, where, rates, job.windows, job.calibration_windows)
-    scored = score(Cutter(subject, job.method), job, sample, task.places)
+    scored = score(Pruner(subject, job.method), job, sample, task.places)
     model = _file_digest(where[2] / WEIGHTS)
     facts: dict[str, Any] = {
         "key": digest(sorted(scored.answers)),

@@ -10,24 +10,24 @@ import numpy as np
 
 from sentryfuse.errors import ConfigError
 from sentryfuse.progress import say
-from sentryfuse.study.runner import Hands, all_work, choose, do_all, refuse_failures
-from sentryfuse.study.store import IDENTITY, line_files, read_design, read_lines
+from sentryfuse.study.lines import COUNTS, IDENTITY, SCORES, line_files
+from sentryfuse.study.runner import Workers, all_jobs, choose, refuse_failures, run_all
+from sentryfuse.study.store import read_design, read_lines
 from sentryfuse.study.tasks import Outcome, Task
 from sentryfuse.training.folder import METRICS
 
 TOLERANCE = 0.002  # of every score; threads and processors add up in other orders,
 FLIPS = 1  # which may turn so many answers
-SCORES, COUNTS = ("accuracy", "macro_f1", "auroc"), ("macs", "params", "n_windows")
 
 
-def verify(folder: Path, hands: Hands, n: int) -> list[dict[str, Any]]:
+def verify(folder: Path, workers: Workers, n: int) -> list[dict[str, Any]]:
     """Compute a random sample of lines again from the design and the trained models.
 
     Writes nothing into the folder. A model that is not there is trained again.
 
     Args:
         folder: of the study: its design and its lines, also compressed.
-        hands: who does it.
+        workers: where jobs run.
         n: how many lines.
 
     Returns:
@@ -43,7 +43,7 @@ def verify(folder: Path, hands: Hands, n: int) -> list[dict[str, Any]]:
             f"{folder} holds no results of a study; run `sentryfuse study --out {folder}` first"
         )
     lines = {line["key"]: line for line in read_lines(files)}
-    ours = choose(all_work(design, hands), lines.__contains__)
+    ours = choose(all_jobs(design, workers), lines.__contains__)
     keys = [key for item in ours for task in item.evaluations for key in task.line_keys]
     if not keys:
         raise ConfigError(
@@ -52,7 +52,7 @@ def verify(folder: Path, hands: Hands, n: int) -> list[dict[str, Any]]:
         )
     sample = np.random.default_rng().choice(keys, min(n, len(keys)), replace=False)
     wanted = choose(ours, {*sample.tolist()}.__contains__)
-    there = sum((hands.runs / item.training.job.name / METRICS).is_file() for item in wanted)
+    there = sum((workers.runs / item.training.job.name / METRICS).is_file() for item in wanted)
     say(f"{there} of {len(wanted)} trained models are there; {len(wanted) - there} are trained again")
     found: list[dict[str, Any]] = []
 
@@ -68,8 +68,8 @@ def verify(folder: Path, hands: Hands, n: int) -> list[dict[str, Any]]:
                 }
             )
 
-    with hands.open() as engine:
-        refuse_failures(do_all(wanted, engine, take))
+    with workers.open() as executor:
+        refuse_failures(run_all(wanted, executor, take))
     return found
 
 

@@ -26,20 +26,20 @@ from torch import distributed as dist
 
 from sentryfuse.errors import ConfigError, SentryFuseError
 
-PATIENCE = timedelta(hours=2)  # the others wait while the first one validates
-LAST_WORDS_S = 1.0  # `torchrun` ends all processes as soon as one has gone; the one that speaks needs time
+TIMEOUT = timedelta(hours=2)  # the others wait while the first one validates
+GRACE_S = 1.0  # `torchrun` ends all processes as soon as one has gone; the one with the message needs time
 DEVICES = ("cpu", "cuda")
 
 
-class Team:
+class ProcessGroup:
     """The processes of one training; one alone where torch.distributed has not been started.
 
     Args:
         device: where this process computes, and where its process group exchanges tensors.
 
     Attributes:
-        rank: number of this process, 0 leads: it validates, prints and writes.
-        size: how many there are.
+        rank: number of this process.
+        size: number of processes.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -49,11 +49,11 @@ class Team:
 
     @property
     def leads(self) -> bool:
-        """Whether this process validates, prints and writes files."""
+        """Whether this is process 0, which validates, prints and writes files for all."""
         return self.rank == 0
 
     def share(self, n: int) -> tuple[slice, float]:
-        """What this process computes of a batch, and which part of the batch that is.
+        """The rows of a batch that this process computes, and their share of the batch.
 
         Args:
             n: windows of the batch, >= 1.
@@ -65,36 +65,37 @@ class Team:
         start, end = (n * k // self.size for k in (self.rank, self.rank + 1))
         return slice(start, max(end, start + 1)), (end - start) / n
 
-    def add(self, tensors: Iterable[Tensor]) -> list[Tensor]:
+    def sum_tensors(self, tensors: Iterable[Tensor]) -> list[Tensor]:
         """The sum of each tensor over the processes; all give the same shapes."""
         given = list(tensors)
         if self.size == 1 or not given:
             return given
         flat = torch.cat([t.detach().flatten() for t in given])
-        self._exchange(dist.all_reduce, flat)
+        self._collective(dist.all_reduce, flat)
         parts = flat.split([t.numel() for t in given])
         return [part.view_as(t) for part, t in zip(parts, given, strict=True)]
 
-    def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace gradients by their sum; where no process has one, there is none, as in one process."""
         if self.size == 1:
             return
         own = list(parameters)
         there = torch.tensor([float(p.grad is not None) for p in own], device=self.device)
-        *sums, there = self.add([*(torch.zeros_like(p) if p.grad is None else p.grad for p in own), there])
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in own]
+        *sums, there = self.sum_tensors([*gradients, there])
         for parameter, gradient, processes in zip(own, sums, there.tolist(), strict=True):
             parameter.grad = gradient if processes else None
 
-    def total(self, numbers: Iterable[float]) -> list[float]:
+    def sum_numbers(self, numbers: Iterable[float]) -> list[float]:
         """The sum of each number over the processes."""
         own = list(numbers)
         if self.size == 1:
             return own
-        sums: list[float] = self.add([torch.tensor(own, dtype=torch.float64, device=self.device)])[0].tolist()
-        return sums
+        (sums,) = self.sum_tensors([torch.tensor(own, dtype=torch.float64, device=self.device)])
+        return [float(value) for value in sums]
 
-    def mean(self, part: float) -> Callable[[Tensor], Tensor]:
-        """Turns a mean over this process's share into the mean over the batch.
+    def batch_mean(self, part: float) -> Callable[[Tensor], Tensor]:
+        """A function from a mean over this process's rows to the mean over the batch.
 
         Args:
             part: of the batch that the share is.
@@ -108,39 +109,39 @@ class Team:
             if self.size == 1:
                 return value
             own = part * value
-            return own + (self.add([own])[0] - own.detach())
+            return own + (self.sum_tensors([own])[0] - own.detach())
 
         return over_batch
 
-    def told(self, content: bytes) -> bytes:
-        """What the leading process says, in every process; what the others give is not looked at."""
+    def broadcast(self, content: bytes) -> bytes:
+        """The bytes that process 0 gives, in every process; those of the others are not read."""
         if self.size == 1:
             return content
         length = torch.tensor([len(content)], device=self.device)
-        self._exchange(dist.broadcast, length, 0)
+        self._collective(dist.broadcast, length, 0)
         if not length:
             return b""
         letters = torch.zeros(int(length), dtype=torch.uint8, device=self.device)
         if self.leads:
             letters.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
-        self._exchange(dist.broadcast, letters, 0)
+        self._collective(dist.broadcast, letters, 0)
         return letters.cpu().numpy().tobytes()
 
-    def align(self, module: nn.Module) -> None:
-        """Give every process the leading one's weights."""
+    def broadcast_weights(self, module: nn.Module) -> None:
+        """Give every process the weights of process 0."""
         if self.size > 1:
             for tensor in module.state_dict().values():
-                self._exchange(dist.broadcast, tensor, 0)
+                self._collective(dist.broadcast, tensor, 0)
 
     @contextmanager
-    def chance(self, *seed: int) -> Iterator[None]:
-        """Chance inside the model (dropout) that leaves the common chance (augmentation) untouched.
+    def own_rng(self, *seed: int) -> Iterator[None]:
+        """Random numbers of this process alone (dropout); the common stream (augmentation) stays as it is.
 
-        One process on the CPU, the reference, draws both from one stream and is left alone. On another
-        device a seed per step also makes a resumed training equal to one that was never stopped.
+        One process on the CPU, the reference, draws both from one stream. On another device a seed per step
+        also makes a resumed training equal to one that was never stopped.
 
         Args:
-            seed: what the process's own chance depends on, beside its rank.
+            seed: of the process's own stream, together with its rank.
         """
         if self.size == 1 and self.device.type == "cpu":
             yield
@@ -150,7 +151,7 @@ class Team:
             torch.manual_seed(int(own[0]))
             yield
 
-    def _exchange(self, collective: Callable[..., Any], tensor: Tensor, *source: int) -> None:
+    def _collective(self, collective: Callable[..., Any], tensor: Tensor, *source: int) -> None:
         try:
             collective(tensor, *source)
         except RuntimeError as error:
@@ -162,10 +163,10 @@ class Team:
 
 
 @contextmanager
-def joined(device: str) -> Iterator[Team]:
+def process_group(device: str) -> Iterator[ProcessGroup]:
     """Join the processes of `torchrun`, if it started this one.
 
-    Where an error ends one process, it ends all of them, and one says why.
+    An error in one process ends all of them, and one prints why.
 
     Args:
         device: "cpu" (gloo) or "cuda" (nccl; each process takes the GPU of its local number).
@@ -177,12 +178,12 @@ def joined(device: str) -> Iterator[Team]:
         ConfigError: an unknown device, or one that is not here.
     """
     if not dist.is_available() or not dist.is_torchelastic_launched():
-        yield Team(check_device(device))
+        yield ProcessGroup(check_device(device))
         return
     from torch.distributed.rendezvous import rendezvous  # not there in every build of torch
 
     try:
-        store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
+        store, rank, size = next(rendezvous("env://", timeout=TIMEOUT))
     except RuntimeError as error:
         raise SentryFuseError(
             f"this process cannot reach the others ({str(error).strip().splitlines()[0]}); check the "
@@ -193,11 +194,11 @@ def joined(device: str) -> Iterator[Team]:
         if place.type == "cuda":
             torch.cuda.set_device(place)
         backend = "nccl" if place.type == "cuda" else "gloo"
-        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
-        yield Team(place)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
+        yield ProcessGroup(place)
     except SentryFuseError:
-        if not _speaks(store):
-            time.sleep(LAST_WORDS_S)
+        if not _failed_first(store):
+            time.sleep(GRACE_S)
             raise SystemExit(2) from None
         raise
     finally:
@@ -226,9 +227,9 @@ def check_device(name: str) -> torch.device:
     return torch.device("cuda", own)
 
 
-def _speaks(store: Any) -> bool:
-    """Whether this process is the first of all to fail, and so the one that says why."""
+def _failed_first(store: Any) -> bool:
+    """Whether this process is the first of all to fail; it prints why."""
     first = True
-    with suppress(RuntimeError):  # nobody is there any more: then there is no one else to speak
+    with suppress(RuntimeError):  # the store has gone with the other processes
         first = store.add("sentryfuse failed", 1) == 1
     return first

@@ -1,4 +1,4 @@
-"""Which sub-network an elastic step trains: a rule ranks the units, one draw cuts them.
+"""The sub-networks that elastic steps train: a rule ranks the units, the planner cuts at a drawn ratio.
 
 The competitors to measure against are here as well: the same steps and the same draw, ranked by magnitude or
 by static Taylor, whatever is present.
@@ -6,35 +6,30 @@ by static Taylor, whatever is present.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from sentryfuse.data import Windows
 from sentryfuse.errors import ConfigError
-from sentryfuse.gate.predict import levelled
 from sentryfuse.model.pretrained import SentryModel
+from sentryfuse.planning.importance import Importance
 from sentryfuse.planning.layout import Layout
 from sentryfuse.planning.plan import largest_ratio, plan_layout
 from sentryfuse.pruning.calibration import Calibration
-from sentryfuse.pruning.gradients import taylor_scores
-from sentryfuse.pruning.weights import magnitude_scores
+from sentryfuse.pruning.gradients import taylor_importance
+from sentryfuse.pruning.scorers import GateScorer, Scorer
+from sentryfuse.pruning.weights import magnitude_importance
 from sentryfuse.types import Budget
 
-RULES = ("gate", "static", "taylor", "none")
+STATIC = {"static": "magnitude", "taylor": "taylor"}  # rules of one order for all sensors -> their scorer
+RULES = ("gate", *STATIC, "none")
 TAYLOR_WINDOWS = 512  # seen by the rule "taylor" before every epoch
-Scores = Mapping[str, NDArray[np.float32]]
 Kept = dict[str, tuple[int, ...]]
 
 
-class ElasticRule(Protocol):
-    """Ranks the units for one elastic step."""
-
-    def scores(self, present: tuple[str, ...]) -> Scores:
-        """Importance of every unit for these sensors."""
+class ElasticRule(Scorer, Protocol):
+    """Ranks the units for elastic steps, while the model that it ranks changes."""
 
     def new_epoch(self, *, frozen: bool) -> None:
         """Called before every epoch; `frozen` says whether the gate has stopped moving before it."""
@@ -43,52 +38,45 @@ class ElasticRule(Protocol):
         """Called once, when the gate has learned and stops moving."""
 
 
-class GateRule:
-    """What the gate says times the size of the weights, levelled and planned as for deployment.
+class GateRule(GateScorer, ElasticRule):
+    """The gate's importance times the size of the weights, levelled and planned as for deployment.
 
     While the gate learns, sizes are those at the start of the epoch. When it stops, those of that moment
     become part of it: from then on the sub-networks trained for some sensors are those of one order.
     """
 
-    def __init__(self, model: SentryModel) -> None:
-        self.model = model
-        self._sizes: Scores = {}
-
-    def scores(self, present: tuple[str, ...]) -> Scores:
-        """Ask the gate."""
-        found = {name: t.cpu().numpy() for name, t in self.model.gate.importance(present).items()}
-        return levelled({name: s * self._sizes[name] for name, s in found.items()} if self._sizes else found)
-
     def new_epoch(self, *, frozen: bool) -> None:
         """Measure the weights again."""
-        self._sizes = {} if frozen else magnitude_scores(self.model)
+        self.sizes = {} if frozen else magnitude_importance(self.model)
 
     def freeze(self) -> None:
         """Make the sizes a part of the gate."""
-        self.model.gate.weigh(magnitude_scores(self.model))
-        self._sizes = {}
+        self.model.gate.weigh(magnitude_importance(self.model))
+        self.sizes = {}
 
 
-class StaticRule:
+class StaticRule(ElasticRule):
     """One order for all sensor sets, measured before every epoch.
 
     Args:
-        measure: scores of the model as it is now.
+        name: of the rule.
+        measure: importance of the units of the model as it is now.
     """
 
-    def __init__(self, measure: Callable[[], Scores]) -> None:
-        self.measure = measure
-        self._scores: Scores = {}
+    def __init__(self, name: str, measure: Callable[[], Importance]) -> None:
+        self.name = name
+        self._measure = measure
+        self._importance: Importance = {}
 
-    def scores(self, present: tuple[str, ...]) -> Scores:
+    def importance(self, present: tuple[str, ...]) -> Importance:
         """The same for every set of sensors."""
-        if not self._scores:
-            self._scores = self.measure()
-        return self._scores
+        if not self._importance:
+            self._importance = self._measure()
+        return self._importance
 
     def new_epoch(self, *, frozen: bool) -> None:
         """Measure the model again."""
-        self._scores = self.measure()
+        self._importance = self._measure()
 
     def freeze(self) -> None:
         """Nothing to do: the order does not come from the gate."""
@@ -114,17 +102,17 @@ def make_rule(name: str, model: SentryModel, windows: Windows, *, seed: int = 0)
     if name == "gate":
         return GateRule(model)
     if name == "static":
-        return StaticRule(partial(magnitude_scores, model))
+        return StaticRule(name, partial(magnitude_importance, model))
 
-    def taylor() -> Scores:  # afresh: a calibration keeps what it has measured
-        return taylor_scores(Calibration(model, windows, n_windows=TAYLOR_WINDOWS, seed=seed))
+    def taylor() -> Importance:  # afresh: a calibration keeps what it has measured
+        return taylor_importance(Calibration(model, windows, n_windows=TAYLOR_WINDOWS, seed=seed))
 
-    return StaticRule(taylor)
+    return StaticRule(name, taylor)
 
 
 def draw_subnetwork(
     layout: Layout,
-    scores: Scores,
+    importance: Importance,
     *,
     present: Sequence[str],
     ratio: float,
@@ -133,7 +121,7 @@ def draw_subnetwork(
 
     Args:
         layout: of the model.
-        scores: who ranks the units, block name -> `(units,)`.
+        importance: of every unit, block name -> `(units,)`.
         present: names of the sensors that are on.
         ratio: share of the prunable MACs to remove; lowered to what the smallest sub-network allows.
 
@@ -142,5 +130,5 @@ def draw_subnetwork(
     """
     ratio = min(ratio, largest_ratio(layout, present))
     return dict(
-        plan_layout(layout, scores, present=present, budget=Budget(ratio=ratio), scorer="elastic").kept
+        plan_layout(layout, importance, present=present, budget=Budget(ratio=ratio), scorer="elastic").kept
     )

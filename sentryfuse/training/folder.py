@@ -1,4 +1,4 @@
-"""The folder of one training: whether it may be used, going on after a kill, and finishing it.
+"""The folder of one training: checking it, resuming after a kill, and finishing it.
 
 torch is loaded only by what trains or opens a model; a folder that may not be used is refused at once.
 
@@ -15,8 +15,8 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sentryfuse.data import Windows
     from sentryfuse.model.pretrained import SentryModel
     from sentryfuse.training import TrainSettings
-    from sentryfuse.training.distributed import Team
+    from sentryfuse.training.distributed import ProcessGroup
 
 STATE, HISTORY, METRICS = "state.safetensors", "history.json", "metrics.json"
 MODEL = ("README.md", "config.json", "model.safetensors")  # in the order they are written
@@ -78,173 +78,126 @@ def open_run(folder: Path, *, sparse_from: int | None = None) -> SentryModel:
     return other.eval()
 
 
-def train_run(
-    folder: Path,
-    windows: Windows,
-    *,
-    backbone: str,
-    preset: str,
-    attention: str,
-    normalise: str,
-    fold: str | None,
-    settings: TrainSettings,
-    team: Team,
-    overwrite: bool = False,
-) -> dict[str, Any]:
-    """What `sentryfuse train` does with its options: make the model and train it into a folder.
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What decides a trained model, beside its recording.
 
-    Args:
-        folder: where to; free in the sense of `check_free`.
-        windows: the recording, split as `fold` says.
+    Attributes:
+        settings: how to train.
         backbone: of `create_model`, as the next three.
         preset: sizes.
         attention: "sentry" or "dense".
         normalise: "train" or "subject".
         fold: `I/K`, written into the model card; `None` = the recording's own split.
-        settings: how to train.
-        team: who trains together, and where; the leading process alone touches the folder.
-        overwrite: drop a half-done training of other settings instead of refusing.
-
-    Returns:
-        What `metrics.json` holds; nothing where this process does not lead.
-
-    Raises:
-        ConfigError: a name that is not known.
-        CheckpointError: the folder holds a half-done training of other settings or data.
     """
-    make_model = model_maker(
-        windows,
-        backbone=backbone,
-        preset=preset,
-        attention=attention,
-        normalise=normalise,
-        fold=fold,
-        settings=settings,
-    )
-    return train_into(
-        folder, windows, make_model=make_model, settings=settings, team=team, overwrite=overwrite
-    )
 
+    settings: TrainSettings
+    backbone: str = "maestro"
+    preset: str = "small"
+    attention: str = "sentry"
+    normalise: str = "train"
+    fold: str | None = None
 
-def model_maker(
-    windows: Windows,
-    *,
-    backbone: str,
-    preset: str,
-    attention: str,
-    normalise: str,
-    fold: str | None,
-    settings: TrainSettings,
-) -> Callable[[], SentryModel]:
-    """How to make the fresh model of a training, the same one each time; arguments as in `train_run`."""
-    import torch
+    def make_model(self, windows: Windows) -> SentryModel:
+        """The fresh model for a recording, the same one each time.
 
-    from sentryfuse.machine import own_version
-    from sentryfuse.model.pretrained import create_model
+        Raises:
+            ConfigError: a name that is not known.
+        """
+        import torch
 
-    about = {
-        "dataset": windows.name,
-        "seed": settings.seed,
-        "elastic": settings.elastic,
-        "sentryfuse": own_version(),
-    }
-    if fold is not None:
-        about["fold"] = fold
+        from sentryfuse.machine import own_version
+        from sentryfuse.model.pretrained import create_model
 
-    def make_model() -> SentryModel:
-        torch.manual_seed(settings.seed)
+        torch.manual_seed(self.settings.seed)
         model = create_model(
-            backbone,
+            self.backbone,
             modalities=windows.modalities,
             classes=windows.classes,
-            preset=preset,
-            attention=attention,
-            normalise=normalise,
+            preset=self.preset,
+            attention=self.attention,
+            normalise=self.normalise,
         )
-        return model.with_about(about)
-
-    return make_model
+        about = {
+            "dataset": windows.name,
+            "seed": self.settings.seed,
+            "elastic": self.settings.elastic,
+            "sentryfuse": own_version(),
+        }
+        return model.with_about(about if self.fold is None else {**about, "fold": self.fold})
 
 
 def train_into(
-    folder: Path,
-    windows: Windows,
-    *,
-    make_model: Callable[[], SentryModel],
-    settings: TrainSettings,
-    team: Team,
-    overwrite: bool = False,
+    folder: Path, windows: Windows, recipe: Recipe, *, group: ProcessGroup, overwrite: bool = False
 ) -> dict[str, Any]:
     """Train, or go on, and fill the folder.
 
     Args:
         folder: where to; free in the sense of `check_free`.
-        windows: the recording.
-        make_model: a fresh model; the same one each time.
-        settings: how to train.
-        team: who trains together, and where; the leading process alone touches the folder.
+        windows: the recording, split as the recipe's fold says.
+        recipe: which model, and how to train it.
+        group: the processes that train together; process 0 alone touches the folder.
         overwrite: drop a half-done training of other settings instead of refusing.
 
     Returns:
-        What `metrics.json` holds; nothing where this process does not lead.
+        What `metrics.json` holds; nothing in other processes than 0.
 
     Raises:
+        ConfigError: a name that is not known.
         CheckpointError: the folder holds a half-done training of other settings or data.
     """
     from sentryfuse.model.pretrained import from_pretrained
     from sentryfuse.training.state import identity_of
 
-    identity = identity_of(make_model(), windows, settings)
+    settings = recipe.settings
+    identity = identity_of(recipe.make_model(windows), windows, settings)
     trained = not (folder / METRICS).is_file() and (folder / HISTORY).is_file()
-    if team.leads and trained and overwrite and not _is_of(folder, identity):
+    if group.leads and trained and overwrite and not _is_of(folder, identity):
         (folder / HISTORY).unlink()
         trained = False
-    if team.told(b"trained" if trained else b"") == b"trained":
-        if not team.leads:
+    if group.broadcast(b"trained" if trained else b"") == b"trained":
+        if not group.leads:
             return {}
         history = _read_history(folder, identity)
         model = from_pretrained(folder)
     else:
-        if team.leads:
+        if group.leads:
             folder.mkdir(parents=True, exist_ok=True)
-        model, history = _train(folder, windows, make_model, settings, team, overwrite=overwrite)
-        if not team.leads:
+        model, history = _train(folder, windows, recipe, group, overwrite=overwrite)
+        if not group.leads:
             return {}
         model.with_about({"epochs": len(history)})
         _write_model(folder, model, {"identity": identity, "history": history})
-    metrics = _metrics(model, windows, settings, history, team)
+    metrics = _metrics(model, windows, settings, history, group)
     write_json(folder / METRICS, metrics)
     (folder / HISTORY).unlink()
     return metrics
 
 
 def _train(
-    folder: Path,
-    windows: Windows,
-    make_model: Callable[[], SentryModel],
-    settings: TrainSettings,
-    team: Team,
-    *,
-    overwrite: bool,
+    folder: Path, windows: Windows, recipe: Recipe, group: ProcessGroup, *, overwrite: bool
 ) -> tuple[SentryModel, list[dict[str, Any]]]:
     """Train, from where a killed training of the same settings stopped."""
     from sentryfuse.training import train
 
     state = folder / STATE
-    model = make_model()
+
+    def once() -> tuple[SentryModel, list[dict[str, Any]]]:
+        model = recipe.make_model(windows)
+        return model, train(model, windows, settings=recipe.settings, state_file=state, device=group.device)
+
     try:
-        return model, train(model, windows, settings=settings, state_file=state, device=team.device)
+        return once()
     except CheckpointError:
         if not overwrite:
             raise
-    if team.leads:
+    if group.leads:
         state.unlink()
-    model = make_model()
-    return model, train(model, windows, settings=settings, state_file=state, device=team.device)
+    return once()
 
 
 def _write_model(folder: Path, model: SentryModel, history: Mapping[str, Any]) -> None:
-    """Put the model's files in place, each whole; the last one says that the others are there."""
+    """Put the model's files in place, each whole; the last one is there only when all are."""
     for name in (METRICS, MODEL[-1]):
         (folder / name).unlink(missing_ok=True)
     write_json(folder / HISTORY, history)
@@ -277,14 +230,14 @@ def _metrics(
     windows: Windows,
     settings: TrainSettings,
     history: list[dict[str, Any]],
-    team: Team,
+    group: ProcessGroup,
 ) -> dict[str, Any]:
     from sentryfuse.machine import machine
     from sentryfuse.pruning.evaluation import evaluate
 
     started, spent = time.perf_counter(), time.process_time()
     scores = {
-        split: evaluate(model, windows, split=split, ratios=RATIOS, device=team.device)
+        split: evaluate(model, windows, split=split, ratios=RATIOS, device=group.device)
         for split in ("validation", "test")
         if len(windows.indices(split))
     }
@@ -309,7 +262,7 @@ def _metrics(
             "train": sum(epoch["cpu_seconds"] for epoch in history),
             "evaluate": time.process_time() - spent,
         },
-        "device": team.device.type,
-        "processes": team.size,
+        "device": group.device.type,
+        "processes": group.size,
         **machine(),
     }

@@ -47,7 +47,7 @@ class Conversion:
 
 @dataclass(frozen=True)
 class _Inputs:
-    """What one attention was asked during calibration: flat tokens, lengths, and where keys come from."""
+    """Inputs of one attention during calibration: flat tokens, lengths, and the source of keys and values."""
 
     x: Tensor
     length: int
@@ -133,7 +133,7 @@ def _merge_aligned(attention: SentryAttention, n_kv_heads: int, inputs: Sequence
     x = torch.cat([i.x if i.source is None else i.source for i in inputs])[:MOST_TOKENS]
     old = {leaf: _per_head(linear, size) for leaf, linear in (("k", attention.k), ("v", attention.v))}
     values = {leaf: torch.einsum("nd,gkd->gnk", x, w) + b[:, None] for leaf, (w, b) in old.items()}
-    member = _alike(values["k"], values["v"], n_kv_heads)
+    member = _cluster(values["k"], values["v"], n_kv_heads)
     made: dict[str, Any] = {"groups": tuple(int(member[g]) for g in attention.block.groups)}
     turns = {}
     for leaf, (weight, bias) in old.items():
@@ -187,9 +187,9 @@ def _per_head(linear: torch.nn.Linear, size: int) -> tuple[Tensor, Tensor]:
     return linear.weight.detach().unflatten(0, (-1, size)), linear.bias.detach().unflatten(0, (-1, size))
 
 
-def _alike(keys: Tensor, values: Tensor, n: int) -> Tensor:
+def _cluster(keys: Tensor, values: Tensor, n: int) -> Tensor:
     """Group of every kind: greedily, each next group gathers those nearest to a kind that is left."""
-    likeness = _likeness(keys) + _likeness(values)
+    likeness = _similarity(keys) + _similarity(values)
     kinds = len(likeness)
     member = torch.full((kinds,), -1)
     for group in range(n):
@@ -201,7 +201,7 @@ def _alike(keys: Tensor, values: Tensor, n: int) -> Tensor:
     return member
 
 
-def _likeness(values: Tensor) -> Tensor:
+def _similarity(values: Tensor) -> Tensor:
     """How much of two kinds is the same after the best rotation, 0..1, `(G, G)`."""
     cross = torch.einsum("gnk,hnj->ghkj", values, values)
     norms = values.flatten(1).norm(dim=1)
@@ -249,7 +249,7 @@ def _calibrate(model: SentryModel, windows: Windows) -> dict[str, list[_Inputs]]
 
 @contextmanager
 def _recording(model: SentryModel, seen: dict[str, list[_Inputs]]) -> Iterator[None]:
-    """Note what every attention is asked, while the model answers."""
+    """Record the inputs of every attention during a forward pass."""
 
     def note(name: str) -> Any:
         def hook(_: Any, given: tuple[Any, ...]) -> None:

@@ -25,13 +25,13 @@ from sentryfuse.gate.saliency import SaliencyScale, batch_saliency, saliency_los
 from sentryfuse.model import Selection
 from sentryfuse.model.pretrained import SentryModel
 from sentryfuse.progress import Progress
-from sentryfuse.pruning.weights import magnitude_scores
+from sentryfuse.pruning.weights import magnitude_importance
 from sentryfuse.training.augment import blend, hide, vary
-from sentryfuse.training.distributed import Team, check_device
+from sentryfuse.training.distributed import ProcessGroup, check_device
 from sentryfuse.training.elastic import draw_subnetwork, make_rule
 from sentryfuse.training.settings import TrainSettings
 from sentryfuse.training.state import TrainState, identity_of
-from sentryfuse.training.validation import Judge
+from sentryfuse.training.validation import Evaluator
 
 CLIP_NORM = 1.0
 
@@ -54,8 +54,8 @@ def train(
     the unit's weights: a small derivative says little of a unit with large weights, and the other way round.
     At the end it is multiplied by the size of the weights that are kept.
 
-    Where `torchrun` has started several processes and they have joined (`training.distributed.joined`), each
-    computes a share of every batch, and all end with the same weights.
+    Processes started by `torchrun` and joined (`training.distributed.process_group`) compute a share of every
+    batch each, and all end with the same weights.
 
     Args:
         model: changed in place; ends where it was, with the weights of the best epoch by validation score.
@@ -63,8 +63,8 @@ def train(
         settings: how; `None` means the defaults.
         state_file: where to keep what is needed to resume after a kill; an existing one of the same
             settings is continued, on whatever device, and it is removed at the end.
-        device: what computes; chance and pruning stay on the CPU, so that another device takes the same
-            steps up to rounding.
+        device: what computes; random numbers and pruning stay on the CPU, so that another device takes the
+            same steps up to rounding.
 
     Returns:
         One dictionary per epoch: losses, accuracy, validation score, missing rate, seconds by the clock, and
@@ -99,17 +99,17 @@ def run_epochs(
             raise ConfigError(
                 f"{windows.name} has no {split} windows; give a recording with both, or choose --fold"
             )
-    team = Team(check_device(device) if isinstance(device, str) else device)
+    group = ProcessGroup(check_device(device) if isinstance(device, str) else device)
     home = model.device
-    run = _Run(model, windows, settings, team, fresh=fresh)
+    run = _Run(model, windows, settings, group, fresh=fresh)
     identity = identity_of(model, windows, settings)
     said = json.dumps(identity).encode()
-    if team.told(said) != said:
+    if group.broadcast(said) != said:
         raise ConfigError(
-            f"process {team.rank} has another model, recording or other settings than process 0; start all "
+            f"process {group.rank} has another model, recording or other settings than process 0; start all "
             "with the same command and files"
         )
-    state = TrainState(state_file, identity, team)
+    state = TrainState(state_file, identity, group)
     history = state.resume(run.parts())
     could = [h["validation"] for h in history if h["epoch"] >= run.first_kept]
     best = max(could, default=-1.0)
@@ -117,7 +117,7 @@ def run_epochs(
     best_tensors = state.best or {name: t.clone() for name, t in model.tensors().items()}
     if not fresh:
         best = run.validation()  # what was there stays if nothing better comes
-    with Progress("train", run.epochs) if team.leads else nullcontext() as bar:
+    with Progress("train", run.epochs) if group.leads else nullcontext() as bar:
         if bar:
             bar.update(len(history), "starting")
         for epoch in range(len(history), run.epochs):
@@ -127,7 +127,7 @@ def run_epochs(
             row = run.epoch(epoch)
             row["validation"] = run.validation()
             row["seconds"] = time.perf_counter() - started
-            row["cpu_seconds"] = team.total([time.process_time() - spent])[0]
+            row["cpu_seconds"] = group.sum_numbers([time.process_time() - spent])[0]
             history.append(row)
             if epoch + 1 >= run.first_kept:
                 since += 1
@@ -150,13 +150,19 @@ def run_epochs(
 
 
 class _Run:
-    """The moving parts of one training; `fresh` sets statistics and teaches the gate."""
+    """The state of one training; `fresh` sets statistics and teaches the gate."""
 
     def __init__(
-        self, model: SentryModel, windows: Windows, settings: TrainSettings, team: Team, *, fresh: bool
+        self,
+        model: SentryModel,
+        windows: Windows,
+        settings: TrainSettings,
+        group: ProcessGroup,
+        *,
+        fresh: bool,
     ) -> None:
-        model.to(team.device)
-        self.model, self.settings, self.team, self.fresh = model, settings, team, fresh
+        model.to(group.device)
+        self.model, self.settings, self.group, self.fresh = model, settings, group, fresh
         indices = windows.indices("train")
         if model.config.normalise == "subject" and not model.config.subject_floor:
             floor = subject_floor(windows, indices)
@@ -167,12 +173,12 @@ class _Run:
         if fresh:
             statistics = training_statistics(self.windows, indices)
             model.set_statistics(statistics.mean, statistics.std)
-        team.align(model)
+        group.broadcast_weights(model)
         self.rng = np.random.default_rng(settings.seed)
         torch.manual_seed(settings.seed)
         self.curriculum = Curriculum(max_rate=settings.sensor_dropout)
         self.rule = make_rule(settings.elastic, model, self.windows, seed=settings.seed)
-        self.judge = Judge(model, self.windows, settings, device=team.device)
+        self.evaluator = Evaluator(model, self.windows, settings, device=group.device)
         self.scale = SaliencyScale()
         self.memory = SaliencyMemory(model.gate)
         self.kinds = {name: block.kind for name, block in model.layout.blocks.items()}
@@ -209,7 +215,7 @@ class _Run:
         """Fit the gate if it has not been frozen, and weigh its units with the weights that are kept."""
         if self.rule is None or self.step <= self.freeze_step:
             self.memory.fit(self.model.gate)
-        self.model.gate.weigh(magnitude_scores(self.model))
+        self.model.gate.weigh(magnitude_importance(self.model))
 
     def parts(self) -> dict[str, Any]:
         """What a resumed training must get back."""
@@ -240,17 +246,17 @@ class _Run:
             seen += len(chosen)
             for key, value in part.items():
                 totals[key] += value * len(chosen)
-        sums = self.team.total(totals.values())
+        sums = self.group.sum_numbers(totals.values())
         means = {key: value / seen for key, value in zip(totals, sums, strict=True)}
         return {"epoch": epoch + 1, "missing_rate": rate} | means
 
     def _step(self, on: tuple[str, ...], chosen: NDArray[np.intp]) -> dict[str, float]:
         batch, target = self._varied(on, chosen)
-        rows, part = self.team.share(len(chosen))
-        device = self.team.device
+        rows, part = self.group.share(len(chosen))
+        device = self.group.device
         batch = {name: x[rows].to(device) for name, x in batch.items()}
         weight = len(chosen) / self.settings.batch_size  # a small batch is a small step
-        with self.team.chance(self.settings.seed, self.step):
+        with self.group.own_rng(self.settings.seed, self.step):
             return self._learn(on, batch, target[rows].to(device), part, weight)
 
     def _varied(self, on: tuple[str, ...], chosen: NDArray[np.intp]) -> tuple[dict[str, Tensor], Tensor]:
@@ -270,7 +276,7 @@ class _Run:
     def _learn(
         self, on: tuple[str, ...], batch: Mapping[str, Tensor], target: Tensor, part: float, weight: float
     ) -> dict[str, float]:
-        """One step; `part` is what this process has of the whole batch, and of every mean over it."""
+        """One step; `part` is the share of the batch, and of every mean over it, that this process has."""
         settings, model = self.settings, self.model
         progress = self.step / (self.steps_per_epoch * self.epochs)
         self.optimizer.zero_grad()
@@ -280,10 +286,10 @@ class _Run:
         factors: dict[str, Tensor] = {}
         if teach_gate:
             live = [b for step in model.layout.route(on) for b in step.blocks]
-            factors = unit_factors(live, len(target), self.team.device)
+            factors = unit_factors(live, len(target), self.group.device)
         logits = model(batch, on, select=Selection(gates=factors))
         loss = part * F.cross_entropy(logits, target)
-        routers = model.backbone.router_loss(on, self.team.mean(part))
+        routers = model.backbone.router_loss(on, self.group.batch_mean(part))
         if not self.fresh:
             routers = None  # where experts have been cut away, the others have new numbers
         ((loss if routers is None else loss + routers) * weight).backward()
@@ -296,7 +302,7 @@ class _Run:
         elastic_loss = 0.0
         if self.rule and progress >= settings.warm_up:
             elastic_loss = self._elastic_step(on, batch, logits.detach(), part, weight)
-        self.team.add_gradients(model.parameters())
+        self.group.sum_gradients(model.parameters())
         torch.nn.utils.clip_grad_norm_(model.backbone.parameters(), CLIP_NORM)
         torch.nn.utils.clip_grad_norm_(model.gate.parameters(), CLIP_NORM)
         self.optimizer.step()
@@ -310,7 +316,7 @@ class _Run:
         }
 
     def _teach_gate(self, on: tuple[str, ...], saliency: Mapping[str, Tensor], part: float) -> float:
-        saliency = dict(zip(saliency, self.team.add(saliency.values()), strict=True))
+        saliency = dict(zip(saliency, self.group.sum_tensors(saliency.values()), strict=True))
         targets = self.scale.normalise(saliency, self.kinds)
         mask = self.model.gate.mask_of(on)
         self.memory.add(mask, targets)
@@ -323,11 +329,11 @@ class _Run:
     ) -> float:
         """Train the smallest sub-network and one in between (the sandwich rule); cheap, they are small."""
         assert self.rule is not None
-        scores, layout, total = self.rule.scores(on), self.model.layout, 0.0
+        importance, layout, total = self.rule.importance(on), self.model.layout, 0.0
         low, high = self.settings.ratios
         for ratio in (self.rng.uniform(low, high), high):
-            kept = draw_subnetwork(layout, scores, present=on, ratio=ratio)
-            units = {name: torch.tensor(few, device=self.team.device) for name, few in kept.items()}
+            kept = draw_subnetwork(layout, importance, present=on, ratio=ratio)
+            units = {name: torch.tensor(few, device=self.group.device) for name, few in kept.items()}
             logits = self.model(batch, on, select=Selection(kept=units))
             loss = part * F.kl_div(logits.log_softmax(1), teacher.softmax(1), reduction="batchmean")
             (0.5 * loss * weight).backward()
@@ -350,6 +356,6 @@ class _Run:
             group["lr"] = peak * float(factor)
 
     def validation(self) -> float:
-        """The validation score; the process that leads computes it for all."""
-        score = self.judge.score(self.averaged) if self.team.leads else 0.0
-        return float(json.loads(self.team.told(json.dumps(score).encode())))
+        """The validation score; process 0 computes it for all."""
+        score = self.evaluator.score(self.averaged) if self.group.leads else 0.0
+        return float(json.loads(self.group.broadcast(json.dumps(score).encode())))

@@ -20,7 +20,7 @@ class TrainSettings:
         learning_rate: highest rate of the one-cycle schedule; the gate uses 2.5 times as much.
         weight_decay: of AdamW.
         seed: of everything random.
-        elastic: who chooses the sub-networks of elastic steps: "gate"; "static" (magnitude) or "taylor", one
+        elastic: what ranks the units on elastic steps: "gate"; "static" (magnitude) or "taylor", one
             order whatever is present; "none" trains the full model only.
         sensor_dropout: largest rate at which sensors are dropped, reached half-way through.
         all_present: share of the steps with every sensor that a window has.

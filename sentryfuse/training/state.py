@@ -1,4 +1,4 @@
-"""What a killed training needs to go on from its last epoch, in one safetensors file."""
+"""The state from which a killed training resumes after its last epoch, in one safetensors file."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from sentryfuse.data import Windows
 from sentryfuse.errors import CheckpointError
 from sentryfuse.files import write_atomically
 from sentryfuse.model.pretrained import SentryModel
-from sentryfuse.training.distributed import Team
+from sentryfuse.training.distributed import ProcessGroup
 from sentryfuse.training.settings import TrainSettings
 
 
 def identity_of(model: SentryModel, windows: Windows, settings: TrainSettings) -> dict[str, Any]:
-    """What makes a training this one: settings, the model as it is made, and the recording."""
+    """Settings, the fresh model and the recording: equal for equal trainings."""
     return {
         "settings": asdict(settings),
         "model": model.config.to_json(),
@@ -37,12 +37,12 @@ class TrainState:
     Args:
         path: the file; `None` keeps nothing.
         identity: settings and model; a file with another identity is refused.
-        team: the processes that train together; the leading one alone reads and writes the file.
+        group: the processes that train together; process 0 alone reads and writes the file.
     """
 
-    def __init__(self, path: Path | None, identity: Mapping[str, Any], team: Team) -> None:
-        self.path = path if team.leads else None
-        self.team = team
+    def __init__(self, path: Path | None, identity: Mapping[str, Any], group: ProcessGroup) -> None:
+        self.path = path if group.leads else None
+        self.group = group
         self.identity = json.loads(json.dumps(identity))
         self.best: dict[str, Tensor] | None = None
 
@@ -79,7 +79,7 @@ class TrainState:
         content = b""
         if self.path is not None and self.path.is_file():
             content = self.path.read_bytes() or b"empty"
-        content = self.team.told(content)
+        content = self.group.broadcast(content)
         if not content:
             return []
         name = self.path or "the file of the leading process"

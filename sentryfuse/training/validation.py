@@ -13,13 +13,13 @@ from sentryfuse.data.scoring import presence_mask
 from sentryfuse.model.pretrained import SentryModel
 from sentryfuse.planning.plan import largest_ratio
 from sentryfuse.pruning.evaluation import evaluate
+from sentryfuse.training.elastic import STATIC
 from sentryfuse.training.settings import TrainSettings
 
 RATIO, MISSING = 0.7, 0.3
-SCORERS = {"static": "magnitude", "taylor": "taylor"}  # the others are validated with the gate
 
 
-class Judge:
+class Evaluator:
     """Scores models on the validation windows of one training.
 
     Args:
@@ -45,7 +45,7 @@ class Judge:
                 split="validation",
                 missing_rates=(rate,),
                 ratios=(ratio,),
-                scorers=(SCORERS.get(self.settings.elastic, "gate"),) if ratio else ("gate",),
+                scorers=(STATIC.get(self.settings.elastic, "gate"),) if ratio else ("gate",),
                 seed=self.settings.seed,
                 device=self.device,
             )

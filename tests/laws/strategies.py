@@ -57,7 +57,7 @@ def random_question(seed: int) -> Question:
     on = rng.random(len(layout.names)) < 0.6
     on[rng.integers(len(on))] = True
     present = tuple(name for name, keep in zip(layout.names, on, strict=True) if keep)
-    return Question(layout, present, random_scores(layout, rng), rng)
+    return Question(layout, present, random_importance(layout, rng), rng)
 
 
 def random_layout(rng: np.random.Generator) -> Layout:
@@ -115,7 +115,7 @@ def _layer(name: str, reads: str, needs: tuple[str, ...], rng: np.random.Generat
     )
 
 
-def random_scores(layout: Layout, rng: np.random.Generator) -> dict[str, NDArray[np.float32]]:
+def random_importance(layout: Layout, rng: np.random.Generator) -> dict[str, NDArray[np.float32]]:
     """Importance: continuous, full of ties, all equal, or huge and tiny side by side."""
     kind = rng.integers(4)
     made = {}

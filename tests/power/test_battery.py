@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentryfuse.power.battery import BatteryMeter
-from sentryfuse.power.reading import MeterLies, MeterTrouble
+from sentryfuse.power.reading import MeterImplausible, MeterUnavailable
 from tests.power.trees import battery, make_unreadable, write
 
 pytestmark = pytest.mark.device
@@ -40,7 +40,7 @@ def test_any_attribute_may_be_missing(tmp_path_factory, removed):
         or "capacity" not in removed
     )
     if not tells:
-        with pytest.raises(MeterTrouble, match="BAT0 does not tell what is left"):
+        with pytest.raises(MeterUnavailable, match="BAT0 does not tell what is left"):
             BatteryMeter(0.0, root=root)
         return
     reading = BatteryMeter(0.0, root=root).read(0.0)
@@ -92,7 +92,7 @@ def test_mains_mice_and_empty_bays_are_no_battery(tmp_path):
     write(tmp_path / "class" / "power_supply" / "AC", type="Mains", online=1)
     battery(tmp_path, "mouse", scope="Device", capacity=5)
     battery(tmp_path, "BAT1", present=0, capacity=5)
-    with pytest.raises(MeterTrouble, match="power_supply shows no battery"):
+    with pytest.raises(MeterUnavailable, match="power_supply shows no battery"):
         BatteryMeter(0.0, root=tmp_path)
     battery(tmp_path, "BAT0", present=1, scope="System", capacity=80)
     assert BatteryMeter(0.0, root=tmp_path).read(0.0).charge == 0.8
@@ -111,7 +111,7 @@ def test_the_design_stands_in_for_a_full_amount_that_is_zero(tmp_path):
 @pytest.mark.parametrize("files", [{"capacity": 300}, {"capacity": -1}, {"energy_now": -3, "energy_full": 5}])
 def test_what_cannot_be_left_lies(tmp_path, files):
     battery(tmp_path, **files)
-    with pytest.raises(MeterLies, match=r"BAT0 says that -?\d+ % is left"):
+    with pytest.raises(MeterImplausible, match=r"BAT0 says that -?\d+ % is left"):
         BatteryMeter(0.0, root=tmp_path)
 
 
@@ -125,7 +125,7 @@ def test_a_fine_gauge_that_stands_still_while_discharging_lies(tmp_path):
     meter = BatteryMeter(0.0, root=tmp_path)
     for minute in range(30):
         meter.read(60.0 * minute)
-    with pytest.raises(MeterLies, match="frozen: the same value for 1800 s"):
+    with pytest.raises(MeterImplausible, match="frozen: the same value for 1800 s"):
         meter.read(1800.0)
 
 
@@ -141,12 +141,12 @@ def test_a_battery_that_is_taken_out_or_cannot_be_read_is_told_in_words(tmp_path
     folder = battery(tmp_path, **FULL)
     meter = BatteryMeter(0.0, root=tmp_path)
     make_unreadable(folder / "energy_now")
-    with pytest.raises(MeterTrouble, match="energy_now of BAT0: input/output error"):
+    with pytest.raises(MeterUnavailable, match="energy_now of BAT0: input/output error"):
         meter.read(1.0)
     for path in folder.iterdir():
         path.unlink()
     folder.rmdir()
-    with pytest.raises(MeterTrouble, match="BAT0 does not tell what is left"):
+    with pytest.raises(MeterUnavailable, match="BAT0 does not tell what is left"):
         meter.read(2.0)
 
 

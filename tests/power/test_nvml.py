@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sentryfuse.power.nvml import NvmlMeter
-from sentryfuse.power.reading import MeterLies, MeterTrouble
+from sentryfuse.power.reading import MeterImplausible, MeterUnavailable
 
 pytestmark = pytest.mark.device
 
@@ -60,29 +60,29 @@ def test_power_is_integrated_where_there_is_no_counter(library, driver):
 def test_a_counter_that_goes_back_or_stands_still_is_told_in_words(library, driver):
     meter = NvmlMeter(0.0, library=library)
     driver(energy_mj=10)
-    with pytest.raises(MeterTrouble, match="counter of gpu-0 went back"):
+    with pytest.raises(MeterUnavailable, match="counter of gpu-0 went back"):
         meter.read(1.0)
     meter.close()
     meter = NvmlMeter(0.0, library=library)
     meter.read(5.0)
-    with pytest.raises(MeterLies, match="frozen"):
+    with pytest.raises(MeterImplausible, match="frozen"):
         meter.read(10.0)
     meter.close()
 
 
 def test_what_the_driver_refuses_is_told_in_its_words(library, driver):
-    with pytest.raises(MeterTrouble, match="NVML says: invalid argument"):
+    with pytest.raises(MeterUnavailable, match="NVML says: invalid argument"):
         NvmlMeter(0.0, index=2, library=library)
     driver(init=9)
-    with pytest.raises(MeterTrouble, match="NVML says: gpu is lost"):
+    with pytest.raises(MeterUnavailable, match="NVML says: gpu is lost"):
         NvmlMeter(0.0, library=library)
     driver(energy_code=3, power_code=15)
-    with pytest.raises(MeterTrouble, match="gpu is lost"):
+    with pytest.raises(MeterUnavailable, match="gpu is lost"):
         NvmlMeter(0.0, library=library)
 
 
 def test_a_missing_library_and_one_of_something_else_are_told_in_words():
-    with pytest.raises(MeterTrouble, match="comes with the NVIDIA driver"):
+    with pytest.raises(MeterUnavailable, match="comes with the NVIDIA driver"):
         NvmlMeter(0.0, library="libno-such-thing.so.1")
-    with pytest.raises(MeterTrouble, match="this NVML has no nvmlInit_v2"):
+    with pytest.raises(MeterUnavailable, match="this NVML has no nvmlInit_v2"):
         NvmlMeter(0.0, library="libc.so.6")

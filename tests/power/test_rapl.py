@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentryfuse.power.rapl import RaplMeter
-from sentryfuse.power.reading import MeterLies, MeterTrouble
+from sentryfuse.power.reading import MeterImplausible, MeterUnavailable
 from tests.power.trees import RANGE_UJ, make_unreadable, open_folder, rapl, without_rights, write
 
 pytestmark = pytest.mark.device
@@ -67,7 +67,7 @@ def test_a_counter_that_is_set_back_is_no_wrap(tmp_path):
     rapl(tmp_path, energy_uj=9_000_000_000)
     meter = RaplMeter(0.0, root=tmp_path)
     rapl(tmp_path, energy_uj=1_000_000)
-    with pytest.raises(MeterTrouble, match="was set back"):
+    with pytest.raises(MeterUnavailable, match="was set back"):
         meter.read(1.0)
 
 
@@ -93,19 +93,19 @@ def test_a_frozen_counter_lies(tmp_path):
     meter = RaplMeter(0.0, root=tmp_path)
     for now_s in (1.0, 2.0, 3.0, 4.0):
         meter.read(now_s)
-    with pytest.raises(MeterLies, match="frozen: the same value for 5 s"):
+    with pytest.raises(MeterImplausible, match="frozen: the same value for 5 s"):
         meter.read(5.0)
 
 
 @pytest.mark.parametrize(
     ("value", "error", "words"),
     [
-        ("-5", MeterLies, "negative"),
-        ("", MeterTrouble, "not a whole number"),
-        ("12 mJ", MeterTrouble, "says '12 mJ', not a whole number"),
-        ("nan", MeterTrouble, "not a whole number"),
-        ("9" * 4000, MeterTrouble, "not a whole number"),
-        (None, MeterTrouble, "no such file"),
+        ("-5", MeterImplausible, "negative"),
+        ("", MeterUnavailable, "not a whole number"),
+        ("12 mJ", MeterUnavailable, "says '12 mJ', not a whole number"),
+        ("nan", MeterUnavailable, "not a whole number"),
+        ("9" * 4000, MeterUnavailable, "not a whole number"),
+        (None, MeterUnavailable, "no such file"),
     ],
 )
 def test_what_is_no_count_of_energy_is_told_in_words(tmp_path, value, error, words):
@@ -121,7 +121,7 @@ def test_what_is_no_count_of_energy_is_told_in_words(tmp_path, value, error, wor
 def test_bytes_that_are_no_text_are_told_in_words(tmp_path):
     folder = rapl(tmp_path)
     (folder / "energy_uj").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(MeterTrouble, match="is not text"):
+    with pytest.raises(MeterUnavailable, match="is not text"):
         RaplMeter(0.0, root=tmp_path)
 
 
@@ -129,7 +129,7 @@ def test_a_counter_for_root_only_is_told_in_words():
     with open_folder() as root:
         folder = rapl(root)
         words = r"energy_uj of intel-rapl:0: permission denied"
-        with without_rights(folder / "energy_uj"), pytest.raises(MeterTrouble, match=words):
+        with without_rights(folder / "energy_uj"), pytest.raises(MeterUnavailable, match=words):
             RaplMeter(0.0, root=root)
 
 
@@ -137,22 +137,22 @@ def test_a_counter_that_cannot_be_read_is_told_in_words(tmp_path):
     folder = rapl(tmp_path)
     meter = RaplMeter(0.0, root=tmp_path)
     make_unreadable(folder / "energy_uj")
-    with pytest.raises(MeterTrouble, match="input/output error"):
+    with pytest.raises(MeterUnavailable, match="input/output error"):
         meter.read(1.0)
 
 
 def test_machines_without_counters_say_so(tmp_path):
-    with pytest.raises(MeterTrouble, match="powercap of class: no such file"):
+    with pytest.raises(MeterUnavailable, match="powercap of class: no such file"):
         RaplMeter(0.0, root=tmp_path)
     write(tmp_path / "class" / "powercap" / "dtpm", name="dtpm")
-    with pytest.raises(MeterTrouble, match="powercap shows no energy counter"):
+    with pytest.raises(MeterUnavailable, match="powercap shows no energy counter"):
         RaplMeter(0.0, root=tmp_path)
     rapl(tmp_path, name="dram")
-    with pytest.raises(MeterTrouble, match="shows no processor package"):
+    with pytest.raises(MeterUnavailable, match="shows no processor package"):
         RaplMeter(0.0, root=tmp_path)
 
 
 def test_a_counter_without_an_end_is_not_used(tmp_path):
     write(rapl(tmp_path), max_energy_range_uj=0)
-    with pytest.raises(MeterLies, match="ends at 0 uJ"):
+    with pytest.raises(MeterImplausible, match="ends at 0 uJ"):
         RaplMeter(0.0, root=tmp_path)

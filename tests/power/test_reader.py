@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sentryfuse.errors import ConfigError
 from sentryfuse.power import Reading, open_reader
 from sentryfuse.power.reader import SPECS
-from sentryfuse.power.reading import EVIDENCE, MeterLies, MeterTrouble, Quantity
+from sentryfuse.power.reading import EVIDENCE, MeterImplausible, MeterUnavailable, Quantity
 from tests.power.trees import battery, ina, make_unreadable, open_folder, rapl, without_rights, write
 
 pytestmark = pytest.mark.device
@@ -202,7 +202,7 @@ class Own:
 
 
 @pytest.mark.parametrize(
-    "error", [MeterTrouble("x"), MeterLies("x"), OSError(5, "x"), ZeroDivisionError("x")]
+    "error", [MeterUnavailable("x"), MeterImplausible("x"), OSError(5, "x"), ZeroDivisionError("x")]
 )
 def test_whatever_a_meter_of_the_users_raises_the_reader_answers(error):
     meter = Own()

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from sentryfuse.pruning.activations import (
-    energy_scores,
-    flap_scores,
-    minitron_scores,
-    wanda_sp_scores,
+    energy_importance,
+    flap_importance,
+    minitron_importance,
+    wanda_sp_importance,
 )
 from sentryfuse.pruning.calibration import Calibration
 from sentryfuse.pruning.columns import ColumnStatistics
@@ -38,7 +38,7 @@ def columns(block, unit):
 
 def test_wanda_is_mean_weight_times_norm_of_the_column(seen):
     calibration, blocks = seen
-    scores = wanda_sp_scores(calibration)
+    scores = wanda_sp_importance(calibration)
     for name, (block, out, tokens) in blocks.items():
         for unit in range(block.units):
             want = 0.0
@@ -50,7 +50,7 @@ def test_wanda_is_mean_weight_times_norm_of_the_column(seen):
 
 def test_the_energy_is_variance_times_squared_weights(seen):
     calibration, blocks = seen
-    scores = energy_scores(calibration)
+    scores = energy_importance(calibration)
     for name, (block, out, tokens) in blocks.items():
         every = np.concatenate(tokens)
         for unit in range(block.units):
@@ -60,7 +60,7 @@ def test_the_energy_is_variance_times_squared_weights(seen):
 
 def test_minitron_takes_the_mean_magnitude_of_each_window(seen):
     calibration, blocks = seen
-    scores = minitron_scores(calibration)
+    scores = minitron_importance(calibration)
     for name, (block, _, tokens) in blocks.items():
         for unit in range(block.units):
             squares = [
@@ -72,7 +72,7 @@ def test_minitron_takes_the_mean_magnitude_of_each_window(seen):
 
 def test_flap_standardises_fluctuation_and_subtracts_the_least_of_each_kind(seen):
     calibration, blocks = seen
-    scores = flap_scores(calibration)
+    scores = flap_importance(calibration)
     want: dict[str, list[float]] = {}
     kinds: dict[str, list[float]] = {}
     for name, (block, out, tokens) in blocks.items():

@@ -8,7 +8,7 @@ import pytest
 from sentryfuse.errors import ConfigError
 from sentryfuse.model.backbone import Backbone
 from sentryfuse.pruning.calibration import Calibration, Calibrator
-from sentryfuse.pruning.gradients import fisher_scores
+from sentryfuse.pruning.gradients import fisher_importance
 from tests.tiny import tiny_model, tiny_windows
 
 WINDOWS = tiny_windows()
@@ -60,8 +60,8 @@ def test_a_block_is_judged_by_the_windows_in_which_it_ran():
     only = replace(WINDOWS, split=np.where(alone, WINDOWS.split, 2).astype(np.int8))
     off = replace(WINDOWS, present=WINDOWS.present.copy())
     off.present[~alone, 0] = False  # elsewhere, acc is off
-    want = fisher_scores(Calibration(model, only))["encoder.acc.0.ffn"]
-    found = fisher_scores(Calibration(model, off))["encoder.acc.0.ffn"]
+    want = fisher_importance(Calibration(model, only))["encoder.acc.0.ffn"]
+    found = fisher_importance(Calibration(model, off))["encoder.acc.0.ffn"]
     np.testing.assert_allclose(found, want, rtol=1e-3, atol=1e-7)
 
 

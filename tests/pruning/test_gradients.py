@@ -5,10 +5,10 @@ import pytest
 
 from sentryfuse.pruning.calibration import Calibration
 from sentryfuse.pruning.gradients import (
-    fisher_scores,
-    group_taylor_scores,
-    llm_pruner_scores,
-    taylor_scores,
+    fisher_importance,
+    group_taylor_importance,
+    llm_pruner_importance,
+    taylor_importance,
 )
 from tests.pruning.by_hand import unit_gradients, weight_gradients
 from tests.tiny import NAMES, tiny_model, tiny_windows, uneven_widths
@@ -22,7 +22,7 @@ SOME = ["experts", "flexmoe", "taken", "mult"]
 def test_taylor_and_fisher_are_means_over_single_windows(case, present):
     model = tiny_model(case, widths=uneven_widths(case))
     calibration = Calibration(model, WINDOWS, present=present)
-    taylor, fisher = taylor_scores(calibration), fisher_scores(calibration)
+    taylor, fisher = taylor_importance(calibration), fisher_importance(calibration)
     for name, gradients in unit_gradients(model, WINDOWS, present or NAMES).items():
         if not gradients:
             assert not taylor[name].any()
@@ -38,7 +38,7 @@ def test_taylor_and_fisher_are_means_over_single_windows(case, present):
 def test_llm_pruner_and_group_taylor_sum_over_the_weights_of_a_unit(case):
     model = tiny_model(case, widths=uneven_widths(case))
     calibration = Calibration(model, WINDOWS)
-    sums, levelled = llm_pruner_scores(calibration), group_taylor_scores(calibration)
+    sums, levelled = llm_pruner_importance(calibration), group_taylor_importance(calibration)
     gradients = weight_gradients(model, WINDOWS)
     tensors = {name: t.double().numpy() for name, t in model.tensors().items()}
     for name, block in model.layout.blocks.items():

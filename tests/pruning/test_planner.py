@@ -12,8 +12,8 @@ from sentryfuse.planning.plan import check_plan
 from sentryfuse.pruning.calibration import Calibrator
 from sentryfuse.pruning.cut import prune
 from sentryfuse.pruning.planner import make_planner
-from sentryfuse.pruning.published import StaticScorer, make_scorer
-from sentryfuse.pruning.scorers import make_plan
+from sentryfuse.pruning.published import StaticScorer
+from sentryfuse.pruning.scorers import make_plan, make_scorer
 from sentryfuse.types import Budget
 from tests.tiny import BACKBONES, CASES, NAMES, SENSOR_SETS, tiny_model, tiny_windows, uneven_widths
 
@@ -23,7 +23,7 @@ WAYS = list(itertools.product(("aware", "blind"), ("global", "uniform")))
 
 def model_and_scorer(case, name="magnitude"):
     model = tiny_model(case, widths=uneven_widths(case))
-    return model, make_scorer(name, model, WINDOWS)
+    return model, make_scorer(name, Calibrator(model, WINDOWS))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -65,7 +65,7 @@ def test_a_blind_plan_is_one_plan_of_which_the_live_blocks_run(case, allocation)
 @pytest.mark.parametrize("case", BACKBONES)
 def test_blind_plans_agree_on_every_block_that_two_sets_share(case):
     model = tiny_model(case)
-    scorer = make_scorer("gate", model, WINDOWS)  # even where scores depend on the sensors
+    scorer = make_scorer("gate", Calibrator(model, WINDOWS))  # even where scores depend on the sensors
     for protocol in ("present", "full"):
         budget = Budget(ratio=0.4, protocol=protocol)
         planner = make_planner(model, scorer, budget, sensors="blind")
@@ -87,7 +87,7 @@ def test_the_protocol_does_not_matter_to_a_blind_plan():
 @pytest.mark.parametrize(("sensors", "allocation"), WAYS)
 def test_every_plan_can_be_cut(case, sensors, allocation):
     model = tiny_model(case)
-    scorer = make_scorer("kwon", model, WINDOWS)
+    scorer = make_scorer("kwon", Calibrator(model, WINDOWS))
     planner = make_planner(model, scorer, Budget(ratio=0.4), sensors=sensors, allocation=allocation)
     plan = planner(("acc", "temp"))
     small = prune(model, plan)
@@ -99,7 +99,7 @@ def test_an_aware_global_plan_is_what_make_plan_gives():
     model = tiny_model()
     calibrator = Calibrator(model, WINDOWS)
     for name in ("gate", "magnitude", "kwon-oracle"):
-        scorer = make_scorer(name, model, WINDOWS, calibrator=calibrator)
+        scorer = make_scorer(name, calibrator)
         for present in (NAMES, ("acc", "age")):
             want = make_plan(model, present, Budget(ratio=0.4), scorer=scorer)
             assert make_planner(model, scorer, Budget(ratio=0.4))(present) == want
@@ -111,9 +111,9 @@ def test_scores_are_asked_for_once(sensors):
     asked = []
 
     class Asked(StaticScorer):
-        def scores(self, present):
+        def importance(self, present):
             asked.append(present)
-            return super().scores(present)
+            return super().importance(present)
 
     scorer = Asked("x", {n: np.arange(b.units, dtype=np.float32) for n, b in model.layout.blocks.items()})
     planner = make_planner(model, scorer, Budget(ratio=0.4), sensors=sensors)

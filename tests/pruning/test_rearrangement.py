@@ -7,8 +7,8 @@ from sentryfuse.planning.layout import Block
 from sentryfuse.planning.plan import check_plan, plan_layout
 from sentryfuse.planning.uniform import plan_uniform
 from sentryfuse.pruning.calibration import Calibrator
-from sentryfuse.pruning.published import make_scorer
 from sentryfuse.pruning.rearrangement import rearrange, rearranged
+from sentryfuse.pruning.scorers import make_scorer
 from sentryfuse.types import Budget
 from tests.tiny import CASES, FEW_SETS, tiny_model, tiny_windows, uneven_widths
 
@@ -84,9 +84,9 @@ def test_only_kwon_refines_a_plan():
     calibrator = Calibrator(model, WINDOWS)
     changed = {}
     for name in ("fisher", "kwon", "kwon-mix", "kwon-oracle", "gate"):
-        scorer = make_scorer(name, model, WINDOWS, calibrator=calibrator)
+        scorer = make_scorer(name, calibrator)
         plan = plan_layout(
-            model.layout, scorer.scores(("acc", "age")), present=("acc", "age"),
+            model.layout, scorer.importance(("acc", "age")), present=("acc", "age"),
             budget=Budget(ratio=0.4), scorer=name,
         )  # fmt: skip
         changed[name] = scorer.refine(plan) != plan

@@ -14,8 +14,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from sentryfuse.pruning.calibration import Calibration
-from sentryfuse.pruning.gradients import group_taylor_scores
-from sentryfuse.pruning.weights import group_magnitude_scores
+from sentryfuse.pruning.gradients import group_taylor_importance
+from sentryfuse.pruning.weights import group_magnitude_importance
 from tests.tiny import tiny_model, tiny_windows
 
 WINDOWS = tiny_windows(24)
@@ -72,7 +72,7 @@ def importances(layer, importance):
 
 def test_group_magnitude_agrees(ours, theirs):
     heads, channels = importances(theirs, tp.importance.GroupMagnitudeImportance(p=2))
-    scores = group_magnitude_scores(ours)
+    scores = group_magnitude_importance(ours)
     np.testing.assert_allclose(scores[f"{LAYER}.attn"], heads, rtol=1e-5)
     np.testing.assert_allclose(scores[f"{LAYER}.ffn"], channels, rtol=1e-5)
 
@@ -83,6 +83,6 @@ def test_group_taylor_agrees(ours, theirs):
         weight = getattr(theirs, name.split(".")[1]).weight
         weight.grad = calibration.gradients.weights[f"{LAYER}.{name}.weight"].clone()
     heads, channels = importances(theirs, tp.importance.GroupTaylorImportance())
-    scores = group_taylor_scores(calibration)
+    scores = group_taylor_importance(calibration)
     np.testing.assert_allclose(scores[f"{LAYER}.attn"], heads, rtol=1e-4)
     np.testing.assert_allclose(scores[f"{LAYER}.ffn"], channels, rtol=1e-4)

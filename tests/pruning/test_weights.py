@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from sentryfuse.pruning.weights import (
-    group_magnitude_scores,
-    magnitude_l1_scores,
-    magnitude_l2_scores,
-    magnitude_scores,
-    magnitude_sp_scores,
+    group_magnitude_importance,
+    magnitude_importance,
+    magnitude_l1_importance,
+    magnitude_l2_importance,
+    magnitude_sp_importance,
 )
 from tests.tiny import CASES, tiny_model, uneven_widths
 
@@ -35,7 +35,11 @@ def owned(model, block, unit):
 @pytest.mark.parametrize("case", ["small", "experts", "taken"])
 def test_l1_and_l2_sum_over_all_weights_of_a_unit_and_its_share_of_the_group(case):
     model = tiny_model(case, widths=uneven_widths(case))
-    l1, l2, group = magnitude_l1_scores(model), magnitude_l2_scores(model), group_magnitude_scores(model)
+    l1, l2, group = (
+        magnitude_l1_importance(model),
+        magnitude_l2_importance(model),
+        group_magnitude_importance(model),
+    )
     for name, block in model.layout.blocks.items():
         parts = [owned(model, block, unit) for unit in range(block.units)]
         first = [sum(abs(w) * share for w, share in unit) for unit in parts]
@@ -49,7 +53,7 @@ def test_l1_and_l2_sum_over_all_weights_of_a_unit_and_its_share_of_the_group(cas
 def test_a_kv_group_is_counted_once_however_many_heads_share_it(case):
     model = tiny_model(case, widths=uneven_widths(case))
     tensors = model.tensors()
-    scores = magnitude_l1_scores(model)
+    scores = magnitude_l1_importance(model)
     for name, block in model.layout.blocks.items():
         if block.kind == "heads":
             whole = sum(float(tensors[f"{name}.{leaf}.weight"].abs().sum()) for leaf in "qkvo")
@@ -58,7 +62,7 @@ def test_a_kv_group_is_counted_once_however_many_heads_share_it(case):
 
 def test_magnitude_sp_looks_at_output_columns_only():
     model = tiny_model("mult", widths=uneven_widths("mult"))
-    scores = magnitude_sp_scores(model)
+    scores = magnitude_sp_importance(model)
     tensors = model.tensors()
     for name, block in model.layout.blocks.items():
         out = tensors[f"{name}.{'o' if block.head_dim else 'down'}.weight"].double().numpy()
@@ -77,7 +81,7 @@ def test_magnitude_sees_what_enters_and_what_leaves():
         tensors["fusion.0.ffn.down.weight"][:, 6] *= 100
         tensors["fusion.0.attn.v.weight"][4:8] = 0  # the second KV group: heads 2 and 3
         tensors["fusion.0.attn.o.weight"][:, 4:8] *= 100  # head 1
-    scores = magnitude_scores(model)
+    scores = magnitude_importance(model)
     assert scores["fusion.0.ffn"][5] == 0
     assert scores["fusion.0.ffn"].argmax() == 6
     assert (scores["fusion.0.attn"][2:] == 0).all()

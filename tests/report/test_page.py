@@ -156,7 +156,8 @@ def test_a_model_with_very_many_blocks_still_fits(story):
     results = story()
     step = results["layout"]["steps"][0]
     blocks = [{**step["blocks"][1], "name": f"pair.{a}.{n}.ffn"} for a in range(20) for n in range(8)]
-    results["layout"]["steps"].append({**step, "blocks": blocks})
+    for start in range(0, len(blocks), 8):
+        results["layout"]["steps"].append({**step, "blocks": blocks[start : start + 8]})
     results["plans"] = results["plans"][:2]
     results["plans"][0]["kept"].update({block["name"]: [0, 1] for block in blocks})
     assert "pair</text>" in render_report(results)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from sentryfuse.errors import InputError
 from sentryfuse.report import accuracy_rows, cost_rows, markdown_table, parse_results
-from sentryfuse.report.tables import cell, percent, sensor_label
+from sentryfuse.report.tables import cell, percent
+from sentryfuse.types import sensor_label
 
 NAMES = ("a", "b", "c")
 

@@ -20,6 +20,7 @@ from sentryfuse.planning.plan import largest_ratio
 from sentryfuse.planning.profile import DeviceProfile, features
 from sentryfuse.power import CallbackMeter, open_reader, read_policy
 from sentryfuse.runtime import Events, Result, Runtime, Status
+from sentryfuse.runtime.answering import Answering
 from sentryfuse.stream import Packet
 from sentryfuse.types import Budget
 from tests.stream.feeding import changed, stream
@@ -100,21 +101,19 @@ def run(streams: dict[str, list[Packet]], **options):
         return list(runtime), runtime.counters()
 
 
-def test_every_answer_is_that_of_the_window_alone_with_the_plan_it_names():
+def test_every_answer_is_that_of_the_window_alone_with_the_plan_it_names(monkeypatch):
     streams = healthy()
     streams["temp"] = without(streams["temp"], 10, 22)
-    seen = []
+    seen, answer = [], Answering.answer
 
-    class Listening(Runtime):
-        def _answer(self, window, *times):
-            result = super()._answer(window, *times)
-            seen.append((window, result))
-            return result
+    def seen_answer(self, window, cut):
+        seen.append((window, answer(self, window, cut)))
+        return seen[-1][1]
 
-    with Listening(BUNDLE, source(streams), budget=Budget(ratio=0.5)) as runtime:
-        results = list(runtime)
+    monkeypatch.setattr(Answering, "answer", seen_answer)
+    results, _ = run(streams, budget=Budget(ratio=0.5))
     assert [r.window_id for r in results] == list(range(len(results)))
-    assert len(results) == 10
+    assert len(results) == len(seen) == 10
     for window, result in seen:
         plan = BUNDLE.plan(window.present, Budget(ratio=0.5))
         assert result.plan is not None

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentryfuse.errors import ConfigError
-from sentryfuse.stream.health import HealthRules, Standing, Verdict
+from sentryfuse.stream.health import HealthRules, SensorState, Verdict
 
 pytestmark = pytest.mark.device
 
@@ -16,8 +16,8 @@ BAD = Verdict.GAP
 
 def told(rules, text):
     """Verdicts for windows given as `+` and `-`."""
-    standing = Standing(rules)
-    return standing, [standing.after(k, Verdict.OK if c == "+" else BAD) for k, c in enumerate(text)]
+    state = SensorState(rules)
+    return state, [state.after(k, Verdict.OK if c == "+" else BAD) for k, c in enumerate(text)]
 
 
 def used(answers):
@@ -30,21 +30,21 @@ def test_the_first_good_window_counts_at_once():
 
 
 def test_a_lost_sensor_comes_back_after_several_good_windows_in_a_row():
-    standing, answers = told(HealthRules(hold_off_windows=0), "++-++-+++++")
+    state, answers = told(HealthRules(hold_off_windows=0), "++-++-+++++")
     assert used(answers) == "++-rr-rr+++"
-    assert (standing.lost, standing.back) == (1, 1)
-    assert standing.absent == {"gap": 2, "recovering": 4}
+    assert (state.lost, state.back) == (1, 1)
+    assert state.absent == {"gap": 2, "recovering": 4}
 
 
 def test_returns_are_held_apart():
-    standing, answers = told(HealthRules(good_windows=1, hold_off_windows=10), "+-" * 20)
+    state, answers = told(HealthRules(good_windows=1, hold_off_windows=10), "+-" * 20)
     assert [k for k, v in enumerate(answers) if v is Verdict.OK] == [0, 2, 12, 22, 32]
-    assert standing.back == 4
+    assert state.back == 4
 
 
 @given(st.text("+-", max_size=80), st.integers(1, 5), st.integers(0, 12))
 def test_laws_of_coming_and_going(text, good, hold_off):
-    standing, answers = told(HealthRules(good_windows=good, hold_off_windows=hold_off), text)
+    state, answers = told(HealthRules(good_windows=good, hold_off_windows=hold_off), text)
     returns, present, ever = [], False, False
     for k, verdict in enumerate(answers):
         ok = verdict is Verdict.OK
@@ -57,8 +57,8 @@ def test_laws_of_coming_and_going(text, good, hold_off):
             ever = True
         present = ok
     assert all(b - a >= hold_off for a, b in pairwise(returns))
-    assert standing.back == len(returns)
-    assert sum(standing.absent.values()) == sum(v is not Verdict.OK for v in answers)
+    assert state.back == len(returns)
+    assert sum(state.absent.values()) == sum(v is not Verdict.OK for v in answers)
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,14 @@ from sentryfuse.data.metrics import scores
 from sentryfuse.data.scoring import answer_all
 from sentryfuse.errors import ConfigError
 from sentryfuse.planning.plan import largest_ratio
+from sentryfuse.pruning.calibration import Calibrator
 from sentryfuse.pruning.evaluation import torch_answer
-from sentryfuse.pruning.published import make_scorer
-from sentryfuse.pruning.scorers import make_plan
+from sentryfuse.pruning.scorers import make_plan, make_scorer
 from sentryfuse.study.cells import make_sample, score
 from sentryfuse.study.design import Method, StudyDesign
 from sentryfuse.study.jobs import evaluations, trainings
 from sentryfuse.study.masks import exact_masks
-from sentryfuse.study.methods import Cutter, Subject, calibration, check_methods
+from sentryfuse.study.methods import Pruner, Subject, calibration, check_methods
 from sentryfuse.types import Budget
 from tests.study.test_jobs import DESIGN
 from tests.tiny import BACKBONES, tiny_model, tiny_windows
@@ -44,7 +44,7 @@ def place(request):
 def run(place, name):
     model, windows, sample = place
     job = JOBS[name]
-    return score(Cutter(Subject(model, windows, 1024, seed=0), job.method), job, sample, job.places)
+    return score(Pruner(Subject(model, windows, 1024, seed=0), job.method), job, sample, job.places)
 
 
 @pytest.mark.parametrize("name", ["dense", "gate/aware", "magnitude/aware"])
@@ -52,7 +52,7 @@ def test_lines_are_what_one_window_set_after_another_gives(place, name):
     model, windows, sample = place
     masks = {rate: exact_masks(windows.present[sample.indices], rate=rate, seed=1) for rate in RATES}
     for line in run(place, name).lines:
-        scorer = make_scorer(line["scorer"], model, windows) if line["scorer"] else None
+        scorer = make_scorer(line["scorer"], Calibrator(model, windows)) if line["scorer"] else None
 
         def plan_for(names, line=line, scorer=scorer):
             protocol = line["protocol"] or "present"
@@ -108,7 +108,7 @@ def test_a_uniform_plan_is_another_one_and_holds_the_ratio(place):
 def test_a_few_cells_give_the_same_as_all_of_them(place):
     model, windows, sample = place
     job = JOBS["gate/aware"]
-    some = score(Cutter(Subject(model, windows, 1024, seed=0), job.method), job, sample, job.places[3:5])
+    some = score(Pruner(Subject(model, windows, 1024, seed=0), job.method), job, sample, job.places[3:5])
     assert some.lines == run(place, "gate/aware").lines[3:5]
 
 
@@ -134,7 +134,7 @@ def test_a_repair_changes_answers_and_not_costs(place, repair):
     plain = JOBS["gate/aware"]
     mended = replace(plain, method=Method(scorer="gate", repair=repair))
     places = plain.places[:4]
-    one, other = (score(Cutter(subject, job.method), job, sample, places) for job in (plain, mended))
+    one, other = (score(Pruner(subject, job.method), job, sample, places) for job in (plain, mended))
     assert [(line["macs"], line["params"]) for line in one.lines] == [
         (line["macs"], line["params"]) for line in other.lines
     ]
@@ -151,7 +151,7 @@ def test_a_ratio_out_of_reach_runs_the_smallest_sub_network_blind_or_aware(place
     model, windows, _ = place
     subject = Subject(model, windows, 60, seed=0)
     for sensors in ("aware", "blind"):
-        planner = Cutter(subject, Method(scorer="magnitude", sensors=sensors)).planner(0.99, "present")
+        planner = Pruner(subject, Method(scorer="magnitude", sensors=sensors)).planner(0.99, "present")
         for present in (model.names, model.names[:1]):
             plan = planner(present)
             assert plan.present == present

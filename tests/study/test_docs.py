@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from sentryfuse.cli import main
-from sentryfuse.study import store
+from sentryfuse.study import lines, store
 from sentryfuse.study.design import Dataset, Method, StudyDesign, Turn
 from tests.cli.conftest import write_recording
 
@@ -43,7 +43,7 @@ def test_every_key_of_a_design_is_told(part):
     assert all(f"`{name}`" in PAGE for name in part.model_fields if name != "format")
 
 
-@pytest.mark.parametrize("name", [store.DESIGN, store.LINES, store.TIMES, store.ANSWERS])
+@pytest.mark.parametrize("name", [lines.DESIGN, lines.LINES, store.TIMES, lines.ANSWERS])
 def test_every_file_that_is_left_is_told(name):
     assert name in PAGE
 

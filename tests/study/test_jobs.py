@@ -10,7 +10,8 @@ import pytest
 from sentryfuse.data import save_windows
 from sentryfuse.errors import ConfigError
 from sentryfuse.study.design import StudyDesign, load_design, preset_names
-from sentryfuse.study.jobs import STUDY_VERSION, Place, data_digests, digest, evaluations, trainings
+from sentryfuse.study.jobs import STUDY_VERSION, data_digests, digest, evaluations, trainings
+from sentryfuse.study.lines import Place
 from tests.tiny import tiny_windows
 
 DESIGN = {

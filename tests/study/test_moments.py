@@ -12,7 +12,7 @@ import torch
 from sentryfuse.errors import ConfigError, NoSensorsError
 from sentryfuse.model import Selection
 from sentryfuse.study.repair import ConditionalMoments, Moments, blend, collect_conditional, collect_moments
-from sentryfuse.study.repair.moments import Part, part_columns, prototype_sets
+from sentryfuse.study.repair.moments import ColumnMoments, group_columns, prototype_sets
 from tests.tiny import CASES, NAMES, tiny_batch, tiny_model, tiny_windows, uneven_widths
 
 WINDOWS = tiny_windows(40)
@@ -51,7 +51,7 @@ def test_what_is_watched_times_the_weights_is_what_the_block_answers(case, uneve
             made = rows @ tensors[f"{last}.weight"].T + tensors[f"{last}.bias"]
         else:
             made = 0
-            for expert, columns in enumerate(part_columns(block)):
+            for expert, columns in enumerate(group_columns(block)):
                 own = rows[:, columns] @ tensors[f"{name}.down.weight"][:, columns].T
                 made = made + worth[:, expert, None] * (own + tensors[f"{name}.bias"][expert])
             if block.capacity:  # a row is a place of an expert, so a window is compared as a whole
@@ -79,7 +79,7 @@ def test_moments_are_those_of_all_rows_weighted_by_worth_squared(case):
             seen[name].append((rows, worth))
     for name, rows_and_worth in seen.items():
         rows = torch.cat([rows for rows, _ in rows_and_worth]).double().numpy()
-        for expert, columns in enumerate(part_columns(model.layout.blocks[name])):
+        for expert, columns in enumerate(group_columns(model.layout.blocks[name])):
             part = moments.parts[name][expert]
             weights = np.ones(len(rows))
             if rows_and_worth[0][1] is not None:
@@ -136,7 +136,7 @@ def test_what_cannot_be_collected_is_refused(options, message):
 def part_of(rows, worth):
     weights = worth**2
     mean = np.average(rows, axis=0, weights=weights)
-    return Part(weights.sum(), mean, np.cov(rows.T, aweights=weights, ddof=0))
+    return ColumnMoments(weights.sum(), mean, np.cov(rows.T, aweights=weights, ddof=0))
 
 
 def test_a_blend_is_the_moments_of_the_mixture():
@@ -152,7 +152,7 @@ def test_a_blend_is_the_moments_of_the_mixture():
 
 
 def test_a_blend_takes_what_one_kind_does_not_run_from_the_others():
-    known, unknown = Part(2.0, np.ones(3), np.eye(3)), Part.unknown(3)
+    known, unknown = ColumnMoments(2.0, np.ones(3), np.eye(3)), ColumnMoments.unknown(3)
     (made,) = blend([Moments({"x": (known,)}), Moments({"x": (unknown,)})], [1, 99]).parts["x"]
     np.testing.assert_allclose(made.mean, known.mean)
     np.testing.assert_allclose(made.covariance, known.covariance)
@@ -162,11 +162,11 @@ def test_a_blend_takes_what_one_kind_does_not_run_from_the_others():
 
 @pytest.mark.parametrize("weights", [[], [1], [1, -1], [0, 0], [1, 1, 1]])
 def test_weights_that_blend_nothing_are_refused(weights):
-    one = Moments({"x": (Part.unknown(3),)})
+    one = Moments({"x": (ColumnMoments.unknown(3),)})
     with pytest.raises(ConfigError, match="one weight >= 0 for each"):
         blend([one, one], weights)
     with pytest.raises(ConfigError, match="different models"):
-        blend([one, Moments({"x": (Part.unknown(4),)})], [1, 1])
+        blend([one, Moments({"x": (ColumnMoments.unknown(4),)})], [1, 1])
 
 
 def test_conditional_moments_are_exact_for_a_prototype_and_blend_the_nearest_for_other_sets():

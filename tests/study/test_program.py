@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sentryfuse.study.design import StudyDesign
-from sentryfuse.study.engines import LocalEngine
+from sentryfuse.study.executors import LocalExecutor
 from sentryfuse.study.jobs import trainings
 from sentryfuse.study.tasks import Task
 from tests.study.conftest import tiny_study
@@ -121,7 +121,7 @@ def test_a_cluster_that_is_not_there_is_one_sentence(files):
 
 def test_a_process_that_dies_loses_its_job_only(study, tmp_path):
     training = trainings(StudyDesign.from_json(tiny_study()), {})[0]
-    engine = LocalEngine(1)
+    engine = LocalExecutor(1)
     try:
         engine.submit(Task(training, (), "tiny.npz", study.data, tmp_path))
         os.kill(engine._workers[0].process.pid or 0, signal.SIGKILL)

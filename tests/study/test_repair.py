@@ -12,7 +12,7 @@ from sentryfuse.errors import ConfigError
 from sentryfuse.model.pretrained import from_pretrained
 from sentryfuse.pruning.cut import prune
 from sentryfuse.study.repair import REPAIRS, Moments, collect_moments, compensate
-from sentryfuse.study.repair.moments import Part, part_columns
+from sentryfuse.study.repair.moments import ColumnMoments, group_columns
 from sentryfuse.study.repair.repair import Loss, grow_kept, repair_block
 from tests.laws.hand_plans import any_plan, full_plan, hand_plan
 from tests.tiny import CASES, NAMES, tiny_batch, tiny_model, tiny_windows, uneven_widths
@@ -169,7 +169,7 @@ def test_scale_brings_back_twins_by_doubling_the_one_that_stays():
 
 def test_scale_gives_up_where_a_factor_leaves_all_bounds():
     weight = np.array([[1.0, 20.0]])
-    alike = Part(1.0, np.zeros(2), np.ones((2, 2)))  # the unit that stays would have to grow by 20
+    alike = ColumnMoments(1.0, np.zeros(2), np.ones((2, 2)))  # the unit that stays would have to grow by 20
     loss = Loss(weight, alike, np.array([True, False]), 1)
     assert grow_kept(loss, TINY)[0] == pytest.approx(1.0)
     loss = Loss(weight / 3, alike, np.array([True, False]), 1)
@@ -194,7 +194,7 @@ def error(model, block, kept, moments, repair):
     shift = np.full_like(bias, np.nan)
     shift[alive] = bias[alive] - np.atleast_2d(made[bias_name])
     found = []
-    for expert, own in enumerate(part_columns(block)):
+    for expert, own in enumerate(group_columns(block)):
         part, lost = moments.parts[block.name][expert], off[:, own]
         found.append(
             np.square(lost @ part.mean + shift[expert]).sum() + np.trace(lost @ part.covariance @ lost.T)

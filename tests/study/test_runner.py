@@ -6,9 +6,9 @@ from collections import deque
 from pathlib import Path
 
 from sentryfuse.study.design import StudyDesign
-from sentryfuse.study.engines import Engine
+from sentryfuse.study.executors import Executor
 from sentryfuse.study.jobs import evaluations, trainings
-from sentryfuse.study.runner import Work, do_all
+from sentryfuse.study.runner import TrainingJobs, run_all
 from sentryfuse.study.tasks import Outcome, Task
 
 DESIGN = StudyDesign.from_json(
@@ -24,7 +24,7 @@ DESIGN = StudyDesign.from_json(
 )
 
 
-class InTurn(Engine):
+class InTurn(Executor):
     """Does nothing, and is done with what it was given first."""
 
     def __init__(self, slots: int) -> None:
@@ -44,18 +44,18 @@ class InTurn(Engine):
         pass
 
 
-def all_work() -> list[Work]:
+def all_jobs() -> list[TrainingJobs]:
     found = []
     for job in trainings(DESIGN, {}):
         tasks = tuple(Task(one, one.places, None, None, Path()) for one in evaluations(DESIGN, job))
-        found.append(Work(Task(job, (), None, None, Path()), tasks))
+        found.append(TrainingJobs(Task(job, (), None, None, Path()), tasks))
     return found
 
 
 def run(slots: int) -> InTurn:
-    engine, work = InTurn(slots), all_work()
+    engine, work = InTurn(slots), all_jobs()
     done: list[Task] = []
-    assert do_all(work, engine, lambda task, _: done.append(task)) == []
+    assert run_all(work, engine, lambda task, _: done.append(task)) == []
     assert len(done) == len(set(done)) == sum(map(len, work))
     for item in work:
         assert all(done.index(item.training) < done.index(task) for task in item.evaluations)
@@ -64,7 +64,7 @@ def run(slots: int) -> InTurn:
 
 def test_one_process_makes_a_model_and_scores_it_before_the_next():
     order = [flying[0].training for flying in run(1).log]
-    assert order == [job for item in all_work() for job in [item.training.job] * len(item)]
+    assert order == [job for item in all_jobs() for job in [item.training.job] * len(item)]
 
 
 def test_two_processes_score_two_models_while_there_are_two():

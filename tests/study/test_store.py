@@ -101,8 +101,8 @@ def test_lines_of_other_code_are_put_aside_and_nothing_is_lost(folder):
     text = "".join(json.dumps(line) + "\n" for line in (now[0], then, foreign))
     packed.write_bytes(gzip.compress(text.encode()))
     with Store(folder, STUDY) as store:
-        assert store.put_aside(now) == 1
-        assert store.put_aside(now) == 0
+        assert store.set_aside(now) == 1
+        assert store.set_aside(now) == 0
         assert store.keys == {"0", "1", "2", now[0]["key"], "foreign"}
     assert read_lines([folder / "outdated.jsonl"]) == [then]
     assert not packed.exists()

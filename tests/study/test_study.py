@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from sentryfuse.study.design import load_design
-from sentryfuse.study.store import LINES
+from sentryfuse.study.lines import LINES
 from sentryfuse.study.verify import agree
 from tests.study.conftest import tiny_study
 

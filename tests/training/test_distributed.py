@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from sentryfuse.errors import ConfigError
-from sentryfuse.training.distributed import Team, check_device
+from sentryfuse.training.distributed import ProcessGroup, check_device
 from tests.training.together import CASES, comparable, results
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,12 +57,12 @@ def test_several_processes_train_what_one_trains(name, together, tmp_path):
 @pytest.mark.parametrize("n", [1, 2, 5, 64])
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 def test_shares_make_up_the_batch_and_nobody_has_nothing_to_do(n, size):
-    team = Team(torch.device("cpu"))
+    group = ProcessGroup(torch.device("cpu"))
     rows: list[int] = []
     parts: list[float] = []
-    for team.rank in range(size):
-        team.size = size
-        own, part = team.share(n)
+    for group.rank in range(size):
+        group.size = size
+        own, part = group.share(n)
         assert len(range(n)[own]) >= 1
         assert part * n == pytest.approx(len(range(n)[own]) if part else 0)
         rows += range(n)[own] if part else ()
@@ -72,23 +72,23 @@ def test_shares_make_up_the_batch_and_nobody_has_nothing_to_do(n, size):
 
 
 def test_one_process_alone_changes_nothing():
-    team = Team(torch.device("cpu"))
+    group = ProcessGroup(torch.device("cpu"))
     x = torch.randn(3)
-    assert team.leads
-    assert team.add([x])[0] is x
-    assert team.mean(1.0)(x) is x
-    assert team.told(b"words") == b"words"
+    assert group.leads
+    assert group.sum_tensors([x])[0] is x
+    assert group.batch_mean(1.0)(x) is x
+    assert group.broadcast(b"words") == b"words"
     before = torch.get_rng_state()
-    with team.chance(0, 1):
+    with group.own_rng(0, 1):
         assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_chance_inside_the_model_is_every_processs_own_and_leaves_the_common_one():
-    team, drawn = Team(torch.device("cpu")), []
-    team.size = 2
+    group, drawn = ProcessGroup(torch.device("cpu")), []
+    group.size = 2
     before = torch.get_rng_state()
-    for team.rank, step in ((0, 0), (1, 0), (0, 1), (0, 0)):
-        with team.chance(3, step):
+    for group.rank, step in ((0, 0), (1, 0), (0, 1), (0, 0)):
+        with group.own_rng(3, step):
             drawn.append(float(torch.rand(())))
     assert torch.equal(torch.get_rng_state(), before)
     assert drawn[0] == drawn[3]

@@ -10,8 +10,9 @@ from sentryfuse.errors import ConfigError
 from sentryfuse.planning.plan import STEP, largest_ratio
 from sentryfuse.pruning import make_plan
 from sentryfuse.pruning.calibration import Calibration
-from sentryfuse.pruning.gradients import taylor_scores
-from sentryfuse.pruning.weights import magnitude_scores
+from sentryfuse.pruning.gradients import taylor_importance
+from sentryfuse.pruning.scorers import GateScorer
+from sentryfuse.pruning.weights import magnitude_importance
 from sentryfuse.training.elastic import GateRule, StaticRule, draw_subnetwork, make_rule
 from sentryfuse.types import Budget
 from tests.tiny import CASES, SENSOR_SETS, tiny_model, tiny_windows, uneven_widths
@@ -24,7 +25,9 @@ def test_a_drawn_subnetwork_has_units_in_every_live_block(case, ratio):
     for present in SENSOR_SETS:
         share = min(ratio, largest_ratio(model.layout, present))
         live = {b.name: b for step in model.layout.route(present) for b in step.blocks}
-        kept = draw_subnetwork(model.layout, GateRule(model).scores(present), present=present, ratio=share)
+        kept = draw_subnetwork(
+            model.layout, GateRule(model).importance(present), present=present, ratio=share
+        )
         assert kept.keys() == live.keys()
         for name, units in kept.items():
             assert list(units) == sorted(set(units))
@@ -36,7 +39,7 @@ def test_a_drawn_subnetwork_has_units_in_every_live_block(case, ratio):
 def test_a_ratio_no_subnetwork_reaches_is_lowered_to_the_smallest():
     model = tiny_model()
     present = SENSOR_SETS[0]
-    kept = draw_subnetwork(model.layout, GateRule(model).scores(present), present=present, ratio=0.95)
+    kept = draw_subnetwork(model.layout, GateRule(model).importance(present), present=present, ratio=0.95)
     n_kept = sum(len(units) for units in kept.values())
     assert n_kept == 4 * (1 + 8), "one head and eight channels in each of the four layers"
 
@@ -50,6 +53,19 @@ def test_the_best_units_are_the_ones_that_stay():
 
 
 @pytest.mark.parametrize("case", CASES)
+def test_importance_is_that_of_the_gate_times_size_divided_by_its_mean_in_the_block(case):
+    model = tiny_model(case)
+    rule = GateRule(model)
+    rule.new_epoch(frozen=False)
+    sizes = magnitude_importance(model)
+    for present in SENSOR_SETS:
+        weighed, asked = rule.importance(present), GateScorer(model).importance(present)
+        for name, said in model.gate.importance(present).items():
+            for found, values in ((weighed, said.numpy() * sizes[name]), (asked, said.numpy())):
+                assert np.array_equal(found[name], values / np.maximum(values.mean(), 1e-30))
+
+
+@pytest.mark.parametrize("case", CASES)
 def test_once_the_gate_is_frozen_training_and_deployment_choose_the_same_units(case):
     model = tiny_model(case)
     with torch.no_grad():
@@ -59,7 +75,7 @@ def test_once_the_gate_is_frozen_training_and_deployment_choose_the_same_units(c
     rule.freeze()
     for present in SENSOR_SETS:
         ratio = min(0.5, largest_ratio(model.layout, present))
-        drawn = draw_subnetwork(model.layout, rule.scores(present), present=present, ratio=ratio)
+        drawn = draw_subnetwork(model.layout, rule.importance(present), present=present, ratio=ratio)
         assert drawn == make_plan(model, present, Budget(ratio=ratio)).kept
 
 
@@ -69,22 +85,22 @@ def test_while_the_gate_learns_sizes_are_those_at_the_start_of_the_epoch():
     rule.new_epoch(frozen=False)
     with torch.no_grad():
         model.tensors()["fusion.0.ffn.up.weight"][3] *= 100
-    before = rule.scores(("acc",))["fusion.0.ffn"]
+    before = rule.importance(("acc",))["fusion.0.ffn"]
     rule.new_epoch(frozen=False)
     assert before.argmax() != 3
-    assert rule.scores(("acc",))["fusion.0.ffn"].argmax() == 3
+    assert rule.importance(("acc",))["fusion.0.ffn"].argmax() == 3
 
 
 def test_the_static_rule_is_blind_to_sensors_and_measures_weights_again():
     model = tiny_model()
-    rule = StaticRule(partial(magnitude_scores, model))
-    before = rule.scores(("acc",))
-    assert rule.scores(("temp", "age")) is before
+    rule = StaticRule("static", partial(magnitude_importance, model))
+    before = rule.importance(("acc",))
+    assert rule.importance(("temp", "age")) is before
     with torch.no_grad():
         model.tensors()["fusion.0.ffn.up.weight"][3] *= 10
-    assert rule.scores(("acc",)) is before
+    assert rule.importance(("acc",)) is before
     rule.new_epoch(frozen=True)
-    assert rule.scores(("acc",))["fusion.0.ffn"].argmax() == 3
+    assert rule.importance(("acc",))["fusion.0.ffn"].argmax() == 3
 
 
 def test_rules_have_names():
@@ -92,10 +108,13 @@ def test_rules_have_names():
     windows = tiny_windows()
     assert isinstance(make_rule("gate", model, windows), GateRule)
     assert make_rule("none", model, windows) is None
-    measured = {"static": magnitude_scores(model), "taylor": taylor_scores(Calibration(model, windows))}
+    measured = {
+        "static": magnitude_importance(model),
+        "taylor": taylor_importance(Calibration(model, windows)),
+    }
     for name, scores in measured.items():
         rule = make_rule(name, model, windows)
         assert rule is not None
-        assert all(np.array_equal(found, scores[block]) for block, found in rule.scores(("acc",)).items())
+        assert all(np.array_equal(found, scores[block]) for block, found in rule.importance(("acc",)).items())
     with pytest.raises(ConfigError, match="gate, static, taylor, none"):
         make_rule("magnitude", model, windows)

@@ -12,7 +12,7 @@ import torch
 from sentryfuse.errors import CheckpointError, ConfigError
 from sentryfuse.model.pretrained import SentryModel, create_model
 from sentryfuse.pruning.evaluation import evaluate
-from sentryfuse.pruning.weights import magnitude_scores
+from sentryfuse.pruning.weights import magnitude_importance
 from sentryfuse.training import TrainSettings, loop, train
 from tests.tiny import CLASSES, MAESTRO, MODALITIES, tiny_model, tiny_windows
 
@@ -155,7 +155,7 @@ def test_the_gate_learns_and_then_stands_still():
 def test_importance_ends_as_what_the_gate_learned_times_the_size_of_the_weights():
     model = fresh()
     train(model, WINDOWS, settings=replace(SETTINGS, epochs=1, gate_until=0.0, elastic="static"))
-    sizes = magnitude_scores(model)
+    sizes = magnitude_importance(model)
     for name, importance in model.gate.importance(("acc",)).items():
         np.testing.assert_allclose(importance, sizes[name], rtol=1e-5)
 
@@ -209,7 +209,7 @@ def test_no_epoch_is_kept_before_the_subnetworks_have_been_trained(monkeypatch):
 def test_sizes_count_when_the_gate_is_frozen_and_again_at_the_end():
     model = fresh()
     train(model, WINDOWS, settings=replace(SETTINGS, epochs=2, gate_until=0.0, learning_rate=1e-9))
-    sizes = magnitude_scores(model)  # learned nothing and hardly moved
+    sizes = magnitude_importance(model)  # learned nothing and hardly moved
     for name, importance in model.gate.importance(("acc",)).items():
         np.testing.assert_allclose(importance, sizes[name] ** 2, rtol=1e-2)
 

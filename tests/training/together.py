@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sentryfuse.model.pretrained import SentryModel
 from sentryfuse.training import TrainSettings, fine_tune, loop, train
-from sentryfuse.training.distributed import joined
+from sentryfuse.training.distributed import process_group
 from tests.tiny import tiny_model, tiny_windows
 
 WINDOWS = tiny_windows(131)  # batches that no number of processes divides, one of them of a few windows
@@ -86,8 +86,8 @@ def comparable(model: SentryModel) -> dict[str, Tensor]:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
-    with joined("cpu") as team:
+    with process_group("cpu") as group:
         for name, make in results(folder).items():
             model, history = make()
-            save_file(comparable(model), folder / f"{name}.{team.rank}.safetensors")
-            (folder / f"{name}.{team.rank}.json").write_text(json.dumps(history), encoding="utf-8")
+            save_file(comparable(model), folder / f"{name}.{group.rank}.safetensors")
+            (folder / f"{name}.{group.rank}.json").write_text(json.dumps(history), encoding="utf-8")

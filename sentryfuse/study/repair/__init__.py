@@ -1,4 +1,4 @@
-"""A plan and what units usually say -> a sliced model that makes up for the units it lost; needs torch.
+"""A plan and the usual outputs of units -> a sliced model corrected for the units it lost; needs torch.
 
 A unit that goes leaves a gap in the last product of its block. From the mean and covariance of what enters
 that product on training windows, the gap is filled in closed form by the units that stay: no gradients, no

@@ -15,7 +15,13 @@ from sentryfuse.errors import ConfigError
 from sentryfuse.model import Selection
 from sentryfuse.model.pretrained import SentryModel
 from sentryfuse.planning.layout import Block
-from sentryfuse.study.repair.moments import ConditionalMoments, Moments, Part, part_columns, prototype_sets
+from sentryfuse.study.repair.moments import (
+    ColumnMoments,
+    ConditionalMoments,
+    Moments,
+    group_columns,
+    prototype_sets,
+)
 from sentryfuse.types import check_present
 
 BATCH = 128
@@ -54,10 +60,10 @@ def collect_moments(
         pool = pool[(windows.present[pool] & asked).any(1)]
     pool = rng.choice(pool, min(n_windows, len(pool)), replace=False)
     mask = _mask(windows.names, present, len(pool), rng)
-    noted = {name: _Noted(block) for name, block in model.layout.blocks.items()}
+    running = {name: _RunningMoments(block) for name, block in model.layout.blocks.items()}
 
     def watch(name: str, rows: Tensor, worth: Tensor | None) -> None:
-        noted[name].add(rows, worth)
+        running[name].add(rows, worth)
 
     model.eval()
     count = 0
@@ -68,7 +74,7 @@ def collect_moments(
             count += len(chosen)
     if not count:
         raise ConfigError(f"no training window of {windows.name} has any of these sensors; name others")
-    return Moments({name: each.per_window(count) for name, each in noted.items()})
+    return Moments({name: each.per_window(count) for name, each in running.items()})
 
 
 def collect_conditional(
@@ -103,7 +109,7 @@ def _mask(
     return np.array([[name in on for name in names] for on in drawn])
 
 
-class _Noted:
+class _RunningMoments:
     """Running moments of one block: each batch is centred on its own mean, then merged.
 
     Source:
@@ -112,8 +118,8 @@ class _Noted:
     """
 
     def __init__(self, block: Block) -> None:
-        self.columns = [torch.from_numpy(columns) for columns in part_columns(block)]
-        self.parts = [Part.unknown(len(columns)) for columns in self.columns]
+        self.columns = [torch.from_numpy(columns) for columns in group_columns(block)]
+        self.parts = [ColumnMoments.unknown(len(columns)) for columns in self.columns]
 
     def add(self, rows: Tensor, worth: Tensor | None) -> None:
         """Take in rows `(n, columns)` and what each expert is worth for them, `(n, E)`."""
@@ -135,15 +141,15 @@ class _Noted:
         old = self.parts[at]
         total = old.weight + weight
         off = mean.numpy() - old.mean
-        self.parts[at] = Part(
+        self.parts[at] = ColumnMoments(
             total,
             old.mean + off * (weight / total),
             old.covariance + scatter + np.outer(off, off) * (old.weight * weight / total),  # still a sum
         )
 
-    def per_window(self, count: int) -> tuple[Part, ...]:
-        """What was noted, sums divided by their weight and weights by the number of windows."""
+    def per_window(self, count: int) -> tuple[ColumnMoments, ...]:
+        """What was running, sums divided by their weight and weights by the number of windows."""
         return tuple(
-            Part(part.weight / count, part.mean, part.covariance / max(part.weight, 1e-300))
+            ColumnMoments(part.weight / count, part.mean, part.covariance / max(part.weight, 1e-300))
             for part in self.parts
         )

@@ -24,7 +24,7 @@ FADE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class ColumnMoments:
     """What enters one product: that of a block, or of one expert.
 
     Attributes:
@@ -49,13 +49,13 @@ class Moments:
     """Mean and covariance of what enters the last product of every block.
 
     Attributes:
-        parts: block name -> one part, or one per expert in order; blocks that never ran have weight 0.
+        parts: block name -> those of its product, or of each expert in order; weight 0 where it never ran.
     """
 
-    parts: Mapping[str, tuple[Part, ...]]
+    parts: Mapping[str, tuple[ColumnMoments, ...]]
 
 
-def part_columns(block: Block) -> list[NDArray[np.intp]]:
+def group_columns(block: Block) -> list[NDArray[np.intp]]:
     """Columns of the last product that belong together: all of them, or those of each expert."""
     if block.active:
         groups = np.asarray(block.groups)
@@ -99,11 +99,11 @@ def blend(moments: Sequence[Moments], weights: Sequence[float]) -> Moments:
     )
 
 
-def _sizes(parts: Sequence[Part]) -> list[int]:
+def _sizes(parts: Sequence[ColumnMoments]) -> list[int]:
     return [len(part.mean) for part in parts]
 
 
-def _mixture(parts: Sequence[Part], shares: Array) -> Part:
+def _mixture(parts: Sequence[ColumnMoments], shares: Array) -> ColumnMoments:
     weights = shares * [part.weight for part in parts]
     total = float(weights.sum())
     if total == 0:
@@ -113,7 +113,7 @@ def _mixture(parts: Sequence[Part], shares: Array) -> Part:
     mean = among @ means
     covariance = np.tensordot(among, np.stack([part.covariance for part in parts]), 1)
     off = (means - mean) * np.sqrt(among)[:, None]
-    return Part(total, mean, covariance + off.T @ off)
+    return ColumnMoments(total, mean, covariance + off.T @ off)
 
 
 @dataclass(frozen=True, eq=False)

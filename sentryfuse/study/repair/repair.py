@@ -24,7 +24,7 @@ from sentryfuse.errors import ConfigError
 from sentryfuse.model.pretrained import SentryModel
 from sentryfuse.planning.layout import Block
 from sentryfuse.pruning.cut import prune
-from sentryfuse.study.repair.moments import Array, Moments, Part, part_columns
+from sentryfuse.study.repair.moments import Array, ColumnMoments, Moments, group_columns
 from sentryfuse.types import Plan
 
 DAMPING = 1e-2
@@ -104,7 +104,7 @@ def repair_block(
     stays = np.repeat(np.isin(np.arange(block.units), kept), width)  # (C,)
     weight = tensors[weight_name].astype(np.float64)
     bias = np.atleast_2d(tensors[bias_name].astype(np.float64))  # a row per expert
-    columns = part_columns(block)
+    columns = group_columns(block)
     parts = moments.parts.get(block.name, ())
     if [len(part.mean) for part in parts] != [len(each) for each in columns]:
         raise ConfigError(
@@ -133,7 +133,7 @@ class Loss:
         width: columns of a unit.
     """
 
-    def __init__(self, weight: Array, part: Part, left: NDArray[np.bool_], width: int) -> None:
+    def __init__(self, weight: Array, part: ColumnMoments, left: NDArray[np.bool_], width: int) -> None:
         self.kept, self.gone = np.flatnonzero(left), np.flatnonzero(~left)
         self.w_kept, self.w_gone = weight[:, self.kept], weight[:, self.gone]
         self.mean_kept, self.mean_gone = part.mean[self.kept], part.mean[self.gone]
@@ -198,7 +198,7 @@ def grow_kept(loss: Loss, damping: float) -> tuple[Array, Array]:
 
 
 def _damped(matrix: Array, damping: float) -> Array:
-    """Add a share of the mean diagonal to the diagonal; equations that say nothing then answer 0."""
+    """Add a share of the mean diagonal to the diagonal; empty equations then have the solution 0."""
     more = max(damping * float(np.trace(matrix)) / len(matrix), 1e-30)
     damped: Array = matrix + more * np.eye(len(matrix))
     return damped

@@ -7,7 +7,8 @@ and `page` show. Nothing is typed: the same lines give the same bytes.
 
 from __future__ import annotations
 
-from sentryfuse.study.report.lines import Line, Study, is_study, read_study
+from sentryfuse.study.lines import Line
+from sentryfuse.study.report.lines import Study, is_study, read_study
 from sentryfuse.study.report.page import page_of, render_study_page, write_study_page
 from sentryfuse.study.report.summary import summarize_study
 from sentryfuse.study.report.tables import all_tables, headline_table

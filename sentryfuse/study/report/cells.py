@@ -1,4 +1,4 @@
-"""Lines put in order: one array that says, for every system and cell, which line holds its score.
+"""Lines in order: an array with the number of the line of every system and cell.
 
 Notation: S systems, P protocols, B backbones, D data sets, R ratios, M missing rates, K replicates (a
 seed with its fold of people; the trainings a cell is averaged over).
@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentryfuse.errors import ConfigError
-from sentryfuse.study.report.lines import DENSE, Line
+from sentryfuse.study.design import DENSE
+from sentryfuse.study.lines import Line
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -29,7 +30,7 @@ class System(NamedTuple):
     Attributes:
         training: how the checkpoint was trained.
         method: readable name of what made it smaller.
-        scorer: who ranks the units.
+        scorer: what ranks the units.
         sensors: `aware` of the sensors that are there, or `blind`.
         allocation: `global` or `uniform`.
         repair: of the sliced weights.

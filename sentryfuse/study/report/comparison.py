@@ -1,4 +1,4 @@
-"""Who is compared with whom, and the gain in every cell.
+"""Which systems are compared, and the gain in every cell.
 
 Notation as in `cells`; scores and gains are shares, 0.01 is one point.
 """
@@ -28,7 +28,7 @@ OWN_TRAINING = "gate"
 PLAIN = "plain"
 TRAININGS = ("plain", "gate", "static", "taylor")
 TIE = 0.005
-# Upper references, which nobody could use on a device: they are shown, but are no bar.
+# Upper references, which no device could use: they are shown, but are no bar.
 REFERENCES = {"oracle", "finetuned", "tuned"}
 
 
@@ -180,7 +180,7 @@ def compare(grid: Grid, comparison: Comparison, protocol: str) -> Gains:
 
     Args:
         grid: where the lines stand.
-        comparison: who against whom.
+        comparison: the systems compared.
         protocol: what the ratio refers to.
 
     Returns:

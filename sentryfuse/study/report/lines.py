@@ -2,84 +2,20 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from sentryfuse.errors import ConfigError, InputError
-from sentryfuse.files import read_json
-
-SUFFIXES = (".jsonl", ".jsonl.gz")
-DESIGN = "design.json"
-ANSWERS = "answers"
-DENSE = "dense"
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=0)]
+from sentryfuse.files import read_json, read_json_lines
+from sentryfuse.study.lines import ANSWERS, COUNTS, DESIGN, SCORES, SUFFIXES, TRAINING, Line, line_files
 
 # What a design may say about how it was run; two parts of one study may differ in it.
 CIRCUMSTANCES = {"made", "machine", "versions", "seconds", "date", "command", "sentryfuse"}
-
-
-class Line(BaseModel):
-    """One evaluation: one training, made smaller by one method, at one ratio and missing rate.
-
-    Attributes:
-        key: content address, the same for the same evaluation.
-        training: how the checkpoint was trained: plain, gate or static.
-        method: readable name of scorer, allocation, repair and sensors; `dense` at ratio 0.
-        protocol: what the ratio refers to; `None` where that makes no difference.
-        macs: of one window [MAC].
-        model: digest of the trained model's weights; the same for all lines of a training.
-    """
-
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
-
-    key: str
-    backbone: str
-    dataset: str
-    seed: int
-    fold: int | str | None
-    training: str
-    method: str
-    scorer: str | None
-    sensors: str | None
-    allocation: str | None
-    repair: str | None
-    protocol: Literal["present", "full"] | None
-    ratio: Annotated[float, Field(ge=0, lt=1)]
-    missing_rate: Share
-    accuracy: Share
-    macro_f1: Share | None
-    auroc: Share | None
-    macs: Count | None
-    params: Count | None
-    n_windows: Count | None
-    model: str | None = None
-
-    @property
-    def is_dense(self) -> bool:
-        """Whether nothing was removed."""
-        return self.ratio == 0
-
-    @property
-    def identity(self) -> tuple[object, ...]:
-        """What was evaluated, without what came out."""
-        return (
-            self.backbone, self.dataset, self.seed, self.fold, self.training, self.method,
-            self.protocol, self.ratio, self.missing_rate,
-        )  # fmt: skip
-
-    @property
-    def numbers(self) -> tuple[float | None, ...]:
-        """What came out."""
-        return (self.accuracy, self.macro_f1, self.auroc, self.macs, self.params, self.n_windows)
 
 
 @dataclass(frozen=True)
@@ -111,7 +47,7 @@ def is_study(path: Path) -> bool:
         `False` for anything else, also for what does not exist.
     """
     if path.is_dir():
-        return (path / DESIGN).is_file() or any(_line_files(path))
+        return (path / DESIGN).is_file() or bool(_files(path))
     if not path.name.endswith(SUFFIXES) or not path.is_file():
         return False
     if path.name.endswith(".gz"):
@@ -167,7 +103,7 @@ def read_study(paths: Sequence[str | Path]) -> Study:
                     f"{line.n_windows}; these are two designs, make one report for each"
                 )
             if line.model is not None:
-                model, at = models.setdefault(line.identity[:5], (line.model, place))
+                model, at = models.setdefault(line.identity[: len(TRAINING)], (line.model, place))
                 if model != line.model:
                     raise ConfigError(
                         f"{at} and {place} are of one training but of two models, {model} and {line.model}; "
@@ -180,16 +116,15 @@ def read_study(paths: Sequence[str | Path]) -> Study:
     return Study(tuple(line for line, _ in found.values()), design, answers, n_repeated, n_torn)
 
 
-def _line_files(folder: Path) -> list[Path]:
+def _files(folder: Path) -> list[Path]:
     """Files named `lines*`, otherwise every file of lines."""
-    every = sorted(path for path in folder.iterdir() if path.name.endswith(SUFFIXES))
-    return [path for path in every if path.name.startswith("lines")] or every
+    return line_files(folder) or sorted(path for path in folder.iterdir() if path.name.endswith(SUFFIXES))
 
 
 def _files_of(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    files = _line_files(path)
+    files = _files(path)
     if not files:
         raise InputError(f"{path} holds no lines*.jsonl; run `sentryfuse study` first, or name a file")
     return files
@@ -197,39 +132,20 @@ def _files_of(path: Path) -> list[Path]:
 
 def _parse(file: Path) -> Iterable[tuple[Line | None, str]]:
     """Every line with the place it stands; `None` for a half-written last one."""
-    texts = _text(file).split("\n")
-    whole = texts[-1].strip() == ""  # the last line ends like every other
-    for number, text in enumerate(texts, start=1):
-        if not text.strip():
-            continue
+    lines, torn = read_json_lines(file)
+    for number, data in lines:
         place = f"{file.name} line {number}"
         try:
-            yield Line.model_validate_json(text), place
+            yield Line.model_validate(data), place
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            if first["type"] == "json_invalid":
-                if number == len(texts) and not whole:
-                    yield None, place
-                    continue
-                raise InputError(
-                    f"{place} is torn, it is not a whole JSON object; delete the line and run the "
-                    "study again, which fills the gap"
-                ) from error
             key = ".".join(str(part) for part in first["loc"]) or "(all)"
             raise InputError(
                 f"{place} is no result line of a study: key {key!r}, {first['msg'].lower()}; give "
                 "the lines that `sentryfuse study` wrote"
             ) from error
-
-
-def _text(file: Path) -> str:
-    try:
-        data = file.read_bytes()
-        return (gzip.decompress(data) if file.name.endswith(".gz") else data).decode()
-    except FileNotFoundError as error:
-        raise InputError(f"cannot read {file}: there is no such file; check the name") from error
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {file}: {error}; give a whole file of result lines") from error
+    if torn:
+        yield None, file.name
 
 
 def _one_design(paths: Sequence[Path]) -> dict[str, Any]:
@@ -271,12 +187,8 @@ def _refuse_strangers(line: Line, place: str, design: dict[str, Any]) -> None:
 
 def _refuse_another_result(before: tuple[Line, str], now: tuple[Line, str]) -> None:
     """Equal numbers may be there twice, as when parts of a study overlap."""
-    for name, one, other in zip(
-        ("accuracy", "macro_f1", "auroc", "macs", "params", "n_windows"),
-        before[0].numbers,
-        now[0].numbers,
-        strict=True,
-    ):
+    for name in (*SCORES, *COUNTS):
+        one, other = getattr(before[0], name), getattr(now[0], name)
         if one != other:
             raise ConfigError(
                 f"{before[1]} and {now[1]} are the same evaluation with {name} {json.dumps(one)} and "

@@ -177,7 +177,7 @@ def _about(about: Mapping[str, Any]) -> str:
 
 
 def _made(design: Mapping[str, Any]) -> dict[str, Any]:
-    """How it was run, as far as the design says so; its lists of cells are said already."""
+    """How it was run, from the design; without its lists of cells, which stand elsewhere."""
     said = (
         "backbones", "datasets", "ratios", "missing_rates", "protocols", "trainings", "methods",
     )  # fmt: skip

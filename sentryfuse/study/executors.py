@@ -1,4 +1,4 @@
-"""Who does the tasks: processes of this machine, or a Ray cluster; the same function, the same lines."""
+"""Running tasks: in processes of this machine, or on a Ray cluster; the same function, the same lines."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from typing import Any, Protocol
 
 from sentryfuse.errors import ConfigError
 from sentryfuse.study.jobs import Training
-from sentryfuse.study.tasks import Outcome, Task, perform
+from sentryfuse.study.tasks import Outcome, Task, run_task
 
-ENGINES = ("local", "ray")
+EXECUTORS = ("local", "ray")
 # Small models gain nothing from more threads, and one thread always adds up in the same order.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
-class Engine(Protocol):
-    """Does tasks, several at a time.
+class Executor(Protocol):
+    """Runs tasks, several at a time.
 
     Attributes:
         slots: how many at a time.
@@ -43,8 +43,8 @@ class Engine(Protocol):
         """Stop whatever is under way."""
 
 
-def check_engine(kind: str, *, address: str | None) -> None:
-    """Refuse what is no engine.
+def check_executor(kind: str, *, address: str | None) -> None:
+    """Refuse an unknown executor.
 
     Args:
         kind: "local" or "ray".
@@ -53,15 +53,15 @@ def check_engine(kind: str, *, address: str | None) -> None:
     Raises:
         ConfigError: another kind, or an address for "local".
     """
-    if kind not in ENGINES:
-        raise ConfigError(f"engine {kind!r} is unknown; choose {' or '.join(ENGINES)}")
+    if kind not in EXECUTORS:
+        raise ConfigError(f"engine {kind!r} is unknown; choose {' or '.join(EXECUTORS)}")
     if kind == "local" and address is not None:
         raise ConfigError("an --address is of a Ray cluster; add --engine ray")
 
 
 @contextmanager
-def open_engine(kind: str, *, jobs: int | None = None, address: str | None = None) -> Iterator[Engine]:
-    """An engine, closed at the end of `with`.
+def open_executor(kind: str, *, jobs: int | None = None, address: str | None = None) -> Iterator[Executor]:
+    """An executor, closed at the end of `with`.
 
     Args:
         kind: "local" or "ray".
@@ -72,12 +72,13 @@ def open_engine(kind: str, *, jobs: int | None = None, address: str | None = Non
         ConfigError: another kind, an address for "local", or no cluster at the address.
         ModuleNotFoundError: ray is not installed.
     """
-    check_engine(kind, address=address)
-    engine: Engine = RayEngine(jobs, address) if kind == "ray" else LocalEngine(jobs or os.cpu_count() or 1)
+    check_executor(kind, address=address)
+    local = kind == "local"
+    executor: Executor = LocalExecutor(jobs or os.cpu_count() or 1) if local else RayExecutor(jobs, address)
     try:
-        yield engine
+        yield executor
     finally:
-        engine.close()
+        executor.close()
 
 
 @dataclass
@@ -88,7 +89,7 @@ class _Worker:
     last: Training | None = None
 
 
-class LocalEngine:
+class LocalExecutor:
     """Processes of this machine, each on one thread; one that dies loses its task only.
 
     Args:
@@ -111,7 +112,7 @@ class LocalEngine:
         worker.task, worker.last = task, task.training
 
     def wait(self) -> tuple[Task, Outcome]:
-        """Wait until a process answers or dies."""
+        """Wait until a process returns an outcome or dies."""
         busy = {worker.link: worker for worker in self._workers if worker.task is not None}
         worker = busy[wait(list(busy))[0]]  # type: ignore[index]
         task, worker.task = worker.task, None
@@ -121,7 +122,7 @@ class LocalEngine:
         except (EOFError, OSError):
             worker.process.join()
             self._workers.remove(worker)
-            outcome = Outcome({}, error=_epitaph(worker.process.exitcode or 0))
+            outcome = Outcome({}, error=_death_message(worker.process.exitcode or 0))
         return task, outcome
 
     def close(self) -> None:
@@ -135,7 +136,7 @@ class LocalEngine:
 
     def _start(self) -> _Worker:
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_work, args=(theirs,), daemon=True)
+        process = self._context.Process(target=_serve, args=(theirs,), daemon=True)
         before = {name: os.environ.get(name) for name in ONE_THREAD}
         os.environ.update(ONE_THREAD)  # read when the process loads its libraries
         try:
@@ -148,9 +149,9 @@ class LocalEngine:
         return self._workers[-1]
 
 
-def _work(link: Connection) -> None:
-    """A worker process: tasks in, outcomes out, until nobody is left to ask."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who asked
+def _serve(link: Connection) -> None:
+    """A worker process: tasks in, outcomes out, until the link is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
     from sentryfuse.progress import set_quiet
 
     set_quiet(True)
@@ -160,23 +161,23 @@ def _work(link: Connection) -> None:
             task = link.recv()
         except (EOFError, OSError):
             return
-        link.send(perform(task))
+        link.send(run_task(task))
 
 
 def _end_with_parent() -> None:
-    """A killed parent cannot end us, and the next run would find us training in its folder."""
+    """End with the parent: a killed one cannot end its workers, which would go on training in its folder."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
     os._exit(1)
 
 
-def _epitaph(code: int) -> str:
+def _death_message(code: int) -> str:
     how = f"by signal {-code}" if code < 0 else f"with code {code}"
     return f"its process ended {how}, perhaps for want of memory; repeat with fewer --jobs"
 
 
-class RayEngine:
+class RayExecutor:
     """A Ray cluster whose machines share the folders of data and models.
 
     Args:
@@ -203,12 +204,12 @@ class RayEngine:
             reason = str(error).split("\n")[0]
             raise ConfigError(f"Ray cannot be used at {address or 'this machine'}: {reason}") from error
         self.slots = jobs or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
-        self._perform = self._ray.remote(num_cpus=1, max_retries=0)(perform)
+        self._run_task = self._ray.remote(num_cpus=1, max_retries=0)(run_task)
         self._flying: dict[Any, Task] = {}
 
     def submit(self, task: Task) -> None:
         """Hand a task to the cluster."""
-        self._flying[self._perform.remote(task)] = task
+        self._flying[self._run_task.remote(task)] = task
 
     def wait(self) -> tuple[Task, Outcome]:
         """Wait until a task is done."""
@@ -229,7 +230,7 @@ class RayEngine:
 
 
 def _check_address(address: str | None) -> None:
-    """Refuse an address where nobody listens; Ray would knock there for ten minutes."""
+    """Refuse an address where nothing listens; Ray would try it for ten minutes."""
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
         return  # such as `auto`, which Ray resolves by itself

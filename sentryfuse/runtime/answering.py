@@ -1,0 +1,205 @@
+"""One window -> one result: the sub-network for the sensors present, and what stands in without an answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentryfuse.bundle import Bundle
+from sentryfuse.errors import ConfigError
+from sentryfuse.power import LadderReader
+from sentryfuse.runtime.events import Events
+from sentryfuse.runtime.pace import Pace
+from sentryfuse.runtime.person import Person
+from sentryfuse.runtime.result import Result, Status
+from sentryfuse.runtime.sensors import SensorWatch
+from sentryfuse.runtime.serving import Serving
+from sentryfuse.stream import CutWindow, Verdict
+from sentryfuse.types import Plan
+
+STALE_HOPS = 10  # an answer older than so many hops is not repeated
+Scale = Mapping[str, tuple[Any, Any]]
+
+
+class _LastAnswer(NamedTuple):
+    """The last answer computed from a window."""
+
+    end_s: float
+    answer: str
+    probabilities: NDArray[np.float32]
+    plan: Plan
+    plan_id: str
+
+
+class Answering:
+    """Answers windows one after the other.
+
+    Args:
+        serving: the sub-network in force.
+        sensors: which are present.
+        events: gets `stale`, `over_budget`, `fault`.
+        reader: counts the work done; `None` without a meter.
+        hop_s: from the start of one window to the next [s].
+        deadline_ms: how long a window may wait for its sub-network to be built [ms].
+        rescale: called with the statistics of another bundle that has taken over.
+
+    Attributes:
+        energy_label: written into the results.
+    """
+
+    def __init__(
+        self,
+        serving: Serving,
+        sensors: SensorWatch,
+        events: Events,
+        *,
+        reader: LadderReader | None,
+        hop_s: float,
+        deadline_ms: float,
+        rescale: Callable[[Scale | None], None],
+    ) -> None:
+        self.serving, self.sensors, self.energy_label = serving, sensors, "none"
+        self._events, self._reader, self._rescale = events, reader, rescale
+        self._hop_s, self._deadline_ms = hop_s, deadline_ms
+        self._moving = {m.name for m in serving.bundle.layout.modalities if m.rate_hz > 0}
+        self._person = person_of(serving.bundle)
+        self._pace = Pace(events)
+        self._tokens: dict[str, NDArray[np.float32]] = {}  # of slow sensors, made by the current session
+        self._last: _LastAnswer | None = None
+
+    def answer(self, window: CutWindow, cut: float) -> Result:
+        """Answer one window; never raises.
+
+        Args:
+            window: the next one.
+            cut: when it was cut, on `time.perf_counter` [s].
+        """
+        until = time.perf_counter() + self._deadline_ms / 1e3
+        for name in [name for name in self._tokens if window.changed[name]]:
+            del self._tokens[name]
+        session = None
+        try:
+            self._take_over()
+            self.sensors.see(window)
+            if not window.present or (self._moving and not self._moving & set(window.present)):
+                self._tokens = {}
+                return self._without(window, cut, Status.REFUSED, "no live sensor is there")
+            plan, over = self.serving.choose(window.present)
+            self._events.tell_once("over_budget", over, window_id=window.window_id)
+            session = self.serving.session(plan, until)
+            if session is None:
+                self._events.tell("stale", window_id=window.window_id)
+                reason = f"the sub-network was not ready within {self._deadline_ms:g} ms"
+                return self._without(window, cut, Status.STALE, reason)
+            self._expect_returns(window)
+            values = window.values if self._person is None else self._person.standardise(window.values)
+            if session is not self.serving.current:
+                self._tokens = {}
+            reused = tuple(name for name in session.apart if name in self._tokens)
+            started = time.perf_counter()
+            probabilities = session.run(values, self._tokens)[0]
+            latency_ms = 1e3 * (time.perf_counter() - started)
+            if not np.isfinite(probabilities).all():
+                raise ConfigError("the sub-network answered with numbers that are not finite")
+        except Exception as error:  # a stream must go on by itself
+            self._tokens = {}
+            if session is not None:
+                self.serving.give_up(session)
+            reason = f"{type(error).__name__}: {error}"
+            self._events.tell("fault", reason=reason, window_id=window.window_id)
+            return self._without(window, cut, Status.FAULT, reason)
+        waited_ms = round(1e3 * (time.perf_counter() - cut), 3)
+        self.serving.put_in_force(session, window_id=window.window_id, waited_ms=waited_ms)
+        absent = [name for name in window.verdicts if name not in window.present]
+        reasons = [f"without {', '.join(f'{n} ({window.verdicts[n]})' for n in absent)}"] if absent else []
+        too_slow = self._pace.judge(latency_ms, self.serving.budget, window.window_id)
+        reasons += [reason for reason in (over, too_slow) if reason]
+        answer = self.serving.bundle.classes[int(probabilities.argmax())]
+        plan_id = self.serving.plan_id
+        self._last = _LastAnswer(window.end_s, answer, probabilities, session.plan, plan_id)
+        if self._reader is not None:
+            self._reader.count(session.plan.cost.macs, session.plan.dense.macs)
+        return Result(
+            window_id=window.window_id,
+            end_s=window.end_s,
+            at_s=time.monotonic(),
+            status=Status.DEGRADED if reasons else Status.OK,
+            reason="; ".join(reasons),
+            present=window.present,
+            reused=reused,
+            verdicts=window.verdicts,
+            answer=answer,
+            probabilities=probabilities,
+            plan=session.plan,
+            plan_id=plan_id,
+            latency_ms=latency_ms,
+            delay_ms=1e3 * (time.perf_counter() - cut),
+            age_s=None,
+            energy_label=self.energy_label,
+        )
+
+    def _without(self, window: CutWindow, cut: float, status: Status, reason: str) -> Result:
+        """A result without an answer of this window; only STALE repeats the last one, unless it is old."""
+        last, repeat = self._last, None
+        if last is not None:
+            age_s = window.end_s - last.end_s
+            reason += f"; the last answer is {age_s:.3g} s old"
+            if status is Status.STALE and age_s <= STALE_HOPS * self._hop_s:
+                repeat = last
+        return Result(
+            window_id=window.window_id,
+            end_s=window.end_s,
+            at_s=time.monotonic(),
+            status=status,
+            reason=reason,
+            present=() if repeat is None else repeat.plan.present,
+            reused=(),
+            verdicts=window.verdicts,
+            answer=None if repeat is None else repeat.answer,
+            probabilities=None if repeat is None else repeat.probabilities,
+            plan=None if repeat is None else repeat.plan,
+            plan_id=None if repeat is None else repeat.plan_id,
+            latency_ms=None,
+            delay_ms=1e3 * (time.perf_counter() - cut),
+            age_s=None if last is None else window.end_s - last.end_s,
+            energy_label=self.energy_label,
+        )
+
+    def _take_over(self) -> None:
+        """Put a swapped bundle in force, between two windows."""
+        if self.serving.take_over(self.sensors.present):
+            self._tokens = {}
+            self._rescale(scale_of(self.serving.bundle))
+            self._person = person_of(self.serving.bundle)
+
+    def _expect_returns(self, window: CutWindow) -> None:
+        """Sensors that are good again and wait to be trusted: have the sub-network with them built ahead."""
+        if any(verdict is Verdict.RECOVERING for verdict in window.verdicts.values()):
+            good = (Verdict.OK, Verdict.RECOVERING)
+            self.serving.prepare(tuple(n for n, verdict in window.verdicts.items() if verdict in good))
+
+
+def person_of(bundle: Bundle) -> Person | None:
+    """Statistics of the person for a bundle that standardises by subject.
+
+    Raises:
+        ConfigError: it lacks the smallest deviation of a sensor.
+    """
+    return Person(bundle.names, bundle.subject_floor) if bundle.normalise == "subject" else None
+
+
+def scale_of(bundle: Bundle) -> Scale | None:
+    """Mean and deviation in training by sensor; `None` where the model sees each person's own."""
+    if bundle.normalise == "subject":
+        return None
+    found = {}
+    for step in bundle.layout.steps:
+        if step.window:
+            mean, std = (bundle.weights.get(f"{step.name}.normalise.{leaf}") for leaf in ("mean", "std"))
+            if mean is not None and std is not None:
+                found[step.window] = (mean, std)
+    return found
