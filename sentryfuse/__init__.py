@@ -116,7 +116,7 @@ def __getattr__(name: str) -> Any:
     try:
         value = getattr(import_module(home), _ALIASES.get(name, name))
     except ModuleNotFoundError as error:
-        if error.name in ("torch", "onnxscript"):
+        if error.name == "torch":
             raise ModuleNotFoundError(
                 f"sentryfuse.{name} needs {error.name}; install it with: pip install 'sentryfuse[train]'",
                 name=error.name,

@@ -21,7 +21,6 @@ UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 EXTRAS = {
     "torch": "train",
-    "onnxscript": "train",
     "matplotlib": "report",
     "jinja2": "report",
     "paho": "mqtt",

@@ -57,7 +57,7 @@ def run_demo(
         ModuleNotFoundError: torch, matplotlib or jinja2 is not installed.
         DataError: the recording cannot be used.
     """
-    for name in ("torch", "onnxscript", "matplotlib", "jinja2"):
+    for name in ("torch", "matplotlib", "jinja2"):
         if find_spec(name) is None:  # better now than after a minute of training
             raise ModuleNotFoundError(f"the demo needs {name}", name=name)
     from sentryfuse.report import write_report

@@ -208,13 +208,11 @@ def export(
     It is checked against torch before it gets its name.
     """
     output = Output(json_to, quiet=quiet, files=[out])
-    from sentryfuse.progress import say
     from sentryfuse.training.folder import open_run
 
     model = open_run(run)
     from sentryfuse.export import export_bundle
 
-    say("exporting, half a minute or less")
     checked = export_bundle(model, out)
     size = out.stat().st_size
     output.line(

@@ -17,8 +17,8 @@ SPAN = Span(64, 64, 64)
 
 
 def two_sensors(*, halves: bool = False) -> Layout:
-    leaves: Literal["half", "same"] = "half" if halves else "same"
     """a (20 tokens) with an encoder layer, b (1 token) without, one joint layer."""
+    leaves: Literal["half", "same"] = "half" if halves else "same"
     encoder = (Block("enc.a.attn", "heads", 2, (0, 0), 4), Block("enc.a.ffn", "ffn", 8))
     fusion = (Block("fuse.attn", "heads", 2, (0, 1), 4), Block("fuse.ffn", "ffn", 16))
     steps = (
@@ -27,7 +27,7 @@ def two_sensors(*, halves: bool = False) -> Layout:
         Step("embed.b", "embed", ("window.b",), "tokens.b", needs=("b",), tokens=1),
         Step("join", "concat", ("coded.a", "tokens.b"), "joined", leaves="sum"),
         Step("fuse", "layer", ("joined",), "fused", blocks=fusion, leaves=leaves),
-        Step("head", "head", ("fused",), "logits"),
+        Step("head", "head", ("fused",), "logits", leaves="one"),
     )
     modalities = (Modality("a", 1.0, 20, ("x",)), Modality("b", 0.0, 1, ("y",)))
     return Layout(8, modalities, AttentionRule(), steps)
