@@ -26,12 +26,14 @@ from sentryfuse.readout.discriminant import Doubles, as_scores, log_softmax
 from sentryfuse.readout.encode import KINDS, Scale, fit_scale, standardise_people
 from sentryfuse.readout.folds import folds_of
 from sentryfuse.readout.parts import Expert, Ints, Parts, Stack, View
-from sentryfuse.readout.pool import fit_pool, pooled_loss, tempered_loss
+from sentryfuse.readout.pool import fit_pool, sample_of
 from sentryfuse.readout.readout import Readout, head_names
-from sentryfuse.readout.trees import Floats, Trees
+from sentryfuse.readout.tree_experts import tree_experts
+from sentryfuse.readout.trees import Floats
 
 PERSON_WEIGHT = 50.0  # windows that the population counts for in a person's own mean and deviation
 _SETS_OF_A_SIZE = 8
+_WINDOWS_OF_A_SIZE = 6000  # of all those sets together, to fit weights by
 Normalise = Literal["auto", "population", "person"]
 
 
@@ -121,13 +123,14 @@ def fit_readout(
     tried = []
     for weight in options:
         z = standardised(scales, x, people, weight)
-        candidates = tuple(make_candidate(task, kind, z) for kind in KINDS)
-        tried.append((_quality(task, candidates), weight, z, candidates))
+        plain = make_candidate(task, KINDS[0], z)
+        tried.append((_quality(task, (plain,)), weight, z, plain))
     best = tried[0]
     for other in tried[1:]:
         if _is_better(other[0], best[0], task):
             best = other
-    _, weight, z, candidates = best
+    _, weight, z, plain = best
+    candidates = (plain, *(make_candidate(task, kind, z) for kind in KINDS[1:]))
     prior = np.log((np.bincount(task.y, minlength=task.n_classes) + 1) / (len(task.y) + task.n_classes))
     return _assemble(task, classes, scales, z, candidates, weight, prior, trees, seed)
 
@@ -208,8 +211,7 @@ def _assemble(
     trees: bool | None,
     seed: int,
 ) -> Fit:
-    grown: dict[tuple[str, ...], Trees] = {}
-    tree_scores: dict[tuple[str, ...], Doubles] = {}
+    grown, tree_scores = tree_experts(task, z, trees, seed)
     experts, columns, owner, losses = {}, [], [], {}
     for m, name in enumerate(task.sensors):
         view, scores = _best(candidates, name)
@@ -261,13 +263,14 @@ def _pools(
         sets = list(combinations(range(n_sensors), size))
         if len(sets) > _SETS_OF_A_SIZE:
             sets = [sets[i] for i in rng.choice(len(sets), _SETS_OF_A_SIZE, replace=False)]
+        some = sample_of(len(task.y), _WINDOWS_OF_A_SIZE // len(sets))
         heads = np.concatenate(
             [
-                _heads(task, candidates, parts, tree_scores, scores, prior, np.array(s, dtype=np.intp))
+                _heads(task, candidates, parts, tree_scores, scores, prior, np.array(s, dtype=np.intp))[some]
                 for s in sets
             ]
         )
-        result[size - 1] = fit_pool(heads, np.tile(task.y, len(sets)), towards=towards)
+        result[size - 1] = fit_pool(heads, np.tile(task.y[some], len(sets)), towards=towards)
         towards = result[size - 1]
     return result
 
@@ -303,6 +306,3 @@ def _heads(
         found.append(np.zeros((n, k)) if both is None else both)
     found.append(np.broadcast_to(prior - prior.mean(), (n, k)))
     return np.stack(found, axis=1)
-
-
-__all__ = ["Fit", "fit_readout", "pooled_loss", "tempered_loss"]

@@ -1,11 +1,13 @@
-"""Boosted trees of scikit-learn, turned into plain arrays.
+"""Extremely randomised trees of scikit-learn, turned into plain arrays.
 
 Training side only: scikit-learn is imported when a tree is grown.
+
+Source:
+    Geurts, Ernst and Wehenkel (2006). Few leaves and even class weights are our choice.
 """
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -15,93 +17,72 @@ from sentryfuse.readout.trees import Floats, Trees
 
 
 def grow(
-    x: Floats,
-    y: NDArray[np.integer[Any]],
-    n_classes: int,
-    *,
-    rounds: int,
-    leaves: int = 6,
-    rate: float = 0.1,
-    seed: int = 0,
+    x: Floats, y: NDArray[np.integer[Any]], n_classes: int, *, trees: int, leaves: int, seed: int = 0
 ) -> Trees:
-    """Boost shallow trees.
+    """Grow small trees.
 
     Args:
         x: `(N, F)`, no NaN.
         y: `(N,)`.
-        n_classes: `K`; classes that do not occur get a logit that is never the answer.
-        rounds: trees for each class.
+        n_classes: `K`; classes that do not occur get probability 0.
+        trees: how many.
         leaves: of a tree, at most.
-        rate: step of boosting.
-        seed: of the choice of features.
+        seed: of the choice of features and thresholds.
 
     Returns:
-        Trees that give scikit-learn's decision function, bit for bit up to float32.
+        Trees that give scikit-learn's probabilities.
     """
-    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.ensemble import ExtraTreesClassifier
 
-    there = np.unique(y)
-    base = np.full(n_classes, -30.0, dtype=np.float32)
-    if len(there) < 2:
-        base[there] = 0
-        nothing = np.zeros(0, dtype=np.int32)
-        empty = np.zeros(0, dtype=np.float32)
-        return Trees(nothing, empty, nothing, nothing, empty, nothing, nothing, base, 0)
-    model = HistGradientBoostingClassifier(
-        max_iter=rounds,
-        learning_rate=rate,
+    model = ExtraTreesClassifier(
+        trees,
         max_leaf_nodes=leaves,
-        min_samples_leaf=int(np.clip(len(x) // 50, 2, 20)),
-        max_features=min(1.0, max(0.1, 60 / x.shape[1])),
-        l2_regularization=1.0,
-        early_stopping=False,
+        max_features=min(x.shape[1], max(3, int(2 * np.sqrt(x.shape[1])))),
+        min_samples_leaf=2 if len(x) >= 100 else 1,
+        class_weight="balanced",
         random_state=seed,
+        n_jobs=1,
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model.fit(x, y)
-    return from_boosting(model, n_classes)
+    model.fit(x, y)
+    return from_forest(model, n_classes)
 
 
-def from_boosting(model: Any, n_classes: int) -> Trees:
-    """Arrays of a fitted `HistGradientBoostingClassifier`.
+def from_forest(model: Any, n_classes: int) -> Trees:
+    """Arrays of a fitted `ExtraTreesClassifier` or `RandomForestClassifier`.
 
     Args:
-        model: fitted on data without NaN and without categories.
+        model: fitted on data without NaN.
         n_classes: `K`, at least those the model knows.
     """
-    there = np.asarray(model.classes_, dtype=np.int32)
-    base = np.full(n_classes, -30.0, dtype=np.float32)
-    start = np.ravel(model._baseline_prediction).astype(np.float32)
-    targets = there if len(there) > 2 else there[1:]
-    base[there] = 0
-    base[targets] = start
-    nodes, root, target = [], [], []
-    depth = at = 0
-    for stage in model._predictors:
-        for which, tree in enumerate(stage):
-            table = tree.nodes
-            own = np.arange(len(table)) + at
-            leaf = table["is_leaf"].astype(bool)
-            left = np.where(leaf, own, table["left"].astype(np.int64) + at)
-            right = np.where(leaf, own, table["right"].astype(np.int64) + at)
-            nodes.append((table["feature_idx"], table["num_threshold"], left, right, table["value"], leaf))
-            root.append(at)
-            target.append(targets[which])
-            depth = max(depth, int(table["depth"].max()))
-            at += len(table)
-    columns = [np.concatenate(c) for c in zip(*nodes, strict=True)]
-    leaf = columns[5]
+    there = np.asarray(model.classes_, dtype=np.int64)
+    columns: list[tuple[NDArray[Any], ...]] = []
+    root = []
+    depth = nodes = leaves = 0
+    for one in model.estimators_:
+        tree = one.tree_
+        leaf = tree.children_left < 0
+        count = int(leaf.sum())
+        row = np.cumsum(leaf) - 1 + leaves
+        share = tree.value[leaf, 0, :]
+        value = np.zeros((count, n_classes), dtype=np.float32)
+        value[:, there] = share / np.maximum(share.sum(axis=1, keepdims=True), 1e-30)
+        left = np.where(leaf, row, tree.children_left + nodes)
+        right = np.where(leaf, 0, tree.children_right + nodes)
+        threshold = _rounded_down(np.where(leaf, 0.0, tree.threshold))
+        columns.append((np.where(leaf, -1, tree.feature), threshold, left, right, value))
+        root.append(nodes)
+        depth = max(depth, int(tree.max_depth))
+        nodes += tree.node_count
+        leaves += count
+    feature, threshold, left, right, value = (np.concatenate(c) for c in zip(*columns, strict=True))
     return Trees(
-        feature=np.where(leaf, 0, columns[0]).astype(np.int32),
-        threshold=_rounded_down(np.where(leaf, 0, columns[1])),
-        left=columns[2].astype(np.int32),
-        right=columns[3].astype(np.int32),
-        value=np.where(leaf, columns[4], 0).astype(np.float32),
-        root=np.array(root, dtype=np.int32),
-        target=np.array(target, dtype=np.int32),
-        base=base,
-        depth=depth,
+        feature.astype(np.int32),
+        threshold.astype(np.float32),
+        left.astype(np.int32),
+        right.astype(np.int32),
+        value,
+        np.array(root, dtype=np.int32),
+        depth,
     )
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sentryfuse.readout.discriminant import NEVER, Doubles, Moments, solve_shrunk
 
 Ints = NDArray[np.intp]
+_LARGE = 400  # columns above which the inverse is taken in float32
 MOST_COLUMNS = 320  # of all sensors together: keeps the moments below 256 kB as float32
 
 
@@ -69,8 +70,8 @@ def weights_of_sets(moments: Moments, starts: Ints, shrink: float) -> list[Doubl
     matrix = (1 - shrink) * moments.within
     matrix.flat[:: total + 1] += (shrink + 1e-9) * level
     right = moments.offset.T
-    inverse = np.linalg.inv(matrix)
-    found = [inverse @ right]
+    inverse = np.linalg.inv(matrix.astype(np.float32) if total > _LARGE else matrix)
+    found = [solve_shrunk(moments.within, right, shrink)]
     if len(starts) < 3:
         return found
     for m in range(len(starts) - 1):
@@ -82,6 +83,14 @@ def weights_of_sets(moments: Moments, starts: Ints, shrink: float) -> list[Doubl
         weights[out] = 0
         found.append(weights)
     return found
+
+
+def _basis(directions: Doubles, most: int) -> Doubles:
+    """Orthonormal columns that span the strongest of some directions, `(E, D)`."""
+    values, turns = np.linalg.eigh(directions.T @ directions)
+    keep = values > 1e-10 * max(float(values[-1]), 1e-30)
+    strongest = np.flatnonzero(keep)[::-1][:most]
+    return np.linalg.qr(directions @ turns[:, strongest])[0] if len(strongest) else directions[:, :0]
 
 
 def fit_joint(moments: Moments, widths: list[int], shrink: float) -> Joint:
@@ -106,9 +115,7 @@ def fit_joint(moments: Moments, widths: list[int], shrink: float) -> Joint:
         spans.append(solve_shrunk(moments.within[mine, mine], moments.offset[:, mine].T, shrink))
         centred = [s - s.mean(axis=1, keepdims=True) for s in spans]
         together = np.concatenate(centred, axis=1)
-        left, size, _ = np.linalg.svd(together, full_matrices=False)
-        keep = int(min(most, (size > 1e-6 * max(float(size[0]) if len(size) else 0.0, 1e-30)).sum()))
-        projections.append(left[:, :keep])
+        projections.append(_basis(together, most))
     turn = np.zeros((int(starts[-1]), sum(p.shape[1] for p in projections)))
     column = 0
     for m, p in enumerate(projections):
