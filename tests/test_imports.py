@@ -18,7 +18,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # each other.
 ORDER = (
     {"layout", "types", "errors", "files", "profile", "progress", "metrics"},
-    {"data", "power"},
+    {"data", "power", "statistics"},
+    {"readout"},
     {"stream"},
     {"scoring"},
     {"model"},
@@ -45,6 +46,8 @@ LIGHT = (
     *ORDER[0],
     "data",
     "power",
+    "statistics",
+    "readout",
     "stream",
     "scoring",
     "gate.predict",

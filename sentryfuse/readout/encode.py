@@ -5,6 +5,7 @@ Notation: N windows · F features · E encoded numbers · Q knots.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -191,6 +192,15 @@ def fit_encoding(kind: Kind, z: Floats) -> Encoding:
     ordered, known = _sorted(z)
     knots = np.stack([_quantile(ordered, known, s) for s in np.linspace(0, 1, count)])
     return Encoding(kind, knots.astype(np.float32))
+
+
+def person_moments(features: Mapping[str, Floats]) -> dict[str, Person]:
+    """Moments of one person's features, sensor by sensor.
+
+    Args:
+        features: sensor -> `(N, F)`, the person's windows so far.
+    """
+    return {name: Person.of(x) for name, x in features.items()}
 
 
 def standardise_people(scale: Scale, x: Floats, subject: NDArray[np.integer[Any]], weight: float) -> Floats:

@@ -57,6 +57,11 @@ class Fit:
     stack_scores: Floats
     chosen: Mapping[str, Any]
 
+    @property
+    def scales(self) -> Mapping[str, Scale]:
+        """Mean and deviation of every feature in training."""
+        return self.readout.parts.scales
+
     def heads_out_of_person(self, present: Iterable[str]) -> Doubles:
         """Scores of each head for the training windows, `(N, H, K)`, each made without their person."""
         names = set(present)

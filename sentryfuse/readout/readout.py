@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sentryfuse.errors import ConfigError, NoSensorsError
+from sentryfuse.errors import ConfigError, DataError, NoSensorsError
 from sentryfuse.readout.discriminant import Doubles, as_scores, log_softmax
 from sentryfuse.readout.encode import Person
 from sentryfuse.readout.parts import Ints, Parts
+from sentryfuse.readout.store import VERSION, parts_from, settings_of, tensors_of
 from sentryfuse.readout.trees import Floats
 
 
@@ -65,6 +66,51 @@ class Readout:
     def heads(self) -> tuple[str, ...]:
         """Names of the heads, in the order of the pool."""
         return head_names(self.parts)
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of all tensors as float32 [byte]."""
+        return sum(t.nbytes for t in self.tensors().values())
+
+    def tensors(self) -> dict[str, Floats]:
+        """All arrays under stable names, float32."""
+        return tensors_of(self)
+
+    def settings(self) -> dict[str, Any]:
+        """What the arrays do not say, ready for `json.dumps`."""
+        return settings_of(self)
+
+    @classmethod
+    def from_tensors(cls, settings: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Readout:
+        """Rebuild from `settings` and `tensors`.
+
+        Raises:
+            DataError: another version, a missing array or another shape.
+        """
+        if settings.get("version") != VERSION:
+            raise DataError(
+                f"the readout has version {settings.get('version')!r}; this program reads {VERSION}; export it again"
+            )
+        try:
+            parts = parts_from(settings, tensors)
+            log_prior, pool = tensors["log_prior"], tensors["pool"]
+            sensors, classes = tuple(settings["sensors"]), tuple(settings["classes"])
+            weight = settings["person_weight"]
+        except (KeyError, TypeError, IndexError, AttributeError) as error:
+            raise DataError(f"the readout lacks {error}, or holds another kind of it; export it again") from error
+        if log_prior.shape != (len(classes),) or pool.shape != (len(sensors), len(head_names(parts))):
+            raise DataError(
+                f"the readout has a pool of shape {pool.shape} for {len(sensors)} sensors and "
+                f"{len(head_names(parts))} heads; export it again"
+            )
+        return cls(
+            sensors,
+            classes,
+            parts,
+            log_prior.astype(np.float64),
+            pool.astype(np.float64),
+            None if weight is None else float(weight),
+        )
 
     def solve(self, present: Iterable[str]) -> Solved:
         """Weights for some sensors; a few milliseconds, worth keeping.
