@@ -1,11 +1,13 @@
 """The readout beside what a user would pick instead, on the same statistics, with sensors missing.
 
-Rivals: random forest, extra trees, shrinkage LDA and logistic regression on the statistics of all sensors side by
-side. With a sensor missing they are (a) those fitted with all sensors, features of the missing one replaced
-by the training mean, and (b) refitted on the sensors left: a model for each set, which is the stronger rival.
+Rivals: random forest, extra trees, shrinkage LDA and logistic regression on the statistics of all sensors
+side by side. With a sensor missing they are (a) those fitted with all sensors, features of the missing one
+replaced by the training mean, and (b) refitted on the sensors left: a model for each set, which is the
+stronger rival.
 
 usage: python -m benchmarks.readout --data FOLDER --out FILE [--seeds N] NAME ...
-NAME: dsads, dsads_folds, wesad_wrist, physionet2012, room_occupancy, or a made recording of tests/awkward.py, or "made".
+NAME: dsads, dsads_folds, wesad_wrist, physionet2012, room_occupancy, a made recording of tests/awkward.py, or
+"made" for all of those.
 """
 
 from __future__ import annotations
@@ -146,12 +148,14 @@ def spread(model: Any, x: Any, n_classes: int) -> NDArray[Any]:
     """Log probabilities over all classes."""
     p = np.full((len(x), n_classes), 1e-6)
     p[:, model.classes_] += model.predict_proba(x)
-    return np.log(p)
+    return np.asarray(np.log(p))
 
 
 def main() -> None:
     """Run, print a table and write JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="+")
     parser.add_argument("--data", type=Path, default=Path())
     parser.add_argument("--out", type=Path, required=True)
@@ -174,9 +178,16 @@ def main() -> None:
                     compare(name, w, x, train, test, not given.no_refit, given.normalise, given.rivals)
                 )
         lines += own
-        mean = {k: np.mean([o[k] for o in own], axis=0).round(1).tolist() for k in own[0] if isinstance(own[0][k], list)}
+        mean = {
+            k: np.mean([o[k] for o in own], axis=0).round(1).tolist()
+            for k in own[0]
+            if isinstance(own[0][k], list)
+        }
         row = "  ".join(f"{k} {a:.1f}/{b:.1f}" for k, (a, b) in mean.items())
-        print(f"{name:16} {own[0]['normalise']} {own[0]['fit_s']} s {own[0]['bytes'] // 1000} kB  {row}", flush=True)
+        print(
+            f"{name:16} {own[0]['normalise']} {own[0]['fit_s']} s {own[0]['bytes'] // 1000} kB  {row}",
+            flush=True,
+        )
     given.out.write_text(json.dumps(lines, indent=1), encoding="utf-8")
 
 

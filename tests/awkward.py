@@ -20,7 +20,9 @@ Raw = dict[str, NDArray[np.float32]]
 class Plan:
     """Who did what: labels, people and which of them are for the test."""
 
-    def __init__(self, seed: int, *, people: int = 14, each: int = 60, classes: int = 2, test: int | None = None):
+    def __init__(
+        self, seed: int, *, people: int = 14, each: int = 60, classes: int = 2, test: int | None = None
+    ):
         self.rng = np.random.default_rng(seed)
         self.subject = np.repeat(np.arange(people), each)
         self.y = np.concatenate([self.rng.permutation(np.arange(each) % classes) for _ in range(people)])
@@ -137,7 +139,9 @@ def slow_and_fast(seed: int = 0) -> Windows:
     hum = np.sin(2 * np.pi * 0.11 * np.arange(3840))[None, :, None]
     fast = fast + 0.12 * (p.y == 1)[:, None, None] * hum + 0.002 * np.cumsum(p.noise(3840, 1), axis=1)
     middle = p.noise(100, 2) * (1 + 0.06 * p.y)[:, None, None]
-    return p.windows("slow_and_fast", {"slow": slow, "fast": fast, "middle": middle}, {"slow": 0.1, "fast": 1000.0})
+    return p.windows(
+        "slow_and_fast", {"slow": slow, "fast": fast, "middle": middle}, {"slow": 0.1, "fast": 1000.0}
+    )
 
 
 def heavy_tails(seed: int = 0) -> Windows:
@@ -179,8 +183,10 @@ def nine_classes(seed: int = 0) -> Windows:
     for s in ("one", "two", "three", "four", "five"):
         centre = 0.5 * p.rng.normal(size=(9, 4))
         loud = np.exp(0.25 * p.rng.normal(size=(9, 4)))
-        sensors[s] = centre[p.y][:, None, :] + 0.5 * p.rng.normal(size=(p.n, 1, 4)) + (
-            loud[p.y][:, None, :] * p.noise(30, 4)
+        sensors[s] = (
+            centre[p.y][:, None, :]
+            + 0.5 * p.rng.normal(size=(p.n, 1, 4))
+            + (loud[p.y][:, None, :] * p.noise(30, 4))
         )
     return p.windows("nine_classes", sensors, {})
 
@@ -200,7 +206,18 @@ def exclusive_or(seed: int = 0) -> Windows:
 AWKWARD: dict[str, Callable[[int], Windows]] = {
     f.__name__: f
     for f in (
-        regimes, people, relation, correlation, frequency, last_tenth, wide_and_narrow, slow_and_fast,
-        heavy_tails, sixty_windows, three_people, nine_classes, exclusive_or,
+        regimes,
+        people,
+        relation,
+        correlation,
+        frequency,
+        last_tenth,
+        wide_and_narrow,
+        slow_and_fast,
+        heavy_tails,
+        sixty_windows,
+        three_people,
+        nine_classes,
+        exclusive_or,
     )
 }

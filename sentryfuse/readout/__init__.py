@@ -1,7 +1,8 @@
 """An answer in closed form for exactly the sensors present, from window statistics.
 
-In come features of `sentryfuse.statistics`; out come log probabilities of the classes. `fit_readout` is the training
-side (trees need scikit-learn, imported when they are grown); `Readout` runs on the device with numpy alone.
+In come features of `sentryfuse.statistics`; out come log probabilities of the classes. `fit_readout` is the
+training side (trees need scikit-learn, imported when they are grown); `Readout` runs on the device with numpy
+alone.
 """
 
 from __future__ import annotations

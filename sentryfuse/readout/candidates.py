@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,7 +102,7 @@ def make_candidate(task: Task, kind: Kind, z: Mapping[str, Floats]) -> Candidate
         z: sensor -> standardised features `(N, F)`.
     """
     encodings, codes, linear = {}, {}, {}
-    for m, name in enumerate(task.sensors):
+    for name in task.sensors:
         if kind == "ramps" and 5 * z[name].shape[1] > MOST_RAMPS:
             continue
         encodings[name] = fit_encoding(kind, z[name])
@@ -193,8 +192,3 @@ def _joint(
         ]
         columns.append(np.concatenate(parts, axis=1))
     return fit_joint(total.moments(), widths, best), folds, columns
-
-
-def any_nan(x: NDArray[Any]) -> bool:
-    """Whether a value is missing."""
-    return bool(np.isnan(x).any())

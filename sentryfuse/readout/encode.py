@@ -53,7 +53,9 @@ class Scale:
     def of_person(self, person: Person, weight: float) -> tuple[Floats, Floats]:
         """Mean and one over the deviation, those of a person shrunk to the population, `(F,)` each."""
         total = np.maximum(person.count + weight, 1e-9)
-        variance = np.where(self.inverse > 0, 1.0 / np.maximum(self.inverse, 1e-30).astype(np.float64) ** 2, 0)
+        variance = np.where(
+            self.inverse > 0, 1.0 / np.maximum(self.inverse, 1e-30).astype(np.float64) ** 2, 0
+        )
         mean = (person.count * person.mean + weight * self.mean) / total
         spread = (person.count * person.variance + weight * variance) / total
         least = 1e-4 * variance
@@ -102,7 +104,10 @@ def fit_scale(x: Floats) -> Scale:
     high = _quantile(ordered, count, 1 - _TAILS)
     known = ~np.isnan(x)
     safe = np.maximum(count, 1)
-    for wide in (False, True):  # what changes in less than half a percent of windows has no spread inside the tails
+    for wide in (
+        False,
+        True,
+    ):  # what changes in less than half a percent of windows has no spread inside the tails
         inside = np.where(known, x if wide else np.clip(x, low, high), 0).astype(np.float64)
         centre = inside.sum(axis=0) / safe
         spread = np.sqrt((np.where(known, inside - centre, 0) ** 2).sum(axis=0) / safe)
@@ -164,7 +169,6 @@ class Encoding:
         result = np.full(z.shape, value[0], dtype=np.float32)
         for i in range(len(low)):  # one ramp after the other, over the knots
             result += rise[i] * np.where(gain[i] > 0, np.clip((z - low[i]) * gain[i], 0, 1), z > low[i])
-        # a value shared by many windows gets the middle of the ranks it spans
         return result
 
 
@@ -176,7 +180,8 @@ def normal_scores(knots: int) -> Floats:
     u = 2 * share - 1
     log = np.log1p(-(u**2))
     inner = 2 / (np.pi * 0.147) + log / 2
-    return (np.sign(u) * np.sqrt(np.sqrt(inner**2 - log / 0.147) - inner) * np.sqrt(2)).astype(np.float32)
+    size = np.sqrt(np.sqrt(inner**2 - log / 0.147) - inner) * np.sqrt(2)
+    return np.asarray(np.sign(u) * size, dtype=np.float32)
 
 
 def fit_encoding(kind: Kind, z: Floats) -> Encoding:

@@ -6,8 +6,7 @@ Notation: N windows · F features · K classes · M sensors · H heads.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -25,15 +24,15 @@ from sentryfuse.readout.candidates import (
 from sentryfuse.readout.discriminant import Doubles, as_scores, log_softmax
 from sentryfuse.readout.encode import KINDS, Scale, fit_scale, standardise_people
 from sentryfuse.readout.folds import folds_of
-from sentryfuse.readout.parts import Expert, Ints, Parts, Stack, View
-from sentryfuse.readout.pool import fit_pool, sample_of
-from sentryfuse.readout.readout import Readout, head_names
+from sentryfuse.readout.out_of_person import best_view, fit_pools, heads_out_of_person
+from sentryfuse.readout.parts import Expert, Parts, Stack, View
+from sentryfuse.readout.pool import fit_pool
+from sentryfuse.readout.readout import Readout
 from sentryfuse.readout.tree_experts import tree_experts
 from sentryfuse.readout.trees import Floats
 
 PERSON_WEIGHT = 50.0  # windows that the population counts for in a person's own mean and deviation
-_SETS_OF_A_SIZE = 8
-_WINDOWS_OF_A_SIZE = 6000  # of all those sets together, to fit weights by
+_IDLE = 0.03  # weight below which a head is not worth its bytes
 Normalise = Literal["auto", "population", "person"]
 
 
@@ -66,9 +65,14 @@ class Fit:
         """Scores of each head for the training windows, `(N, H, K)`, each made without their person."""
         names = set(present)
         chosen = np.array([i for i, s in enumerate(self.task.sensors) if s in names], dtype=np.intp)
-        return _heads(
-            self.task, self.candidates, self.readout.parts, self.tree_scores, self.stack_scores,
-            self.readout.log_prior, chosen,
+        return heads_out_of_person(
+            self.task,
+            self.candidates,
+            self.readout.parts,
+            self.tree_scores,
+            self.stack_scores,
+            self.readout.log_prior,
+            chosen,
         )
 
     def out_of_person(self, present: Iterable[str] | None = None) -> Doubles:
@@ -162,7 +166,8 @@ def _checked(
             raise DataError(f"{name} has {size} rows but y has {n}; make them equal")
     if labels.min() < 0 or labels.max() >= len(classes):
         raise DataError(
-            f"y holds the classes {labels.min()}..{labels.max()} but {len(classes)} are named; name all of them"
+            f"y holds the classes {labels.min()}..{labels.max()} but {len(classes)} are named; "
+            "name all of them"
         )
     x = {}
     for m, (name, f) in enumerate(features.items()):
@@ -184,7 +189,7 @@ def _quality(task: Task, candidates: Sequence[Candidate]) -> Doubles:
     """Log loss of each window under the heads of all candidates pooled, all sensors, `(N,)`."""
     everything = np.arange(len(task.sensors), dtype=np.intp)
     heads = [c.joint_scores(task, everything) for c in candidates if c.joint is not None]
-    heads.append(as_scores(sum(_best(candidates, s)[1] for s in task.sensors)))
+    heads.append(as_scores(np.sum([best_view(candidates, s)[1] for s in task.sensors], axis=0)))
     stacked = np.stack(heads, axis=1)
     pool = fit_pool(stacked, task.y, towards=np.full(stacked.shape[1], 1 / stacked.shape[1]))
     log = log_softmax(np.tensordot(stacked, pool, axes=([1], [0])))
@@ -196,13 +201,6 @@ def _is_better(new: Doubles, old: Doubles, task: Task) -> bool:
     gain = np.array([(old - new)[task.fold == f].mean() for f in range(task.n_folds)])
     error = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else np.inf
     return bool(gain.mean() > error)
-
-
-def _best(candidates: Sequence[Candidate], sensor: str) -> tuple[int, Doubles]:
-    """Encoding of least loss for one sensor, and its scores."""
-    losses = [c.linear[sensor].loss if sensor in c.linear else np.inf for c in candidates]
-    at = int(np.argmin(losses))
-    return at, candidates[at].linear[sensor].scores
 
 
 def _assemble(
@@ -219,23 +217,28 @@ def _assemble(
     grown, tree_scores = tree_experts(task, z, trees, seed)
     experts, columns, owner, losses = {}, [], [], {}
     for m, name in enumerate(task.sensors):
-        view, scores = _best(candidates, name)
+        view, own = best_view(candidates, name)
         linear = candidates[view].linear[name]
         weights, bias = linear.moments.solve(linear.shrink, np.zeros(task.n_classes))
         experts[name] = Expert(view, weights.astype(np.float32), bias.astype(np.float32))
-        columns.append(scores)
+        columns.append(own)
         owner += [m] * task.n_classes
         losses[name] = linear.loss
         if (name,) in tree_scores:
             columns.append(tree_scores[(name,)])
             owner += [m] * task.n_classes
-    scores = np.concatenate(columns, axis=1).astype(np.float32)
+    scores: Floats = np.concatenate(columns, axis=1).astype(np.float32)
     everyone = np.ones(len(task.y), dtype=bool)
     sums = sums_by_fold(task, scores, everyone)
     shrink, _, _ = choose_shrink(task, scores, everyone, sums)
     stack = Stack(total_of(sums).moments(), np.array(owner, dtype=np.intp), shrink)
     parts = Parts(scales, tuple(View(c.encodings, c.joint) for c in candidates), experts, grown, stack)
-    pool = _pools(task, candidates, parts, tree_scores, scores, prior)
+    pool = fit_pools(task, candidates, parts, tree_scores, scores, prior)
+    slim = _without_idle(candidates, parts, pool)
+    if slim is not None:
+        candidates, parts = slim
+        experts = dict(parts.experts)
+        pool = fit_pools(task, candidates, parts, tree_scores, scores, prior)
     readout = Readout(task.sensors, tuple(classes), parts, prior, pool, weight)
     chosen = {
         "normalise": "population" if weight is None else "person",
@@ -244,70 +247,35 @@ def _assemble(
         "loss": losses,
         "joint_shrink": {c.kind: c.joint.shrink for c in candidates if c.joint is not None},
         "stack_shrink": shrink,
-        "pool": {n + 1: dict(zip(readout.heads, np.round(row, 3).tolist(), strict=True)) for n, row in enumerate(pool)},
+        "pool": {
+            n + 1: dict(zip(readout.heads, np.round(row, 3).tolist(), strict=True))
+            for n, row in enumerate(pool)
+        },
     }
     return Fit(readout, task, candidates, tree_scores, scores, chosen)
 
 
-def _pools(
-    task: Task,
-    candidates: tuple[Candidate, ...],
-    parts: Parts,
-    tree_scores: Mapping[tuple[str, ...], Doubles],
-    scores: Floats,
-    prior: Doubles,
-) -> Doubles:
-    """Weights of the heads by number of sensors present, `(M, H)`."""
-    n_sensors = len(task.sensors)
-    names = head_names(parts)
-    rng = np.random.default_rng(0)
-    result = np.zeros((n_sensors, len(names)))
-    towards = np.full(len(names), 1 / (len(names) - 1))
-    towards[-1] = 1.0
-    for size in range(n_sensors, 0, -1):
-        sets = list(combinations(range(n_sensors), size))
-        if len(sets) > _SETS_OF_A_SIZE:
-            sets = [sets[i] for i in rng.choice(len(sets), _SETS_OF_A_SIZE, replace=False)]
-        some = sample_of(len(task.y), _WINDOWS_OF_A_SIZE // len(sets))
-        heads = np.concatenate(
-            [
-                _heads(task, candidates, parts, tree_scores, scores, prior, np.array(s, dtype=np.intp))[some]
-                for s in sets
-            ]
+def _without_idle(
+    candidates: tuple[Candidate, ...], parts: Parts, pool: Doubles
+) -> tuple[tuple[Candidate, ...], Parts] | None:
+    """The same without joint heads of next to no weight and views nobody reads; `None` if there are none."""
+    joint = [i for i, c in enumerate(candidates) if c.joint is not None]
+    idle = {i for at, i in enumerate(joint) if pool[:, at].max() < _IDLE}
+    read = {e.view for e in parts.experts.values()}
+    keep = [i for i, c in enumerate(candidates) if i in read or (c.joint is not None and i not in idle)]
+    if not idle and len(keep) == len(candidates):
+        return None
+    left = [
+        replace(candidates[i], joint=None, joint_folds=(), columns=()) if i in idle else candidates[i]
+        for i in keep
+    ]
+    used = {i: {s for s, e in parts.experts.items() if e.view == i} for i in keep}
+    views = tuple(
+        View(
+            {s: e for s, e in c.encodings.items() if c.joint is not None or s in used[i]},
+            c.joint,
         )
-        result[size - 1] = fit_pool(heads, np.tile(task.y[some], len(sets)), towards=towards)
-        towards = result[size - 1]
-    return result
-
-
-def _heads(
-    task: Task,
-    candidates: Sequence[Candidate],
-    parts: Parts,
-    tree_scores: Mapping[tuple[str, ...], Doubles],
-    scores: Floats,
-    prior: Doubles,
-    chosen: Ints,
-) -> Doubles:
-    """Out-of-person scores of every head for some sensors, `(N, H, K)`, as `heads_from` orders them."""
-    n, k = len(task.y), task.n_classes
-    found = [c.joint_scores(task, chosen) for c in candidates if c.joint is not None]
-    names = tuple(task.sensors[m] for m in chosen)
-    found.append(as_scores(sum(_best(candidates, s)[1] for s in names)))
-    at = np.flatnonzero(np.isin(parts.stack.owner, chosen))
-    part = scores[:, at]
-    sums = sums_by_fold(task, part, np.ones(n, dtype=bool))
-    total = total_of(sums)
-    stacked = np.zeros((n, k))
-    for f, own in enumerate(sums):
-        moments = (total - own).moments() if task.n_folds > 1 else total.moments()
-        weights, bias = moments.solve(parts.stack.shrink, np.zeros(k))
-        here = task.fold == f
-        stacked[here] = as_scores(part[here] @ weights + bias)
-    found.append(stacked)
-    if tree_scores:
-        found.append(as_scores(sum(tree_scores[(s,)] for s in names)))
-        both = tree_scores.get(names) if len(names) > 1 else None
-        found.append(np.zeros((n, k)) if both is None else both)
-    found.append(np.broadcast_to(prior - prior.mean(), (n, k)))
-    return np.stack(found, axis=1)
+        for i, c in zip(keep, left, strict=True)
+    )
+    experts = {s: replace(e, view=keep.index(e.view)) for s, e in parts.experts.items()}
+    return tuple(left), replace(parts, views=views, experts=experts)

@@ -16,7 +16,9 @@ N_FOLDS = 5
 _MANY = 60  # groups above which they are dealt out by chance within classes
 
 
-def folds_of(y: NDArray[np.integer[Any]], subject: NDArray[np.integer[Any]], n_classes: int, seed: int = 0) -> Ints:
+def folds_of(
+    y: NDArray[np.integer[Any]], subject: NDArray[np.integer[Any]], n_classes: int, seed: int = 0
+) -> Ints:
     """Fold of each window, people kept together and classes spread.
 
     A class seen in one person only would vanish with that person. The windows of such a class are cut into

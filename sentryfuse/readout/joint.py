@@ -1,8 +1,8 @@
 """One discriminant over the features of all sensors, kept small by a projection per sensor.
 
 The weights that shrinkage gives for all sensors, for all but one and for each alone span few directions of a
-sensor's features. Inside their span the same discriminant is found again exactly, for those sets and nearly so for the
-others, from moments of a few hundred columns.
+sensor's features. Inside their span the same discriminant is found again exactly for those sets, and nearly
+so for the others, from moments of a few hundred columns.
 
 Notation: K classes · M sensors · E encoded numbers of a sensor · D columns of a sensor after projection.
 """
@@ -52,16 +52,20 @@ class Joint:
         level = self.level[chosen].sum() / max(self.width[chosen].sum(), 1)
         matrix = (1 - self.shrink) * within
         matrix.flat[:: len(at) + 1] += (self.shrink + 1e-9) * level + 1e-30
-        weights = np.linalg.lstsq(matrix, offset.T, rcond=1e-12)[0] if level <= 0 else np.linalg.solve(matrix, offset.T)
+        weights = (
+            np.linalg.lstsq(matrix, offset.T, rcond=1e-12)[0]
+            if level <= 0
+            else np.linalg.solve(matrix, offset.T)
+        )
         bias = -0.5 * (offset.T * weights).sum(axis=0) - self.moments.mean[at] @ weights
-        return weights, np.where(self.moments.count > 0, bias, NEVER)
+        return np.asarray(weights), np.where(self.moments.count > 0, bias, NEVER)
 
 
 def weights_of_sets(moments: Moments, starts: Ints, shrink: float) -> list[Doubles]:
     """Shrunk discriminants for all sensors and all but one, `(sum E, K)` each, 0 where absent.
 
-    The second kind follows from one inverse: taking a block out of a matrix changes the inverse of what is left by a
-    product of the size of that block.
+    The second kind follows from one inverse: taking a block out of a matrix changes the inverse of what is
+    left by a product of the size of that block.
     """
     total = len(moments.within)
     level = float(np.trace(moments.within)) / max(total, 1)
@@ -121,9 +125,7 @@ def fit_joint(moments: Moments, widths: list[int], shrink: float) -> Joint:
     for m, p in enumerate(projections):
         turn[starts[m] : starts[m + 1], column : column + p.shape[1]] = p
         column += p.shape[1]
-    small = Moments(
-        moments.count, moments.mean @ turn, moments.offset @ turn, turn.T @ moments.within @ turn
-    )
+    small = Moments(moments.count, moments.mean @ turn, moments.offset @ turn, turn.T @ moments.within @ turn)
     diagonal = np.diag(moments.within)
     level = np.array([diagonal[starts[m] : starts[m + 1]].sum() for m in range(n_sensors)])
     return Joint(tuple(projections), small, level, np.array(widths, dtype=np.float64), shrink)

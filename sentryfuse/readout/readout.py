@@ -1,8 +1,8 @@
 """An answer in closed form for exactly the sensors present; numpy only.
 
-Several heads answer from the same statistics: a discriminant over the features of all sensors present (one for each
-encoding), the sum of what each sensor says alone, a discriminant over those answers, and small trees. They are
-multiplied under weights by number of sensors, fitted on people not seen.
+Several heads answer from the same statistics: a discriminant over the features of all sensors present (one
+for each encoding), the sum of what each sensor says alone, a discriminant over those answers, and small
+trees. They are multiplied under weights by number of sensors, fitted on people not seen.
 
 Notation: N windows · F features · K classes · M sensors · H heads.
 """
@@ -89,7 +89,8 @@ class Readout:
         """
         if settings.get("version") != VERSION:
             raise DataError(
-                f"the readout has version {settings.get('version')!r}; this program reads {VERSION}; export it again"
+                f"the readout has version {settings.get('version')!r}; this program reads {VERSION}; "
+                "export it again"
             )
         try:
             parts = parts_from(settings, tensors)
@@ -97,7 +98,9 @@ class Readout:
             sensors, classes = tuple(settings["sensors"]), tuple(settings["classes"])
             weight = settings["person_weight"]
         except (KeyError, TypeError, IndexError, AttributeError) as error:
-            raise DataError(f"the readout lacks {error}, or holds another kind of it; export it again") from error
+            raise DataError(
+                f"the readout lacks {error}, or holds another kind of it; export it again"
+            ) from error
         if log_prior.shape != (len(classes),) or pool.shape != (len(sensors), len(head_names(parts))):
             raise DataError(
                 f"the readout has a pool of shape {pool.shape} for {len(sensors)} sensors and "
@@ -126,7 +129,7 @@ class Readout:
             ConfigError: an unknown name.
         """
         chosen = self._chosen(present)
-        joint = []
+        joint: list[tuple[Floats, Floats] | None] = []
         for view in self.parts.views:
             if view.joint is None:
                 joint.append(None)
@@ -176,7 +179,7 @@ class Readout:
             wanted = len(self.parts.scales[name].mean)
             if given is None or given.ndim != 2 or given.shape[1] != wanted:
                 raise ConfigError(
-                    f"{name} is present but its features have shape {None if given is None else given.shape}; "
+                    f"{name} is present but its features have shape {getattr(given, 'shape', None)}; "
                     f"the readout wants (windows, {wanted}); take them from sentryfuse.statistics.features"
                 )
             known = person.get(name) if person is not None and self.person_weight is not None else None
@@ -189,10 +192,13 @@ class Readout:
         unknown = sorted(names - set(self.sensors))
         if unknown:
             raise ConfigError(
-                f"sensor {unknown[0]!r} is unknown; the readout has {', '.join(self.sensors)}; use those names"
+                f"sensor {unknown[0]!r} is unknown; the readout has {', '.join(self.sensors)}; "
+                "use those names"
             )
         if not names:
-            raise NoSensorsError("no sensor is present, so there is nothing to answer from; give at least one")
+            raise NoSensorsError(
+                "no sensor is present, so there is nothing to answer from; give at least one"
+            )
         return np.array([i for i, name in enumerate(self.sensors) if name in names], dtype=np.intp)
 
 
@@ -214,7 +220,8 @@ def heads_from(parts: Parts, z: Mapping[str, Floats], solved: Solved, log_prior:
     n = len(z[names[0]])
     found: list[Doubles] = []
     encoded = [
-        {s: view.encodings[s].apply(z[s]) for s in names if _reads(parts, i, s)} for i, view in enumerate(parts.views)
+        {s: view.encodings[s].apply(z[s]) for s in names if _reads(parts, i, s)}
+        for i, view in enumerate(parts.views)
     ]
     for view, codes, weights in zip(parts.views, encoded, solved.joint, strict=True):
         if view.joint is None or weights is None:

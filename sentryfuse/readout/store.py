@@ -1,6 +1,6 @@
 """A readout as named float32 arrays and a dictionary, and back, with every shape checked.
 
-Notation: F features · E encoded numbers · Q knots · D columns · K classes · M sensors · V nodes · L leaves · H heads.
+Notation: F features · E encoded numbers · Q knots · D columns · K classes · M sensors · V nodes · L leaves.
 """
 
 from __future__ import annotations
@@ -91,13 +91,15 @@ def parts_from(settings: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]])
     sensors, k = settings["sensors"], len(settings["classes"])
     sizes = settings["features"]
     scales = {
-        s: Scale(take(f"scale.{s}.mean", (sizes[s],)), take(f"scale.{s}.inverse", (sizes[s],))) for s in sensors
+        s: Scale(take(f"scale.{s}.mean", (sizes[s],)), take(f"scale.{s}.inverse", (sizes[s],)))
+        for s in sensors
     }
     views = []
     for i, given in enumerate(settings["views"]):
         if given["kind"] not in KINDS:
             raise DataError(
-                f"the readout names the encoding {given['kind']!r}; there are {', '.join(KINDS)}; export it again"
+                f"the readout names the encoding {given['kind']!r}; there are {', '.join(KINDS)}; "
+                "export it again"
             )
         encodings = {
             s: Encoding(given["kind"], take(f"view.{i}.knots.{s}", (-1, sizes[s]))) for s in given["sensors"]
@@ -106,7 +108,8 @@ def parts_from(settings: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]])
         if given["joint_shrink"] is not None:
             widths = np.array([e.width() for e in encodings.values()], dtype=np.float64)
             projections = tuple(
-                take(f"view.{i}.projection.{s}", (e.width(), -1)).astype(np.float64) for s, e in encodings.items()
+                take(f"view.{i}.projection.{s}", (e.width(), -1)).astype(np.float64)
+                for s, e in encodings.items()
             )
             moments = _take_moments(take, f"view.{i}", k, sum(p.shape[1] for p in projections))
             level = take(f"view.{i}.level", (len(encodings),)).astype(np.float64)
@@ -116,7 +119,9 @@ def parts_from(settings: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]])
     for s in sensors:
         at = settings["experts"][s]
         if not 0 <= at < len(views) or s not in views[at].encodings:
-            raise DataError(f"the expert of {s} reads view {at!r}, which does not hold it; export the readout again")
+            raise DataError(
+                f"the expert of {s} reads view {at!r}, which does not hold it; export the readout again"
+            )
         width = views[at].encodings[s].width()
         experts[s] = Expert(at, take(f"expert.{s}.weights", (width, k)), take(f"expert.{s}.bias", (k,)))
     owner = np.array(settings["stack"]["owner"], dtype=np.intp)
@@ -137,7 +142,9 @@ class _Taker:
     def __call__(self, name: str, shape: tuple[int, ...]) -> Floats:
         array = self._tensors.get(name)
         if array is None:
-            raise DataError(f"the readout lacks the array {name}; it must come with all of them; export it again")
+            raise DataError(
+                f"the readout lacks the array {name}; it must come with all of them; export it again"
+            )
         fits = array.ndim == len(shape) and all(w in (-1, n) for w, n in zip(shape, array.shape, strict=True))
         if not fits or not np.isfinite(array).all():
             raise DataError(
@@ -175,9 +182,11 @@ def _take_trees(take: _Taker, j: int, depth: int, k: int, n_features: int) -> Tr
     right = take(f"trees.{j}.right", (v,)).astype(np.int32)
     root = take(f"trees.{j}.root", (-1,)).astype(np.int32)
     leaf = feature < 0
-    ok = v < _MOST_NODES and 0 <= depth <= v and (feature < n_features).all() and (feature >= -1).all()
-    ok = ok and ((left >= 0) & (left < np.where(leaf, len(value), v))).all()
-    ok = ok and ((right >= 0) & (right < v)).all() and ((root >= 0) & (root < v)).all() and len(root) > 0
+    ok = bool(v < _MOST_NODES and 0 <= depth <= v and ((feature < n_features) & (feature >= -1)).all())
+    ok = ok and bool(((left >= 0) & (left < np.where(leaf, len(value), v))).all())
+    ok = ok and bool(((right >= 0) & (right < v)).all() and ((root >= 0) & (root < v)).all() and len(root))
     if not ok:
-        raise DataError(f"the trees {j} of the readout point outside their own arrays; export the readout again")
+        raise DataError(
+            f"the trees {j} of the readout point outside their own arrays; export the readout again"
+        )
     return Trees(feature, take(f"trees.{j}.threshold", (v,)), left, right, value, root, depth)

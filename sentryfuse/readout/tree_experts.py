@@ -26,7 +26,7 @@ _MOST_WINDOWS = 6000  # to grow by; more are thinned
 
 def sets_of(sensors: tuple[str, ...]) -> list[tuple[str, ...]]:
     """Sets of sensors that have trees: each alone, all, all but one."""
-    sets = [(s,) for s in sensors]
+    sets: list[tuple[str, ...]] = [(s,) for s in sensors]
     if len(sensors) > 1:
         sets.append(sensors)
     if 2 < len(sensors) <= MOST_SENSORS:

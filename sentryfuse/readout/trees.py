@@ -63,7 +63,7 @@ class Trees:
 
     def logits(self, x: NDArray[Any]) -> Floats:
         """Log of the probabilities, none of them 0, `(N, F)` -> `(N, K)`."""
-        return np.log(self.probabilities(x) + np.float32(_UNSEEN / self.value.shape[1]))
+        return np.asarray(np.log(self.probabilities(x) + np.float32(_UNSEEN / self.value.shape[1])))
 
     @property
     def n_bytes(self) -> int:

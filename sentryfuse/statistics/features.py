@@ -2,8 +2,8 @@
 
 Notation: N windows · T steps · C channels · F features.
 
-Everything is done on the window minus its first value (or, where values are missing, minus its mean), so that a
-small signal on a large offset keeps its digits in float32.
+Everything is done on the window minus its first measured value, so that a small signal on a large offset
+keeps its digits in float32.
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ def _of_chunk(modality: Modality, x: Floats) -> Floats:
         share = None
     if modality.n_channels > MANY_CHANNELS:
         columns = {k: v for k, v in columns.items() if k not in ("min", "max", "last")}
-    order = [v for k, v in columns.items() if k not in OBSERVED] + [columns[k] for k in OBSERVED if k in columns]
+    order = [v for k, v in columns.items() if k not in OBSERVED] + [
+        columns[k] for k in OBSERVED if k in columns
+    ]
     unit = centred / spread[:, :, None]
     parts = order
     if n_bands(modality):

@@ -46,14 +46,14 @@ def statistics_of(modality: Modality) -> tuple[str, ...]:
     """Names of the statistics of each channel, in order."""
     if modality.length == 1:
         return ("value", "share") if modality.may_miss else ("value",)
-    names = BASIC
+    names: tuple[str, ...] = BASIC
     if modality.n_channels <= MANY_CHANNELS:
         names += ABSOLUTE
     if modality.may_miss:
         names += OBSERVED
     bands = n_bands(modality)
     if bands:
-        names += tuple(f"band{i}" for i in range(bands)) + ("centroid",)
+        names += (*(f"band{i}" for i in range(bands)), "centroid")
     return names
 
 

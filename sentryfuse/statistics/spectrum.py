@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +59,7 @@ def _basis(length: int, bins: int) -> Floats:
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * (step + 0.5) / length)
     angle = 2 * np.pi * np.outer(step, np.arange(1, bins + 1)) / length
     both = np.concatenate([np.cos(angle), np.sin(angle)], axis=1) * hann[:, None]
-    return (both / np.sqrt((hann**2).sum() * length / 2)).astype(np.float32)
+    return np.asarray(both / np.sqrt((hann**2).sum() * length / 2), dtype=np.float32)
 
 
 def _pool(bins: int, bands: int) -> tuple[Floats, list[tuple[int, int]]]:
@@ -66,7 +67,7 @@ def _pool(bins: int, bands: int) -> tuple[Floats, list[tuple[int, int]]]:
     cuts = np.unique(np.round(np.geomspace(1, bins + 1, bands + 1)).astype(int))
     matrix = np.zeros((bins, len(cuts) - 1), dtype=np.float32)
     spans = []
-    for band, (low, high) in enumerate(zip(cuts[:-1], cuts[1:], strict=True)):
+    for band, (low, high) in enumerate(pairwise(cuts)):
         matrix[low - 1 : high - 1, band] = 1.0 / (high - low)
         spans.append((int(low), int(high) - 1))
     return matrix, spans
