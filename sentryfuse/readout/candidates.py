@@ -15,10 +15,10 @@ from sentryfuse.readout.discriminant import Doubles, Moments, Sums, as_scores, s
 from sentryfuse.readout.encode import Encoding, Kind, fit_encoding
 from sentryfuse.readout.joint import Joint, fit_joint
 from sentryfuse.readout.parts import Ints
-from sentryfuse.readout.pool import tempered_loss
+from sentryfuse.readout.pool import badness
 from sentryfuse.readout.trees import Floats
 
-SHRINKS = (0.003, 0.03, 0.15, 0.5)
+SHRINKS = (0.003, 0.03, 0.1, 0.3, 0.6)
 MOST_ENCODED = 1600  # encoded numbers of all sensors above which there is no joint discriminant
 MOST_RAMPS = 1000  # encoded numbers of one sensor above which it is not written as ramps
 
@@ -54,7 +54,7 @@ class Linear:
     Attributes:
         shrink: chosen.
         scores: out of person, `(N, K)`; 0 where the sensor is absent.
-        loss: of those scores at their best temperature [nat].
+        loss: `badness` of those scores.
         moments: of all training windows that have the sensor.
     """
 
@@ -148,7 +148,7 @@ def _linear(task: Task, a: Floats, rows: NDArray[np.bool_]) -> Linear:
 def choose_shrink(
     task: Task, a: Floats, rows: NDArray[np.bool_], sums: Sequence[Sums], shrinks: Sequence[float] = SHRINKS
 ) -> tuple[float, Doubles, float]:
-    """Shrinkage of least out-of-person log loss, its scores `(N, K)` and that loss."""
+    """Shrinkage that is least bad out of person, its scores `(N, K)` and how bad they are."""
     total = total_of(sums)
     flat = np.zeros(task.n_classes)
     moments = [(total - s).moments() if task.n_folds > 1 else total.moments() for s in sums]
@@ -159,7 +159,7 @@ def choose_shrink(
             weights, bias = m.solve(shrink, flat)
             here = rows & (task.fold == f)
             scores[here] = as_scores(a[here] @ weights.astype(np.float32) + bias)
-        loss = tempered_loss(scores[rows], task.y[rows])
+        loss = badness(scores[rows], task.y[rows])
         if best is None or loss < best[2]:
             best = (shrink, scores, loss)
     assert best is not None
@@ -179,7 +179,7 @@ def _joint(
             weights = solve_shrunk(m.within.astype(np.float32), m.offset.T.astype(np.float32), shrink)
             bias = -0.5 * (m.offset.T * weights).sum(axis=0) - m.mean @ weights
             scores[here] = as_scores(whole[here] @ weights + np.where(m.count > 0, bias, -1e9))
-        loss = tempered_loss(scores, task.y)
+        loss = badness(scores, task.y)
         if loss < least:
             best, least = shrink, loss
     folds = [fit_joint(m, widths, best) for m in moments]

@@ -18,7 +18,7 @@ from sentryfuse.readout.discriminant import NEVER, Doubles, Moments, solve_shrun
 
 Ints = NDArray[np.intp]
 _LARGE = 400  # columns above which the inverse is taken in float32
-MOST_COLUMNS = 320  # of all sensors together: keeps the moments below 256 kB as float32
+MOST_COLUMNS = 200  # of all sensors together: moments of 80 kB as float32
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sentryfuse.readout.discriminant import Doubles, log_softmax
 
+_UNEVEN = 0.2  # share of the smaller of two classes
 _ENOUGH = 3000  # windows that tell a temperature
 
 
@@ -78,11 +79,21 @@ def fit_pool(
     return weights
 
 
-def tempered_loss(scores: Doubles, y: NDArray[np.integer[Any]]) -> float:
-    """Log loss of one head under its own best temperature [nat]."""
+def badness(scores: Doubles, y: NDArray[np.integer[Any]]) -> float:
+    """Log loss of one head under its own best temperature [nat], plus its share of wrong answers.
+
+    Log loss alone prefers shrinkage that is modest rather than right. With two very uneven classes the share
+    of wrong answers says nothing and is left out.
+    """
     some = sample_of(len(y), _ENOUGH)
     heads, y = scores[some, None, :], y[some]
-    return pooled_loss(heads, y, fit_pool(heads, y, towards=np.ones(1), strength=1e-4, steps=8))
+    if len(y) == 0:
+        return np.inf
+    loss = pooled_loss(heads, y, fit_pool(heads, y, towards=np.ones(1), strength=1e-4, steps=8))
+    count = np.bincount(y, minlength=scores.shape[1])
+    if scores.shape[1] == 2 and count.min() < _UNEVEN * len(y):
+        return loss
+    return loss + float((heads[:, 0].argmax(axis=1) != y).mean())
 
 
 def sample_of(n: int, most: int) -> NDArray[np.intp]:
