@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sentryfuse.readout.discriminant import Doubles, Moments, Sums, as_scores, solve_shrunk
+from sentryfuse.readout.discriminant import NEVER, Doubles, Moments, Sums, as_scores, solve_shrunk
 from sentryfuse.readout.encode import Encoding, Kind, fit_encoding
 from sentryfuse.readout.joint import Joint, fit_joint
 from sentryfuse.readout.parts import Ints
-from sentryfuse.readout.pool import badness
+from sentryfuse.readout.pool import badness, choose
 from sentryfuse.readout.trees import Floats
 
 SHRINKS = (0.003, 0.03, 0.1, 0.3, 0.6)
@@ -54,7 +54,7 @@ class Linear:
     Attributes:
         shrink: chosen.
         scores: out of person, `(N, K)`; 0 where the sensor is absent.
-        loss: `badness` of those scores.
+        loss: mean `badness` of those scores.
         moments: of all training windows that have the sensor.
     """
 
@@ -152,18 +152,22 @@ def choose_shrink(
     total = total_of(sums)
     flat = np.zeros(task.n_classes)
     moments = [(total - s).moments() if task.n_folds > 1 else total.moments() for s in sums]
-    best: tuple[float, Doubles, float] | None = None
+    found = []
     for shrink in shrinks:
         scores = np.zeros((len(task.y), task.n_classes))
         for f, m in enumerate(moments):
             weights, bias = m.solve(shrink, flat)
             here = rows & (task.fold == f)
             scores[here] = as_scores(a[here] @ weights.astype(np.float32) + bias)
-        loss = badness(scores[rows], task.y[rows])
-        if best is None or loss < best[2]:
-            best = (shrink, scores, loss)
-    assert best is not None
-    return best
+        found.append(scores)
+    bad = [badness(s[rows], task.y[rows]) for s in found]
+    at = choose(bad, task.fold[rows], [liking(s) for s in shrinks])
+    return shrinks[at], found[at], float(bad[at].mean()) if len(bad[at]) else np.inf
+
+
+def liking(shrink: float) -> float:
+    """How much a shrinkage is preferred among equals: the nearer to a tenth."""
+    return -abs(float(np.log(shrink / 0.1)))
 
 
 def _joint(
@@ -171,17 +175,16 @@ def _joint(
 ) -> tuple[Joint, list[Joint], list[Floats]]:
     total = total_of(sums)
     moments = [(total - s).moments() if task.n_folds > 1 else total.moments() for s in sums]
-    best, least = SHRINKS[0], np.inf
+    bad = []
     for shrink in SHRINKS:
         scores = np.zeros((len(task.y), task.n_classes))
         for f, m in enumerate(moments):
             here = task.fold == f
             weights = solve_shrunk(m.within.astype(np.float32), m.offset.T.astype(np.float32), shrink)
             bias = -0.5 * (m.offset.T * weights).sum(axis=0) - m.mean @ weights
-            scores[here] = as_scores(whole[here] @ weights + np.where(m.count > 0, bias, -1e9))
-        loss = badness(scores, task.y)
-        if loss < least:
-            best, least = shrink, loss
+            scores[here] = as_scores(whole[here] @ weights + np.where(m.count > 0, bias, NEVER))
+        bad.append(badness(scores, task.y))
+    best = SHRINKS[choose(bad, task.fold, [liking(s) for s in SHRINKS])]
     folds = [fit_joint(m, widths, best) for m in moments]
     ends = np.cumsum([0, *widths])
     columns = []

@@ -5,6 +5,7 @@ Notation: N windows · H heads · K classes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from sentryfuse.readout.discriminant import Doubles, log_softmax
 
+_NOISE = 0.5  # standard errors over folds within which settings are equals
 _UNEVEN = 0.2  # share of the smaller of two classes
 _ENOUGH = 3000  # windows that tell a temperature
 
@@ -79,21 +81,52 @@ def fit_pool(
     return weights
 
 
-def badness(scores: Doubles, y: NDArray[np.integer[Any]]) -> float:
-    """Log loss of one head under its own best temperature [nat], plus its share of wrong answers.
+def badness(scores: Doubles, y: NDArray[np.integer[Any]]) -> Doubles:
+    """Log loss of each window under the head's own best temperature [nat], plus one where the answer is
+    wrong.
 
-    Log loss alone prefers shrinkage that is modest rather than right. With two very uneven classes the share
-    of wrong answers says nothing and is left out.
+    Log loss alone prefers shrinkage that is modest rather than right. With two very uneven classes wrong
+    answers say nothing and are left out.
+
+    Args:
+        scores: of one head, made out of person, `(N, K)`.
+        y: `(N,)`.
+
+    Returns:
+        `(N,)`.
     """
     some = sample_of(len(y), _ENOUGH)
-    heads, y = scores[some, None, :], y[some]
-    if len(y) == 0:
-        return np.inf
-    loss = pooled_loss(heads, y, fit_pool(heads, y, towards=np.ones(1), strength=1e-4, steps=8))
+    weight = fit_pool(scores[some, None, :], y[some], towards=np.ones(1), strength=1e-4, steps=8)
+    bad = -log_softmax(scores * weight[0])[np.arange(len(y)), y]
     count = np.bincount(y, minlength=scores.shape[1])
     if scores.shape[1] == 2 and count.min() < _UNEVEN * len(y):
-        return loss
-    return loss + float((heads[:, 0].argmax(axis=1) != y).mean())
+        return np.asarray(bad)
+    return np.asarray(bad + (scores.argmax(axis=1) != y))
+
+
+def choose(bad: Sequence[Doubles], fold: NDArray[np.intp], liking: Sequence[float]) -> int:
+    """Which of several settings to take: of those not clearly worse than the best, the one liked most.
+
+    Args:
+        bad: of each setting, `badness` of each window, `(N,)`.
+        fold: of each window, `(N,)`.
+        liking: of each setting, what to prefer where folds cannot tell.
+
+    Returns:
+        Index of the setting.
+    """
+    if len(fold) == 0:
+        return int(np.argmax(liking))
+    folds = np.unique(fold)
+    of_fold = np.array([[b[fold == f].mean() for f in folds] for b in bad])
+    best = int(of_fold.mean(axis=1).argmin())
+    found = best
+    for i, own in enumerate(of_fold):
+        gap = own - of_fold[best]
+        noise = gap.std(ddof=1) / np.sqrt(len(folds)) if len(folds) > 1 else 0.0
+        if gap.mean() <= _NOISE * noise and liking[i] > liking[found]:
+            found = i
+    return found
 
 
 def sample_of(n: int, most: int) -> NDArray[np.intp]:
