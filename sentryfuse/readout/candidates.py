@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sentryfuse.readout.discriminant import NEVER, Doubles, Moments, Sums, as_scores, solve_shrunk
 from sentryfuse.readout.encode import Encoding, Kind, fit_encoding
-from sentryfuse.readout.joint import Joint, fit_joint
+from sentryfuse.readout.joint import Joint, fit_joint, target_of
 from sentryfuse.readout.parts import Ints
 from sentryfuse.readout.pool import badness, choose
 from sentryfuse.readout.trees import Floats
@@ -175,12 +175,14 @@ def _joint(
 ) -> tuple[Joint, list[Joint], list[Floats]]:
     total = total_of(sums)
     moments = [(total - s).moments() if task.n_folds > 1 else total.moments() for s in sums]
+    starts = np.cumsum([0, *widths]).astype(np.intp)
     bad = []
     for shrink in SHRINKS:
         scores = np.zeros((len(task.y), task.n_classes))
         for f, m in enumerate(moments):
             here = task.fold == f
-            weights = solve_shrunk(m.within.astype(np.float32), m.offset.T.astype(np.float32), shrink)
+            target = target_of(m, starts)
+            weights = solve_shrunk(m.within.astype(np.float32), m.offset.T.astype(np.float32), shrink, target)
             bias = -0.5 * (m.offset.T * weights).sum(axis=0) - m.mean @ weights
             scores[here] = as_scores(whole[here] @ weights + np.where(m.count > 0, bias, NEVER))
         bad.append(badness(scores, task.y))

@@ -90,14 +90,26 @@ class Moments:
         return weights, np.where(self.count > 0, bias, NEVER)
 
 
-def solve_shrunk(within: Doubles, right: Doubles, shrink: float) -> Doubles:
-    """`((1 - l) S + l tr(S) / D I)^-1 R`, whatever the rank of S."""
+def solve_shrunk(
+    within: NDArray[Any], right: NDArray[Any], shrink: float, target: Doubles | None = None
+) -> NDArray[Any]:
+    """`((1 - l) S + l diag(t))^-1 R`, whatever the rank of S.
+
+    Args:
+        within: `S`, `(D, D)`.
+        right: `R`, `(D, K)`.
+        shrink: `l`, 0..1.
+        target: `t`, `(D,)`; `None` means the mean of the diagonal of S everywhere.
+
+    Returns:
+        `(D, K)`, of the type of `within`; 0 where nothing varies.
+    """
     d = len(within)
-    level = float(np.trace(within)) / max(d, 1)
-    if d == 0 or not level > 0:
+    level = np.full(d, np.trace(within) / max(d, 1)) if target is None else target
+    if d == 0 or not level.max() > 0:
         return np.zeros_like(right)
     matrix = (1 - shrink) * within
-    matrix.flat[:: d + 1] += (shrink + 1e-9) * level
+    matrix.flat[:: d + 1] += ((shrink + 1e-9) * level + 1e-9 * level.max()).astype(within.dtype)
     try:
         return np.asarray(np.linalg.solve(matrix, right))
     except np.linalg.LinAlgError:

@@ -10,6 +10,7 @@ Notation: K classes · M sensors · E encoded numbers of a sensor · D columns o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,16 +50,22 @@ class Joint:
         at = self.columns(chosen)
         within = self.moments.within[np.ix_(at, at)]
         offset = self.moments.offset[:, at]
-        level = self.level[chosen].sum() / max(self.width[chosen].sum(), 1)
-        matrix = (1 - self.shrink) * within
-        matrix.flat[:: len(at) + 1] += (self.shrink + 1e-9) * level + 1e-30
-        weights = (
-            np.linalg.lstsq(matrix, offset.T, rcond=1e-12)[0]
-            if level <= 0
-            else np.linalg.solve(matrix, offset.T)
-        )
+        sizes = [self.projections[m].shape[1] for m in chosen]
+        target = np.repeat(self.level[chosen] / np.maximum(self.width[chosen], 1), sizes)
+        weights = solve_shrunk(within, offset.T, self.shrink, target)
         bias = -0.5 * (offset.T * weights).sum(axis=0) - self.moments.mean[at] @ weights
         return np.asarray(weights), np.where(self.moments.count > 0, bias, NEVER)
+
+
+def target_of(moments: Moments, starts: Ints) -> Doubles:
+    """What the covariance is shrunk to: for each sensor its own mean variance, `(sum E,)`.
+
+    So the target of a set of sensors does not depend on the sensors that are absent.
+    """
+    diagonal = np.diag(moments.within)
+    return np.concatenate(
+        [np.full(b - a, diagonal[a:b].mean() if b > a else 0.0) for a, b in pairwise(starts.tolist())]
+    )
 
 
 def weights_of_sets(moments: Moments, starts: Ints, shrink: float) -> list[Doubles]:
@@ -68,14 +75,14 @@ def weights_of_sets(moments: Moments, starts: Ints, shrink: float) -> list[Doubl
     left by a product of the size of that block.
     """
     total = len(moments.within)
-    level = float(np.trace(moments.within)) / max(total, 1)
-    if not level > 0:
+    target = target_of(moments, starts)
+    if not target.max(initial=0) > 0:
         return [np.zeros_like(moments.offset.T)]
     matrix = (1 - shrink) * moments.within
-    matrix.flat[:: total + 1] += (shrink + 1e-9) * level
+    matrix.flat[:: total + 1] += (shrink + 1e-9) * target + 1e-9 * target.max()
     right = moments.offset.T
     inverse = np.linalg.inv(matrix.astype(np.float32) if total > _LARGE else matrix)
-    found = [solve_shrunk(moments.within, right, shrink)]
+    found = [solve_shrunk(moments.within, right, shrink, target)]
     if len(starts) < 3:
         return found
     for m in range(len(starts) - 1):

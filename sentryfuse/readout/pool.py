@@ -82,8 +82,7 @@ def fit_pool(
 
 
 def badness(scores: Doubles, y: NDArray[np.integer[Any]]) -> Doubles:
-    """Log loss of each window under the head's own best temperature [nat], plus one where the answer is
-    wrong.
+    """Log loss of each window at the head's own best temperature [nat], plus one where the answer is wrong.
 
     Log loss alone prefers shrinkage that is modest rather than right. With two very uneven classes wrong
     answers say nothing and are left out.

@@ -67,7 +67,7 @@ def test_the_joint_discriminant_of_a_set_is_the_one_fitted_on_those_sensors_alon
         )
         weights, bias = solved.joint[i]
         found = columns @ weights + bias
-        expected = by_hand(encoded, y, view.joint.shrink)
+        expected = by_hand(encoded, y, view.joint.shrink, sensors=len(left))
         np.testing.assert_allclose(found - found.mean(1, keepdims=True), expected, atol=2e-4, err_msg=kind)
     for s in left:  # experts are those of each sensor alone
         np.testing.assert_allclose(
@@ -75,13 +75,14 @@ def test_the_joint_discriminant_of_a_set_is_the_one_fitted_on_those_sensors_alon
         )
 
 
-def by_hand(a, y, shrink):
+def by_hand(a, y, shrink, sensors=1):
     """Shrinkage LDA with even priors, written out: centred logits, `(N, K)`."""
     means = np.stack([a[y == k].mean(axis=0) for k in range(3)])
     rest = a - means[y]
     within = rest.T @ rest / len(a)
     d = len(within)
-    matrix = (1 - shrink) * within + (shrink + 1e-9) * np.trace(within) / d * np.eye(d)
+    level = np.repeat(np.diag(within).reshape(sensors, -1).mean(axis=1), d // sensors)
+    matrix = (1 - shrink) * within + shrink * np.diag(level)
     off = means - a.mean(axis=0)
     weights = np.linalg.solve(matrix, off.T)
     logits = (a - a.mean(axis=0)) @ weights - 0.5 * (off.T * weights).sum(axis=0)
