@@ -18,9 +18,10 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # each other only on the ground.
 ORDER = (
     {"types", "errors", "files", "progress", "machine"},
-    {"planning"},
-    {"data", "power", "gate", "graph"},
-    {"stream", "model", "bundle"},
+    {"planning", "statistics"},
+    {"data", "power", "gate", "readout"},
+    {"stream", "graph"},
+    {"model", "bundle"},
     {"pruning", "engine"},
     {"training", "runtime", "measure"},
     {"export", "report"},
@@ -36,6 +37,8 @@ LIGHT = (
     "planning",
     "data",
     "power",
+    "statistics",
+    "readout",
     "stream",
     "gate.predict",
     "graph",

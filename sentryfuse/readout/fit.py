@@ -1,0 +1,281 @@
+"""Fit a readout: every choice by folds of training people.
+
+Notation: N windows · F features · K classes · M sensors · H heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentryfuse.errors import DataError
+from sentryfuse.readout.candidates import (
+    Candidate,
+    Task,
+    choose_shrink,
+    make_candidate,
+    sums_by_fold,
+    total_of,
+)
+from sentryfuse.readout.discriminant import Doubles, as_scores, log_softmax
+from sentryfuse.readout.encode import KINDS, Scale, fit_scale, standardise_people
+from sentryfuse.readout.folds import folds_of
+from sentryfuse.readout.out_of_person import best_view, fit_pools, heads_out_of_person
+from sentryfuse.readout.parts import Expert, Parts, Stack, View
+from sentryfuse.readout.pool import fit_pool
+from sentryfuse.readout.readout import Readout
+from sentryfuse.readout.tree_experts import tree_experts
+from sentryfuse.readout.trees import Floats
+
+PERSON_WEIGHT = 50.0  # windows that the population counts for in a person's own mean and deviation
+_IDLE = 0.03  # weight below which a head is not worth its bytes
+Normalise = Literal["auto", "population", "person"]
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A readout and what it answers for training people who were left out.
+
+    Attributes:
+        readout: fitted on all training windows.
+        task: the training windows and their folds.
+        candidates: the encodings used, in the order of the readout's views.
+        tree_scores: out-of-person scores of the trees, by set of sensors, `(N, K)`.
+        stack_scores: scores of all experts side by side, out of person, `(N, D)`.
+        chosen: what the folds chose, for a report.
+    """
+
+    readout: Readout
+    task: Task
+    candidates: tuple[Candidate, ...]
+    tree_scores: Mapping[tuple[str, ...], Doubles]
+    stack_scores: Floats
+    chosen: Mapping[str, Any]
+
+    @property
+    def scales(self) -> Mapping[str, Scale]:
+        """Mean and deviation of every feature in training."""
+        return self.readout.parts.scales
+
+    def heads_out_of_person(self, present: Iterable[str]) -> Doubles:
+        """Scores of each head for the training windows, `(N, H, K)`, each made without their person."""
+        names = set(present)
+        chosen = np.array([i for i, s in enumerate(self.task.sensors) if s in names], dtype=np.intp)
+        return heads_out_of_person(
+            self.task,
+            self.candidates,
+            self.readout.parts,
+            self.tree_scores,
+            self.stack_scores,
+            self.readout.log_prior,
+            chosen,
+        )
+
+    def out_of_person(self, present: Iterable[str] | None = None) -> Doubles:
+        """Log probabilities of the training windows, each made without its person.
+
+        Args:
+            present: the sensors that are on; `None` means all.
+
+        Returns:
+            `(N, K)`, in the order of the windows given to the fit.
+        """
+        names = tuple(self.task.sensors if present is None else present)
+        heads = self.heads_out_of_person(names)
+        pool = self.readout.pool[len(set(names)) - 1]
+        return log_softmax(np.tensordot(heads, pool, axes=([1], [0])))
+
+
+def fit_readout(
+    features: Mapping[str, NDArray[Any]],
+    y: NDArray[Any],
+    subject: NDArray[Any],
+    classes: Sequence[str],
+    *,
+    present: NDArray[np.bool_] | None = None,
+    normalise: Normalise = "auto",
+    trees: bool | None = None,
+    seed: int = 0,
+) -> Fit:
+    """Fit a readout to the statistics of training windows.
+
+    Args:
+        features: sensor -> `(N, F)` of `sentryfuse.statistics.features`, in the order of the sensors.
+        y: class of each window, `(N,)`, 0..K-1.
+        subject: person or experiment of each window, `(N,)`.
+        classes: names of the `K` classes.
+        present: `(N, M)`; False where a window lacks a sensor; `None` means all there.
+        normalise: standardise features by "population" or by "person"; "auto" lets folds of training people
+            choose.
+        trees: whether small trees may answer too; `None` lets the folds choose; needs scikit-learn.
+        seed: of folds and trees.
+
+    Returns:
+        The readout and its out-of-person answers.
+
+    Raises:
+        DataError: no window, no sensor, or arrays that do not fit each other.
+    """
+    x, task = _checked(features, y, subject, classes, present, seed)
+    people = np.asarray(subject)
+    scales = {name: fit_scale(x[name][task.present[:, m]]) for m, name in enumerate(task.sensors)}
+    options: list[float | None] = []
+    if normalise in ("auto", "population"):
+        options.append(None)
+    several = len(np.unique(people)) > 2 and len(people) >= 10 * len(np.unique(people))
+    if normalise == "person" or (normalise == "auto" and several):
+        options.append(PERSON_WEIGHT)
+    tried = []
+    for weight in options:
+        z = standardised(scales, x, people, weight)
+        plain = make_candidate(task, KINDS[0], z)
+        tried.append((_quality(task, (plain,)), weight, z, plain))
+    best = tried[0]
+    for other in tried[1:]:
+        if _is_better(other[0], best[0], task):
+            best = other
+    _, weight, z, plain = best
+    candidates = (plain, *(make_candidate(task, kind, z) for kind in KINDS[1:]))
+    prior = np.log((np.bincount(task.y, minlength=task.n_classes) + 1) / (len(task.y) + task.n_classes))
+    return _assemble(task, classes, scales, z, candidates, weight, prior, trees, seed)
+
+
+def _checked(
+    features: Mapping[str, NDArray[Any]],
+    y: NDArray[Any],
+    subject: NDArray[Any],
+    classes: Sequence[str],
+    present: NDArray[np.bool_] | None,
+    seed: int,
+) -> tuple[dict[str, Floats], Task]:
+    labels = np.asarray(y).astype(np.int64)
+    n = len(labels)
+    if n == 0 or not features:
+        raise DataError(
+            f"a readout was asked for from {n} windows of {len(features)} sensors; give at least one of each"
+        )
+    there = np.ones((n, len(features)), dtype=bool) if present is None else np.asarray(present, dtype=bool)
+    sizes = {name: np.shape(f)[0] for name, f in features.items()}
+    sizes |= {"subject": len(subject), "present": len(there)}
+    for name, size in sizes.items():
+        if size != n:
+            raise DataError(f"{name} has {size} rows but y has {n}; make them equal")
+    if labels.min() < 0 or labels.max() >= len(classes):
+        raise DataError(
+            f"y holds the classes {labels.min()}..{labels.max()} but {len(classes)} are named; "
+            "name all of them"
+        )
+    x = {}
+    for m, (name, f) in enumerate(features.items()):
+        x[name] = np.where(there[:, m, None], np.asarray(f, dtype=np.float32), np.float32(np.nan))
+    fold = folds_of(labels, np.asarray(subject), len(classes), seed)
+    return x, Task(labels, len(classes), fold, there, tuple(features))
+
+
+def standardised(
+    scales: Mapping[str, Scale], x: Mapping[str, Floats], people: NDArray[Any], weight: float | None
+) -> dict[str, Floats]:
+    """Features of all sensors standardised by population (`weight` None) or person."""
+    if weight is None:
+        return {s: scales[s].apply(x[s]) for s in x}
+    return {s: standardise_people(scales[s], x[s], people, weight) for s in x}
+
+
+def _quality(task: Task, candidates: Sequence[Candidate]) -> Doubles:
+    """Log loss of each window under the heads of all candidates pooled, all sensors, `(N,)`."""
+    everything = np.arange(len(task.sensors), dtype=np.intp)
+    heads = [c.joint_scores(task, everything) for c in candidates if c.joint is not None]
+    heads.append(as_scores(np.sum([best_view(candidates, s)[1] for s in task.sensors], axis=0)))
+    stacked = np.stack(heads, axis=1)
+    pool = fit_pool(stacked, task.y, towards=np.full(stacked.shape[1], 1 / stacked.shape[1]))
+    log = log_softmax(np.tensordot(stacked, pool, axes=([1], [0])))
+    return -log[np.arange(len(task.y)), task.y]
+
+
+def _is_better(new: Doubles, old: Doubles, task: Task) -> bool:
+    """Whether a less simple choice pays: by more than one standard error over folds."""
+    gain = np.array([(old - new)[task.fold == f].mean() for f in range(task.n_folds)])
+    error = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else np.inf
+    return bool(gain.mean() > error)
+
+
+def _assemble(
+    task: Task,
+    classes: Sequence[str],
+    scales: Mapping[str, Scale],
+    z: Mapping[str, Floats],
+    candidates: tuple[Candidate, ...],
+    weight: float | None,
+    prior: Doubles,
+    trees: bool | None,
+    seed: int,
+) -> Fit:
+    grown, tree_scores = tree_experts(task, z, trees, seed)
+    experts, columns, owner, losses = {}, [], [], {}
+    for m, name in enumerate(task.sensors):
+        view, own = best_view(candidates, name)
+        linear = candidates[view].linear[name]
+        weights, bias = linear.moments.solve(linear.shrink, np.zeros(task.n_classes))
+        experts[name] = Expert(view, weights.astype(np.float32), bias.astype(np.float32))
+        columns.append(own)
+        owner += [m] * task.n_classes
+        losses[name] = linear.loss
+        if (name,) in tree_scores:
+            columns.append(tree_scores[(name,)])
+            owner += [m] * task.n_classes
+    scores: Floats = np.concatenate(columns, axis=1).astype(np.float32)
+    everyone = np.ones(len(task.y), dtype=bool)
+    sums = sums_by_fold(task, scores, everyone)
+    shrink, _, _ = choose_shrink(task, scores, everyone, sums)
+    stack = Stack(total_of(sums).moments(), np.array(owner, dtype=np.intp), shrink)
+    parts = Parts(scales, tuple(View(c.encodings, c.joint) for c in candidates), experts, grown, stack)
+    pool = fit_pools(task, candidates, parts, tree_scores, scores, prior)
+    slim = _without_idle(candidates, parts, pool)
+    if slim is not None:
+        candidates, parts = slim
+        experts = dict(parts.experts)
+        pool = fit_pools(task, candidates, parts, tree_scores, scores, prior)
+    readout = Readout(task.sensors, tuple(classes), parts, prior, pool, weight)
+    chosen = {
+        "normalise": "population" if weight is None else "person",
+        "encoding": {s: candidates[e.view].kind for s, e in experts.items()},
+        "shrink": {s: candidates[e.view].linear[s].shrink for s, e in experts.items()},
+        "loss": losses,
+        "joint_shrink": {c.kind: c.joint.shrink for c in candidates if c.joint is not None},
+        "stack_shrink": shrink,
+        "pool": {
+            n + 1: dict(zip(readout.heads, np.round(row, 3).tolist(), strict=True))
+            for n, row in enumerate(pool)
+        },
+    }
+    return Fit(readout, task, candidates, tree_scores, scores, chosen)
+
+
+def _without_idle(
+    candidates: tuple[Candidate, ...], parts: Parts, pool: Doubles
+) -> tuple[tuple[Candidate, ...], Parts] | None:
+    """The same without joint heads of next to no weight and views nobody reads; `None` if there are none."""
+    joint = [i for i, c in enumerate(candidates) if c.joint is not None]
+    idle = {i for at, i in enumerate(joint) if pool[:, at].max() < _IDLE}
+    read = {e.view for e in parts.experts.values()}
+    keep = [i for i, c in enumerate(candidates) if i in read or (c.joint is not None and i not in idle)]
+    if not idle and len(keep) == len(candidates):
+        return None
+    left = [
+        replace(candidates[i], joint=None, joint_folds=(), columns=()) if i in idle else candidates[i]
+        for i in keep
+    ]
+    used = {i: {s for s, e in parts.experts.items() if e.view == i} for i in keep}
+    views = tuple(
+        View(
+            {s: e for s, e in c.encodings.items() if c.joint is not None or s in used[i]},
+            c.joint,
+        )
+        for i, c in zip(keep, left, strict=True)
+    )
+    experts = {s: replace(e, view=keep.index(e.view)) for s, e in parts.experts.items()}
+    return tuple(left), replace(parts, views=views, experts=experts)

@@ -1,0 +1,192 @@
+"""A readout as named float32 arrays and a dictionary, and back, with every shape checked.
+
+Notation: F features · E encoded numbers · Q knots · D columns · K classes · M sensors · V nodes · L leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentryfuse.errors import DataError
+from sentryfuse.readout.discriminant import Moments
+from sentryfuse.readout.encode import KINDS, Encoding, Scale
+from sentryfuse.readout.joint import Joint
+from sentryfuse.readout.parts import Expert, Parts, Stack, View
+from sentryfuse.readout.trees import Floats, Trees
+
+if TYPE_CHECKING:
+    from sentryfuse.readout.readout import Readout
+
+VERSION = 1
+_MOMENTS = ("count", "mean", "offset", "within")
+_MOST_NODES = 1 << 24  # what float32 can count
+
+
+def tensors_of(readout: Readout) -> dict[str, Floats]:
+    """All arrays by name; symmetric matrices as their lower half."""
+    out: dict[str, NDArray[Any]] = {"log_prior": readout.log_prior, "pool": readout.pool}
+    parts = readout.parts
+    for s, scale in parts.scales.items():
+        out[f"scale.{s}.mean"] = scale.mean
+        out[f"scale.{s}.inverse"] = scale.inverse
+    for i, view in enumerate(parts.views):
+        for s, encoding in view.encodings.items():
+            out[f"view.{i}.knots.{s}"] = encoding.knots
+        if view.joint is not None:
+            for s, p in zip(view.encodings, view.joint.projections, strict=True):
+                out[f"view.{i}.projection.{s}"] = p
+            out[f"view.{i}.level"] = view.joint.level
+            _put(out, f"view.{i}", view.joint.moments)
+    for s, expert in parts.experts.items():
+        out[f"expert.{s}.weights"] = expert.weights
+        out[f"expert.{s}.bias"] = expert.bias
+    _put(out, "stack", parts.stack.moments)
+    for j, trees in enumerate(parts.trees.values()):
+        for name, array in trees.arrays().items():
+            out[f"trees.{j}.{name}"] = array
+    return {name: np.ascontiguousarray(a, dtype=np.float32) for name, a in out.items()}
+
+
+def settings_of(readout: Readout) -> dict[str, Any]:
+    """Everything that is not an array."""
+    parts = readout.parts
+    return {
+        "version": VERSION,
+        "sensors": list(readout.sensors),
+        "classes": list(readout.classes),
+        "person_weight": readout.person_weight,
+        "features": {s: len(scale.mean) for s, scale in parts.scales.items()},
+        "views": [
+            {
+                "kind": next((e.kind for e in v.encodings.values()), "plain"),
+                "sensors": list(v.encodings),
+                "joint_shrink": None if v.joint is None else v.joint.shrink,
+            }
+            for v in parts.views
+        ],
+        "experts": {s: e.view for s, e in parts.experts.items()},
+        "stack": {"owner": parts.stack.owner.tolist(), "shrink": parts.stack.shrink},
+        "trees": [{"sensors": list(names), "depth": t.depth} for names, t in parts.trees.items()],
+    }
+
+
+def parts_from(settings: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Parts:
+    """Rebuild what answers.
+
+    Args:
+        settings: of `settings_of`.
+        tensors: of `tensors_of`.
+
+    Returns:
+        Parts that answer as those they came from, up to float32.
+
+    Raises:
+        DataError: a missing array, another shape, or numbers that are not finite.
+    """
+    take = _Taker(tensors)
+    sensors, k = settings["sensors"], len(settings["classes"])
+    sizes = settings["features"]
+    scales = {
+        s: Scale(take(f"scale.{s}.mean", (sizes[s],)), take(f"scale.{s}.inverse", (sizes[s],)))
+        for s in sensors
+    }
+    views = []
+    for i, given in enumerate(settings["views"]):
+        if given["kind"] not in KINDS:
+            raise DataError(
+                f"the readout names the encoding {given['kind']!r}; there are {', '.join(KINDS)}; "
+                "export it again"
+            )
+        encodings = {
+            s: Encoding(given["kind"], take(f"view.{i}.knots.{s}", (-1, sizes[s]))) for s in given["sensors"]
+        }
+        joint = None
+        if given["joint_shrink"] is not None:
+            widths = np.array([e.width() for e in encodings.values()], dtype=np.float64)
+            projections = tuple(
+                take(f"view.{i}.projection.{s}", (e.width(), -1)).astype(np.float64)
+                for s, e in encodings.items()
+            )
+            moments = _take_moments(take, f"view.{i}", k, sum(p.shape[1] for p in projections))
+            level = take(f"view.{i}.level", (len(encodings),)).astype(np.float64)
+            joint = Joint(projections, moments, level, widths, float(given["joint_shrink"]))
+        views.append(View(encodings, joint))
+    experts = {}
+    for s in sensors:
+        at = settings["experts"][s]
+        if not 0 <= at < len(views) or s not in views[at].encodings:
+            raise DataError(
+                f"the expert of {s} reads view {at!r}, which does not hold it; export the readout again"
+            )
+        width = views[at].encodings[s].width()
+        experts[s] = Expert(at, take(f"expert.{s}.weights", (width, k)), take(f"expert.{s}.bias", (k,)))
+    owner = np.array(settings["stack"]["owner"], dtype=np.intp)
+    stack = Stack(_take_moments(take, "stack", k, len(owner)), owner, float(settings["stack"]["shrink"]))
+    trees = {
+        tuple(t["sensors"]): _take_trees(take, j, int(t["depth"]), k, sum(sizes[s] for s in t["sensors"]))
+        for j, t in enumerate(settings["trees"])
+    }
+    return Parts(scales, tuple(views), experts, trees, stack)
+
+
+class _Taker:
+    """Arrays by name, shapes checked; -1 stands for any size."""
+
+    def __init__(self, tensors: Mapping[str, NDArray[Any]]) -> None:
+        self._tensors = tensors
+
+    def __call__(self, name: str, shape: tuple[int, ...]) -> Floats:
+        array = self._tensors.get(name)
+        if array is None:
+            raise DataError(
+                f"the readout lacks the array {name}; it must come with all of them; export it again"
+            )
+        fits = array.ndim == len(shape) and all(w in (-1, n) for w, n in zip(shape, array.shape, strict=True))
+        if not fits or not np.isfinite(array).all():
+            raise DataError(
+                f"the array {name} has shape {array.shape}; finite numbers of shape {shape} are needed "
+                "(-1: any); export the readout again"
+            )
+        return np.asarray(array, dtype=np.float32)
+
+
+def _put(out: dict[str, NDArray[Any]], prefix: str, moments: Moments) -> None:
+    for name in _MOMENTS[:-1]:
+        out[f"{prefix}.{name}"] = getattr(moments, name)
+    lower = np.tril_indices(len(moments.within))
+    out[f"{prefix}.within"] = moments.within[lower]
+
+
+def _take_moments(take: _Taker, prefix: str, k: int, d: int) -> Moments:
+    within = np.zeros((d, d))
+    lower = np.tril_indices(d)
+    within[lower] = take(f"{prefix}.within", (len(lower[0]),))
+    within.T[lower] = within[lower]
+    return Moments(
+        take(f"{prefix}.count", (k,)).astype(np.float64),
+        take(f"{prefix}.mean", (d,)).astype(np.float64),
+        take(f"{prefix}.offset", (k, d)).astype(np.float64),
+        within,
+    )
+
+
+def _take_trees(take: _Taker, j: int, depth: int, k: int, n_features: int) -> Trees:
+    value = take(f"trees.{j}.value", (-1, k))
+    feature = take(f"trees.{j}.feature", (-1,)).astype(np.int32)
+    v = len(feature)
+    left = take(f"trees.{j}.left", (v,)).astype(np.int32)
+    right = take(f"trees.{j}.right", (v,)).astype(np.int32)
+    root = take(f"trees.{j}.root", (-1,)).astype(np.int32)
+    leaf = feature < 0
+    ok = bool(v < _MOST_NODES and 0 <= depth <= v and ((feature < n_features) & (feature >= -1)).all())
+    ok = ok and bool(((left >= 0) & (left < np.where(leaf, len(value), v))).all())
+    ok = ok and bool(((right >= 0) & (right < v)).all() and ((root >= 0) & (root < v)).all() and len(root))
+    if not ok:
+        raise DataError(
+            f"the trees {j} of the readout point outside their own arrays; export the readout again"
+        )
+    return Trees(feature, take(f"trees.{j}.threshold", (v,)), left, right, value, root, depth)

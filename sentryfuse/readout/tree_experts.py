@@ -1,0 +1,79 @@
+"""Trees on each sensor, on all sensors and on all but one, with their out-of-person answers.
+
+Notation: N windows · F features · K classes · M sensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentryfuse.readout.candidates import Task
+from sentryfuse.readout.discriminant import Doubles, as_scores
+from sentryfuse.readout.grow import grow
+from sentryfuse.readout.trees import Floats, Trees
+
+Grown = dict[tuple[str, ...], Trees]
+MOST_SENSORS = 8  # above it no ensembles for all but one
+MOST_BYTES = 240_000  # of all ensembles together, about
+_TREES = 30
+_LEAVES = 64
+_FEWEST = 12  # leaves below which trees are not worth their bytes
+_MOST_WINDOWS = 6000  # to grow by; more are thinned
+
+
+def sets_of(sensors: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Sets of sensors that have trees: each alone, all, all but one."""
+    sets: list[tuple[str, ...]] = [(s,) for s in sensors]
+    if len(sensors) > 1:
+        sets.append(sensors)
+    if 2 < len(sensors) <= MOST_SENSORS:
+        sets += [tuple(s for s in sensors if s != out) for out in sensors]
+    return sets
+
+
+def tree_experts(
+    task: Task, z: Mapping[str, Floats], wanted: bool | None, seed: int
+) -> tuple[Grown, dict[tuple[str, ...], Doubles]]:
+    """Grow trees for the sets that have them, out of person and on all windows.
+
+    Args:
+        task: the training windows.
+        z: sensor -> standardised features `(N, F)`.
+        wanted: False for none; `None` grows them where so many classes leave room for them.
+        seed: of the choice of features.
+
+    Returns:
+        The trees by set, and their out-of-person scores, `(N, K)` each.
+    """
+    sets = sets_of(task.sensors)
+    leaves = min(_LEAVES, MOST_BYTES // (len(sets) * _TREES * (32 + 4 * task.n_classes)))
+    if wanted is False or (wanted is None and leaves < _FEWEST):
+        return {}, {}
+    leaves = max(leaves, _FEWEST)
+    grown: Grown = {}
+    scores: dict[tuple[str, ...], Doubles] = {}
+    column = {s: m for m, s in enumerate(task.sensors)}
+    for names in sets:
+        x = np.concatenate([z[s] for s in names], axis=1)
+        rows = task.present[:, [column[s] for s in names]].any(axis=1)
+        mine = np.zeros((len(task.y), task.n_classes))
+        for f in range(task.n_folds):
+            out = task.fold == f
+            inside = rows & (~out if task.n_folds > 1 else out)
+            if inside.any() and (out & rows).any():
+                trees = _grown(task, x, np.flatnonzero(inside), leaves, seed)
+                mine[out & rows] = as_scores(trees.logits(x[out & rows]))
+        scores[names] = mine
+        grown[names] = _grown(task, x, np.flatnonzero(rows), leaves, seed)
+    return grown, scores
+
+
+def _grown(task: Task, x: Floats, rows: NDArray[np.intp], leaves: int, seed: int) -> Trees:
+    if len(rows) == 0:
+        rows = np.arange(len(x))
+    if len(rows) > _MOST_WINDOWS:
+        rows = np.random.default_rng(seed).choice(rows, _MOST_WINDOWS, replace=False)
+    return grow(x[rows], task.y[rows], task.n_classes, trees=_TREES, leaves=leaves, seed=seed)
