@@ -13,7 +13,7 @@ from tests.tiny import GOLDEN
 
 pytestmark = pytest.mark.device
 
-GOOD = GOLDEN / "tiny-v1.bundle"
+GOOD = GOLDEN / "tiny-v2.bundle"
 CONTENT = GOOD.read_bytes()
 
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.device
 
 @pytest.fixture(scope="module")
 def bundle() -> Bundle:
-    return load_bundle(GOLDEN / "tiny-v1.bundle")
+    return load_bundle(GOLDEN / "tiny-v2.bundle")
 
 
 @pytest.mark.parametrize("present", SENSOR_SETS, ids="+".join)

@@ -24,7 +24,7 @@ RATIOS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 
 @pytest.fixture(scope="module")
 def bundle():
-    return load_bundle(GOLDEN / "tiny-v1.bundle")
+    return load_bundle(GOLDEN / "tiny-v2.bundle")
 
 
 @pytest.fixture(scope="module")

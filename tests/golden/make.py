@@ -19,10 +19,10 @@ from tests.tiny import GOLDEN, SENSOR_SETS, tiny_batch, tiny_model, uneven_width
 
 
 def main() -> None:
-    """Write `tiny-v1.bundle` and `tiny-v1.npz`."""
+    """Write `tiny-v2.bundle` and `tiny-v2.npz`."""
     model = tiny_model("sparse", widths=uneven_widths("sparse"))
-    print(export_bundle(model, GOLDEN / "tiny-v1.bundle"))
-    bundle = load_bundle(GOLDEN / "tiny-v1.bundle")
+    print(export_bundle(model, GOLDEN / "tiny-v2.bundle"))
+    bundle = load_bundle(GOLDEN / "tiny-v2.bundle")
     windows = tiny_batch(4, seed=11)
     answers = {}
     for present in SENSOR_SETS:
@@ -31,7 +31,7 @@ def main() -> None:
             key = f"answer|{'+'.join(present)}|{ratio}|{plan.plan_id}|{plan.cost.macs}"
             answers[key] = torch_answer(model)(windows, plan)
     arrays: dict[str, Any] = {f"window|{name}": x for name, x in windows.items()}
-    np.savez_compressed(GOLDEN / "tiny-v1.npz", **(arrays | answers))
+    np.savez_compressed(GOLDEN / "tiny-v2.npz", **(arrays | answers))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from tests.tiny import GOLDEN, NAMES
 
 pytestmark = pytest.mark.device
 
-FILE = GOLDEN / "tiny-v1.bundle"
+FILE = GOLDEN / "tiny-v2.bundle"
 KEYS = {
     "name", "present", "ratio", "engine", "threads", "plan_id", "latency_ms", "peak_rss_mb",
     "weights_mb", "macs", "switch_ms",

@@ -23,7 +23,7 @@ WINDOWS = tiny_windows()
 
 @pytest.fixture(scope="module")
 def bundle() -> Bundle:
-    return load_bundle(GOLDEN / "tiny-v1.bundle")
+    return load_bundle(GOLDEN / "tiny-v2.bundle")
 
 
 def test_one_row_for_each_combination_in_order(bundle):

@@ -24,7 +24,7 @@ SETS = st.one_of(st.none(), st.sets(st.sampled_from(NAMES)).map(tuple))
 
 @pytest.fixture(scope="module")
 def bundle():
-    return load_bundle(GOLDEN / "tiny-v1.bundle")
+    return load_bundle(GOLDEN / "tiny-v2.bundle")
 
 
 @st.composite

@@ -27,7 +27,7 @@ from tests.tiny import GOLDEN
 
 pytestmark = pytest.mark.device
 
-BUNDLE = load_bundle(GOLDEN / "tiny-v1.bundle")
+BUNDLE = load_bundle(GOLDEN / "tiny-v2.bundle")
 ACC, TEMP, AGE = BUNDLE.layout.modalities
 WINDOW_S = 4.0
 
