@@ -13,9 +13,11 @@ last check has passed, in this order; each stage reads no more than the one befo
     container   sizes, header, tensors side by side without holes       only the header has been read
     manifest    every field: type, range, names
     routes      every set of sensors finds its way to an answer
+    sizes       no answer takes more memory than a device has
     tensors     names are those the layout asks for
     ---         the body is read once; digests, finite weights
-    writer      every step is written once: its weights and options are what its kind needs
+    writer      every step is written once: its weights, options and blocks are those its kind asks for, and
+                it makes as many tokens as the layout says
 """
 
 from sentryfuse.bundle.container import FORMAT, SEAL

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sentryfuse.bundle.container import Inconsistent, check_digests, open_container, save_bundle
 from sentryfuse.bundle.manifest import read_manifest
 from sentryfuse.bundle.routes import check_routes
+from sentryfuse.bundle.sizes import check_sizes
 from sentryfuse.bundle.tensors import check_names, check_values
 from sentryfuse.errors import BundleError
 from sentryfuse.gate.predict import NumpyGate
@@ -25,6 +26,7 @@ from sentryfuse.types import Budget, Plan, check_present
 
 __all__ = ["Bundle", "load_bundle", "save_bundle"]
 Array = NDArray[Any]
+LONGEST = 400  # characters of an error, without the path
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,18 +108,25 @@ def load_bundle(path: str | Path) -> Bundle:
     try:
         return _load(path)
     except (Inconsistent, Misfit) as error:
-        raise BundleError(f"{path} {error}; export it again") from None
+        raise BundleError(f"{path} {_short(error)}; export it again") from None
     except BundleError as error:
-        raise BundleError(f"{path} {error}") from None
+        raise BundleError(f"{path} {_short(error)}") from None
     except (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError) as error:
         # no check above should let this happen; a device must still get its one sentence
-        raise BundleError(f"{path} cannot be understood ({error!r}); export it again") from error
+        raise BundleError(f"{path} cannot be understood ({_short(repr(error))}); export it again") from error
+
+
+def _short(sentence: object) -> str:
+    """Without the middle if it is long: names in a bundle may be."""
+    text = str(sentence)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
 
 
 def _load(path: str | Path) -> Bundle:
     with open_container(path) as container:
         manifest = read_manifest(container.manifest)
         check_routes(manifest.layout)
+        check_sizes(manifest.layout)
         check_names(manifest.layout, container.entries)
         tensors = container.tensors()
     check_digests(manifest.digests, tensors)

@@ -81,6 +81,7 @@ def _check(manifest: Manifest) -> None:
     for what, names in (
         ("modality", layout.names),
         ("step", tuple(step.name for step in layout.steps)),
+        ("class", manifest.classes),
         ("block", tuple(block.name for step in layout.steps for block in step.blocks)),
     ):
         name, times = Counter(names).most_common(1)[0] if names else ("", 0)
@@ -90,6 +91,8 @@ def _check(manifest: Manifest) -> None:
         for block in step.blocks:
             if not block.name.startswith(f"{step.name}."):
                 raise Inconsistent(f"has a block {block.name} in the step {step.name}")
+            if block.capacity and not block.active:
+                raise Inconsistent(f"has a block {block.name} with a capacity and without experts")
     sizes = {m.name: m.n_channels for m in layout.modalities}
     for m in layout.modalities:
         if m.rate_hz == 0 and m.length > 1:
@@ -98,9 +101,9 @@ def _check(manifest: Manifest) -> None:
         if len(floor) != sizes.get(name):
             raise Inconsistent(f"has {len(floor)} numbers in subject_floor for {name}")
     try:
-        json.dumps(manifest.about, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise Inconsistent("has facts about it that are not text") from None
+        json.dumps(manifest.about, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:  # half of a character, or a number too large for a float
+        raise Inconsistent("has facts about it that are not JSON") from None
 
 
 def _shown(value: Any) -> str:

@@ -77,6 +77,8 @@ def _when(step: Step, names: Iterable[str]) -> When:
     when = dict.fromkeys(step.needs, True)
     if set(step.needs) - set(names) or set(step.needs) & set(step.lacks):
         raise Inconsistent(f"has a step {step.name} that never runs")
+    if any(len(set(group)) < len(group) for group in (step.needs, step.lacks, step.parts)):
+        raise Inconsistent(f"has a step {step.name} that names a sensor or a part twice")
     return when | dict.fromkeys((name for name in step.lacks if name in names), False)
 
 

@@ -39,8 +39,9 @@ def split(layout: Layout, present: Sequence[str], apart: Collection[str]) -> tup
             if step.needs == (name,) and made.issuperset(step.reads):
                 own.append(step)
                 made.add(step.writes)
-        handed = {read for step in route if step not in own for read in step.reads} & made
-        if len(handed) == 1:
+        later = {read for step in route if step not in own for read in step.reads}
+        handed = later & {step.writes for step in own}
+        if own and len(handed) == 1:
             parts[name] = Part(tuple(own), (name,), (), handed.pop())
     taken = [step for part in parts.values() for step in part.steps]
     rest = tuple(step for step in route if step not in taken)

@@ -16,7 +16,10 @@ from sentryfuse.planning.layout import WINDOW
 def bank(graph: Graph, site: Site) -> Tokens:
     """Tokens that stand for an absent sensor, the same for every window, `(B, P, D)`."""
     d = site.d_model
-    on = np.array([part.removeprefix(WINDOW) in site.present for part in site.step.parts], np.float32)
+    site.multiplies()
+    on = np.array(
+        [part in [f"{WINDOW}{name}" for name in site.present] for part in site.step.parts], np.float32
+    )
     tokens = site.weight("base", site.step.tokens, d) + on @ site.weight("given", len(on), d)
     if site.batch:
         return Tokens(site.step.tokens, full=graph.hold(np.repeat(tokens[None], site.batch, 0)))
@@ -30,13 +33,16 @@ def bank(graph: Graph, site: Site) -> Tokens:
 def codes(graph: Graph, site: Site, x: Tokens) -> Tokens:
     """Scale and shift the tokens of every part."""
     d, parts = site.d_model, site.parts
-    n, longest = len(parts), len(site.tensors.get("temporal", ()))
+    if not parts or sum(parts) != x.length:
+        raise Misfit(f"has a step {site.step.name} whose parts do not make up what it reads")
+    site.multiplies()
+    n, longest = len(parts), site.rows("temporal")
     on = np.array([length > 0 for length in parts], np.float32)
     hidden = site.weight("hidden.weight", n, n) @ on + site.weight("hidden.bias", n)
     logits = site.weight("budget.weight", n, n) @ np.maximum(hidden, 0) + site.weight("budget.bias", n)
     temporal, modality = site.weight("temporal", longest, d), site.weight("modality", n, d)
-    if sum(parts) != x.length or max(parts) > longest:
-        raise Misfit(f"has a step {site.step.name} whose parts do not make up what it reads")
+    if max(parts) > longest:
+        raise Misfit(f"holds {longest} rows in {site.step.name}.temporal, where {max(parts)} are needed")
     with np.errstate(over="ignore"):
         scale = 2 / (1 + np.exp(-logits))
     shift = np.concatenate([temporal[:length] + modality[i] for i, length in enumerate(parts)])

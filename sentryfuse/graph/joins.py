@@ -11,6 +11,7 @@ MANY = 2000  # values read at most
 @emits("concat", reads=(1, MANY))
 def concat(graph: Graph, site: Site, *reads: Tokens) -> Tokens:
     """Tokens of all values, one after another."""
+    site.multiplies()
     length = sum(value.length for value in reads)
     if graph.batch == 1 and not any(value.full for value in reads):
         return Tokens(length, flat=graph.op("Concat", *(graph.flat(value) for value in reads), axis=0))
@@ -20,6 +21,7 @@ def concat(graph: Graph, site: Site, *reads: Tokens) -> Tokens:
 @emits("mean", reads=(1, MANY))
 def mean(graph: Graph, site: Site, *reads: Tokens) -> Tokens:
     """The average of values of one length."""
+    site.multiplies()
     if len({value.length for value in reads}) > 1:
         raise Misfit(f"has a step {site.step.name} that averages values of different lengths")
     return Tokens(reads[0].length, full=graph.op("Mean", *(graph.full(value) for value in reads)))

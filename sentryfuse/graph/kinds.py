@@ -26,6 +26,19 @@ class Misfit(BundleError):
     """Weights or options that do not fit the step they belong to."""
 
 
+class Window(str):
+    """Name of a sensor's window, as a kind of step that reads windows gets it; others ask it for tokens."""
+
+    __slots__ = ()
+
+    @property
+    def length(self) -> int:
+        """Tokens, which a window has none of."""
+        raise Misfit(f"has a step that reads {self}, where its kind needs tokens")
+
+    full = flat = length
+
+
 @dataclass
 class Site:
     """One step of a sub-network: what is known when it is written.
@@ -44,6 +57,7 @@ class Site:
         batch: windows per call; `None` = any number.
         anchor: an input of the graph, as long as there are windows.
         read: names of weights that were asked for.
+        asked: names of options that were asked for.
         trained: numbers among them that training changes.
     """
 
@@ -60,6 +74,7 @@ class Site:
     batch: int | None
     anchor: str
     read: set[str] = field(default_factory=set)
+    asked: set[str] = field(default_factory=set)
     trained: int = 0
 
     def weight(self, name: str, *shape: int) -> Array:
@@ -81,6 +96,11 @@ class Site:
             self.trained += found.size
         self.read.add(name)
         return found
+
+    def rows(self, name: str) -> int:
+        """Rows of a weight whose number of rows nothing else says; 0 without it."""
+        found = self.tensors.get(name)
+        return found.shape[0] if found is not None and found.ndim else 0
 
     def measured(self, name: str, *shape: int) -> Array:
         """A number that was measured on training windows; as `weight`, but none that a budget counts."""
@@ -113,7 +133,8 @@ class Site:
         """
         found = self.step.options.get(name)
         if found is None or (allowed and found not in allowed):
-            raise Misfit(f"has a step {self.step.name} whose option {name} is {found!r}")
+            raise Misfit(f"has a step {self.step.name} whose option {name} is {found!r:.40}")
+        self.asked.add(name)
         return found
 
     def size(self, name: str, most: int) -> int:
@@ -124,8 +145,26 @@ class Site:
         """
         found = self.option(name)
         if type(found) is not int or not 1 <= found <= most:
-            raise Misfit(f"has a step {self.step.name} whose option {name} is {found!r}, not 1 to {most}")
+            raise Misfit(f"has a step {self.step.name} whose option {name} is {found!r:.40}, not 1 to {most}")
         return found
+
+    def multiplies(self, *, per_token: int = 0, per_entering: int = 0, fixed: int = 0) -> None:
+        """Say what is multiplied beside the units; the layout must say the same, since budgets count that.
+
+        Args:
+            per_token: for every token that leaves [MAC].
+            per_entering: for every token that enters [MAC].
+            fixed: for every window [MAC].
+
+        Raises:
+            Misfit: the layout says something else.
+        """
+        step = self.step
+        if (per_token, per_entering, fixed) != (step.macs_per_token, step.macs_per_entering, step.macs_fixed):
+            raise Misfit(
+                f"has a step {step.name} that multiplies {per_token} times per token, {per_entering} per "
+                f"token that enters and {fixed} per window, where the layout says otherwise"
+            )
 
 
 Emit = Callable[..., Tokens]

@@ -20,6 +20,7 @@ def layer(graph: Graph, site: Site, tokens: Tokens, source: Tokens | None = None
     """Attention, optional halving, feed-forward; with a source, keys and values come from there."""
     pre = site.option("norm", ["pre", "post"]) == "pre"
     heads, ffn = _blocks(site)
+    site.multiplies(per_token=3 * site.d_model**2 if site.step.leaves == "half" else 0)
     x, asked = graph.flat(tokens), graph.flat(source) if source else None
     into = _norm(graph, site, "norm_attn", x) if pre else x
     if asked and pre:

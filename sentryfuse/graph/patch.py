@@ -174,6 +174,8 @@ def together(graph: Graph, sites: Sequence[Site], reads: Sequence[Sequence[Any]]
             y = graph.op("MatMul", graph.reshape(x, n, batch * rows, size), matrices)
         return graph.reshape(y, -1, rows, d)
 
+    for site in sites:
+        site.multiplies(fixed=sizes.macs(d))
     mean = [site.measured("normalise.mean", m.n_channels)[:, None] for site in sites]
     std = [site.measured("normalise.std", m.n_channels)[:, None] for site in sites]
     if not min(value.min() for value in std) > 0:

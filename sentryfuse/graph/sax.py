@@ -54,8 +54,11 @@ def symbol_edges() -> NDArray[np.float32]:
 
 def positions(length: int, width: int) -> NDArray[np.float32]:
     """Sines and cosines of falling frequency, side by side, `(length, width)` (Vaswani et al. 2017)."""
-    angle = np.arange(length)[:, None] * 10000.0 ** (-2 * (np.arange(width) // 2) / width)
-    return np.where(np.arange(width) % 2, np.cos(angle), np.sin(angle)).astype(np.float32)
+    made = np.empty((length, width), np.float32)
+    for odd, wave in enumerate((np.sin, np.cos)):
+        frequency = 10000.0 ** (-2 * (np.arange(odd, width, 2) // 2) / width)
+        made[:, odd::2] = wave(np.arange(length)[:, None] * frequency)
+    return made
 
 
 @emits("sax")
@@ -95,6 +98,7 @@ def sax(graph: Graph, site: Site, x: str) -> Tokens:
     symbol = graph.op("Add", graph.reduce("Sum", graph.op("Cast", above, to=1), 3), graph.hold(1.0))
     symbol = graph.op("Where", graph.op("Greater", part, graph.hold(0.0)), symbol, graph.hold(0.0))
     weight = site.weight("project.weight", d, m.n_channels)
+    site.multiplies(fixed=sizes.n_tokens * d * m.n_channels)
     y = graph.linear(graph.reshape(symbol, -1, m.n_channels), weight, site.weight("project.bias", d))
     y = graph.reshape(y, -1, sizes.n_tokens, d)
     return Tokens(sizes.n_tokens, full=graph.op("Add", y, graph.hold(positions(sizes.n_tokens, d))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentryfuse.graph import constants, heads, joins, layer, patch, sax
-from sentryfuse.graph.kinds import Misfit, Site, kind_of
+from sentryfuse.graph.kinds import Misfit, Site, Window, kind_of, takes_what_is_there
 from sentryfuse.graph.writer import Graph, Tokens
 from sentryfuse.planning.layout import WINDOW, Layout, Span, Step
 from sentryfuse.planning.plan import check_plan
@@ -19,6 +20,8 @@ assert all((constants, heads, joins, layer, patch, sax))  # each registers its k
 
 Array = NDArray[np.float32]
 LOGITS = heads.LOGITS
+OWN_NAME = re.compile(r"v\d+\.\d+|c\d+|[ci]/.*", re.DOTALL)  # of values inside a graph
+MAX_WORK = 200_000  # steps walked through by `check_steps`; models of 60 sensors take a tenth
 
 
 class Part(NamedTuple):
@@ -98,6 +101,8 @@ class Writer:
                     written = kind.together(graph, group, reads)
                 else:
                     written = [kind.emit(graph, group[0], *reads[0])]
+                for site, tokens in zip(group, written, strict=True):
+                    _check_tokens(site, tokens)
                 values |= {site.step.writes: tokens for site, tokens in zip(group, written, strict=True)}
         if part.writes == LOGITS:
             return graph.finish(inputs, (LOGITS, (free, self.n_classes)))
@@ -112,26 +117,53 @@ class Writer:
             Misfit: naming the first that are not.
         """
         layout = self.layout
-        kept = {name: range(block.units) for name, block in layout.blocks.items()}
+        known: dict[tuple[str, ...], tuple[dict[str, Span], dict[str, int]]] = {}
         for step in layout.steps:
             present = tuple(name for name in layout.names if name not in step.lacks)
-            spans = layout.spans(present) if present else {}
-            live = layout.route(present) if present else ()
-            made = {other.writes: spans[other.name].leaving for other in live}
-            graph = Graph(layout.d_model, batch=None, fused=False)
-            span = spans.get(step.name, Span(0, step.tokens, 0))
-            site = self._site(step, span, made, present, kept, None, "x")
-            reads = [name if name.startswith(WINDOW) else Tokens(made[name], full=name)
-                     for name in step.reads if name in made or name.startswith(WINDOW)]  # fmt: skip
-            kind_of(step).emit(graph, site, *reads)
-            unread = sorted(site.tensors.keys() - site.read)
-            if unread:
-                raise Misfit(f"holds a tensor {step.name}.{unread[0]} that nothing asks for")
-            if site.trained != step.params_fixed:
-                raise Misfit(
-                    f"holds {site.trained} weights of {step.name} beside its units, the layout says "
-                    f"{step.params_fixed}"
-                )
+            if present not in known:
+                if len(known) * len(layout.steps) > MAX_WORK:
+                    raise Misfit("has steps that lack too many different sensors to check")
+                spans = layout.spans(present) if present else {}
+                made = {s.writes: spans[s.name].leaving for s in layout.steps if s.name in spans}
+                known[present] = spans, made
+            self._check_step(step, present, *known[present])
+
+    def _check_step(
+        self, step: Step, present: tuple[str, ...], spans: Mapping[str, Span], made: Mapping[str, int]
+    ) -> None:
+        layout, kind = self.layout, kind_of(step)
+        if step.reads and step.name not in spans:
+            raise Misfit(f"has a step {step.name} that never runs")
+        if step.tokens and (step.leaves != "same" or (step.reads and step.window is None)):
+            raise Misfit(f"has a step {step.name} that makes {step.tokens} tokens, whatever it reads")
+        if step.leaves == "sum" and not takes_what_is_there(step):
+            raise Misfit(f"has a step {step.name} ({step.op}) that makes the sum of what it reads")
+        if OWN_NAME.fullmatch(step.writes):
+            raise Misfit(f"has a step {step.name} that writes {step.writes}, a name graphs use themselves")
+        reads = [
+            Window(name) if name.startswith(WINDOW) else Tokens(made[name], full=name)
+            for name in step.reads
+            if name in made or name.startswith(WINDOW)
+        ]
+        span = spans.get(step.name, Span(step.tokens, step.tokens, 0))
+        kept = {block.name: range(block.units) for block in step.blocks}
+        site = self._site(step, span, made, present, kept, None, "x")
+        _check_tokens(site, kind.emit(Graph(layout.d_model, batch=None, fused=False), site, *reads))
+        unread = sorted(site.tensors.keys() - site.read)
+        if unread:
+            raise Misfit(f"holds a tensor {step.name}.{unread[0]} that nothing asks for")
+        unasked = sorted(step.options.keys() - site.asked)
+        if unasked:
+            raise Misfit(f"has a step {step.name} with an option {unasked[0]} that nothing asks for")
+        for block in step.blocks:
+            prefix = f"{block.name[len(step.name) + 1 :]}."
+            if not site.read.issuperset(f"{prefix}{leaf}" for leaf in block.leaves):
+                raise Misfit(f"has a block {block.name} that its step ({step.op}) does not use")
+        if site.trained != step.params_fixed:
+            raise Misfit(
+                f"holds {site.trained} weights of {step.name} beside its units, the layout says "
+                f"{step.params_fixed}"
+            )
 
     def _site(
         self,
@@ -174,6 +206,15 @@ def weights_by_step(layout: Layout, weights: Mapping[str, Any]) -> dict[str, dic
             raise Misfit(f"holds weights.{name}, which belongs to no step")
         owned[name[:at]][name[at + 1 :]] = value
     return owned
+
+
+def _check_tokens(site: Site, tokens: Tokens) -> None:
+    """Refuse a step that makes something else than the layout says it does."""
+    step, said = site.step, site.span.leaving
+    if tokens.length != said:
+        raise Misfit(f"has a step {step.name} that makes {tokens.length} tokens, the layout says {said}")
+    if (tokens.flat == LOGITS) != (step.writes == LOGITS):
+        raise Misfit(f"has a step {step.name} ({step.op}) that writes {step.writes}, which it does not make")
 
 
 def _in_turn(steps: Sequence[Step], there: Collection[str]) -> list[list[Step]]:

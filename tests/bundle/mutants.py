@@ -12,12 +12,14 @@ import hashlib
 import json
 import random
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import MISSING, fields
 from typing import Any, NamedTuple
 
 import numpy as np
-from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from sentryfuse.bundle import SEAL
+from sentryfuse.bundle import FORMAT, SEAL
+from sentryfuse.planning.layout import AttentionRule, Block, Step
+from sentryfuse.types import Modality
 
 Manifest = dict[str, Any]
 Tensors = dict[str, np.ndarray]
@@ -38,23 +40,6 @@ WRONG: tuple[Any, ...] = (
         "x" * 10**4,
     ),
     *([], [0], [None], ["x"], [[[]]], {}, {"x": 1}, [10**12] * 3, ["acc"] * 99, float("nan"), float("inf")),
-)
-
-
-UNKNOWN = (
-    *(
-        "Loop",
-        "If",
-        "Scan",
-        "Resize",
-        "RandomNormal",
-        "ConstantOfShape",
-        "Range",
-        "NonZero",
-        "Tile",
-        "Constant",
-    ),
-    *("StringConcat", "Optional", "SequenceEmpty", "Custom", "add", ""),
 )
 
 
@@ -88,7 +73,7 @@ def taken_apart(content: bytes) -> tuple[Manifest, Tensors]:
 
 def signed(manifest: Manifest, tensors: Tensors) -> bytes:
     """A file whose digests fit, whatever it holds."""
-    manifest = {"format": 1, **manifest, "digests": {name: _digest(t) for name, t in tensors.items()}}
+    manifest = {"format": FORMAT, **manifest, "digests": {name: _digest(t) for name, t in tensors.items()}}
     return sealed(json.dumps(manifest, sort_keys=True), tensors)
 
 
@@ -234,60 +219,99 @@ def broken_manifests(good: bytes, rng: random.Random, n: int) -> Iterator[Mutant
             node[last] = value
         label = ".".join(map(str, (*path, last)))
         text = f"manifest: {label} {kind} {ascii(value)[:30]}"
-        if changed.get("format") == 1 and type(changed["format"]) is int:
+        if changed.get("format") == FORMAT and type(changed["format"]) is int:
             yield Mutant(text, signed(changed, tensors), signed=True)
         else:
             yield Mutant(text, signed({**changed, "format": changed.get("format")}, tensors), signed=False)
     for label, raw in {
-        "deep": '{"format":1,"a":' * 40_000 + "1" + "}" * 40_000,
-        "twice": '{"format":1,' + json.dumps(manifest)[1:],
+        "deep": '{"format":2,"a":' * 40_000 + "1" + "}" * 40_000,
+        "twice": '{"format":2,' + json.dumps(manifest)[1:],
         "nothing": "",
         "null": "null",
-        "wide": '{"format":1,"a":[' + "1," * 10**6 + "1]}",
+        "wide": '{"format":2,"a":[' + "1," * 10**6 + "1]}",
     }.items():
         yield Mutant(f"manifest: {label}", sealed(raw, tensors), signed=False)
+
+
+DEFAULTS = {  # of fields that an older file may lack
+    field.name
+    for kind in (Modality, AttentionRule, Block, Step)
+    for field in fields(kind)
+    if field.default is not MISSING or field.default_factory is not MISSING
+}
+NEVER: tuple[Any, ...] = (None, -1, 10**40, -1e-320, [[]], {"x": {}}, "\x1b[2J", "x" * 10**4)
+
+
+def every_field(good: bytes) -> Iterator[Mutant]:
+    """The last field of every sort removed, repeated under another name, and set to what none may be."""
+    manifest, tensors = taken_apart(good)
+    manifest.pop("digests")
+    seen = set()
+    for *path, last in [*_places(manifest, ())][::-1]:
+        sort = tuple("*" if isinstance(key, int) else key for key in (*path, last))
+        if sort in seen or sort[0] == "about":
+            continue
+        seen.add(sort)
+        label = ".".join(map(str, (*path, last)))
+        free = "subject_floor" in path or last in DEFAULTS
+        changes = [("value", value) for value in NEVER] + [("gone", None)] * (not free) + [("more", 0)]
+        for kind, value in changes:
+            changed = copy.deepcopy(manifest)
+            node = _at(changed, tuple(path))
+            if kind == "gone" and isinstance(node, dict):
+                del node[last]
+            elif kind == "more" and isinstance(node, dict):
+                node[f"{last} "] = node[last]
+            elif kind == "value" and node[last] != value:
+                node[last] = copy.deepcopy(value)
+            else:
+                continue
+            content = signed({**changed, "format": changed.get("format")}, tensors)
+            yield Mutant(f"{label} = {kind} {ascii(value)[:30]}", content, signed=True)
 
 
 def broken_tensors(good: bytes, rng: random.Random, n: int) -> Iterator[Mutant]:
     """Weights of another shape, type or content, missing, renamed; digests fit."""
     manifest, tensors = taken_apart(good)
-    floats = [name for name, t in tensors.items() if t.dtype == np.float32]
+    names = [*tensors]
     for i in range(n):
-        name, other = rng.sample(floats, 2)
+        name, other = rng.sample(names, 2)
         t = tensors[name].copy()
         at = tuple(rng.randrange(size) for size in t.shape)
         changed = dict(tensors)
-        kind = i % 9
-        if kind < 3:
-            t[at] = (np.nan, np.inf, -np.inf)[kind]
+        kind = i % 12
+        if kind < 5:
+            t[at] = (np.nan, np.inf, -np.inf, 3e38, -1e-45)[kind]
             changed[name] = t
-        elif kind == 3:
-            changed[name] = t.T.reshape(t.shape[::-1]) if t.ndim > 1 else t[None]
-        elif kind == 4:
-            changed[name] = t.astype(rng.choice(["float64", "float16", "int64", "bool"]))
         elif kind == 5:
-            del changed[name]
+            changed[name] = t.T.reshape(t.shape[::-1]) if t.ndim > 1 else t[None]
         elif kind == 6:
-            changed[name], changed[other] = changed[other], changed[name]
+            changed[name] = t.astype(rng.choice(["float64", "float16", "int64", "bool", "uint8"]))
         elif kind == 7:
+            del changed[name]
+        elif kind == 8:
+            changed[name], changed[other] = changed[other], changed[name]
+        elif kind == 9:
             changed[name] = np.concatenate([t, t])
+        elif kind == 10:
+            changed[name] = t.reshape(-1)[0]
         else:
-            changed[name + rng.choice(["", ".x", "\n"])] = changed.pop(name) * np.float32(1e30)
+            changed[name + rng.choice(["", ".x", "\n", "." * 300])] = changed.pop(name) * np.float32(1e30)
         yield Mutant(f"tensor: {kind} of {name}", signed(manifest, changed), signed=True)
 
 
-def hostile_graphs(good: bytes, rng: random.Random, n: int) -> Iterator[Mutant]:
-    """Graphs that are noise, reach outside, or mean something else; digests fit."""
+def broken_wiring(good: bytes, rng: random.Random, n: int) -> Iterator[Mutant]:
+    """Layouts whose fields are all of the right types and which no model has; digests fit."""
     manifest, tensors = taken_apart(good)
-    names = [name for name in tensors if name.startswith("graph.")]
+    manifest.pop("digests")
     for i in range(n):
-        name = rng.choice(names)
-        content = tensors[name].tobytes()
-        label = [*ATTACKS][i % len(ATTACKS)]
-        attack = ATTACKS[label]
-        hostile = attack(content, rng)
-        changed = tensors | {name: np.frombuffer(hostile or b"\0", np.uint8)}
-        yield Mutant(f"graph: {label} in {name}", signed(manifest, changed), signed=True)
+        label = [*WIRING][i % len(WIRING)]
+        changed, other = copy.deepcopy(manifest), dict(tensors)
+        try:
+            WIRING[label](Wiring(changed, other, rng))
+        except IndexError:  # nothing of that sort in this bundle
+            continue
+        yield Mutant(f"wiring: {label}", signed(changed, other), signed=True)
 
 
 KINDS: dict[str, Callable[[bytes, random.Random, int], Iterator[Mutant]]] = {
@@ -295,7 +319,7 @@ KINDS: dict[str, Callable[[bytes, random.Random, int], Iterator[Mutant]]] = {
     "headers": broken_headers,
     "manifests": broken_manifests,
     "tensors": broken_tensors,
-    "graphs": hostile_graphs,
+    "wiring": broken_wiring,
 }
 
 
@@ -324,276 +348,395 @@ def _digest(tensor: np.ndarray) -> str:
     return hashlib.sha256(f"{tensor.dtype} {tensor.shape} ".encode() + tensor.tobytes()).hexdigest()
 
 
-def _noise(content: bytes, rng: random.Random) -> bytes:
-    return rng.randbytes(rng.choice([1, 30, 3000]))
+class Wiring(NamedTuple):
+    """A bundle to be changed in place.
+
+    Attributes:
+        manifest: without digests.
+        tensors: by name.
+        rng: what to change.
+    """
+
+    manifest: Manifest
+    tensors: Tensors
+    rng: random.Random
+
+    @property
+    def layout(self) -> Any:
+        """Of the manifest."""
+        return self.manifest["layout"]
+
+    @property
+    def steps(self) -> list[Any]:
+        """Of the layout."""
+        return self.layout["steps"]
+
+    def step(self, field: str = "name") -> Any:
+        """Any step in which a field holds something."""
+        return self.rng.choice([step for step in self.steps if step[field]])
+
+    def other(self, step: Any) -> Any:
+        """Any step but one."""
+        return self.rng.choice([other for other in self.steps if other is not step])
+
+    def block(self, **fields: Any) -> Any:
+        """A block whose fields hold something (True) or nothing (False)."""
+        blocks = [block for step in self.steps for block in step["blocks"]]
+        return self.rng.choice([b for b in blocks if all(bool(b[k]) == v for k, v in fields.items())])
+
+    def add(self, name: str, op: str, reads: list[str], writes: str, **more: Any) -> None:
+        """One more step, before the first head; its weights are those of `weights`."""
+        empty: Any = {"needs": [], "lacks": [], "parts": [], "blocks": [], "options": {}, "leaves": "same"}
+        empty |= dict.fromkeys(("tokens", "macs_per_token", "macs_per_entering", "macs_fixed"), 0)
+        weights = more.pop("weights", {})
+        empty["params_fixed"] = sum(t.size for n, t in weights.items() if n not in ("mean", "std"))
+        first = next(i for i, step in enumerate(self.steps) if step["writes"] == "logits")
+        self.steps.insert(first, empty | {"name": name, "op": op, "reads": reads, "writes": writes} | more)
+        self.tensors.update({f"weights.{name}.{n}": t for n, t in weights.items()})
+
+    def sensor(self, name: str, length: int) -> None:
+        """One more sensor, which the gate has heard of."""
+        m = {"name": name, "rate_hz": 1.0, "length": length, "channels": ["x"], "may_miss": False}
+        self.layout["modalities"].append(m)
+        t = self.tensors["gate.hidden.weight"]
+        self.tensors["gate.hidden.weight"] = np.concatenate([t, t[:, :1]], 1)
+
+    def sax(self, name: str, sensor: str, tokens: int) -> None:
+        """One more step that reads a window, right in itself."""
+        m = next(m for m in self.layout["modalities"] if m["name"] == sensor)
+        d, channels = self.layout["d_model"], len(m["channels"])
+        shapes = {"mean": [channels], "std": [channels], "project.weight": [d, channels], "project.bias": [d]}
+        self.add(
+            name, "sax", [f"window.{sensor}"], f"made.{name}", needs=[sensor], tokens=tokens,
+            options={"tokens": tokens}, macs_fixed=tokens * d * channels,
+            weights={n: np.ones(shape, np.float32) for n, shape in shapes.items()},
+        )  # fmt: skip
 
 
-def _flipped(content: bytes, rng: random.Random) -> bytes:
-    changed = bytearray(content)
-    for _ in range(rng.choice([1, 1, 1, 5])):
-        changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
-    return bytes(changed)
+def _reads_nobody(w: Wiring) -> None:
+    step = w.step("reads")
+    step["reads"][w.rng.randrange(len(step["reads"]))] = w.rng.choice(["nobody", "window.ghost", "x" * 500])
 
 
-def _cut(content: bytes, rng: random.Random) -> bytes:
-    return content[: rng.randrange(1, len(content))]
+def _reads_itself(w: Wiring) -> None:
+    step = w.step("reads")
+    step["reads"][0] = step["writes"]
 
 
-def _empties(content: bytes, rng: random.Random) -> bytes:
-    """Half a million empty nodes: 2 bytes each in the file, many more in memory."""
-    return ModelProto(ir_version=10, opset_import=[helper.make_opsetid("", 20)]).SerializeToString() + _field(
-        7, rng.choice([b"\x0a\x00", b"\x2a\x00", b"\x12\x00"]) * 500_000
+def _reads_later(w: Wiring) -> None:
+    i = w.rng.randrange(len(w.steps) - 1)
+    w.steps[i]["reads"] = [w.rng.choice(w.steps[i + 1 :])["writes"]]
+
+
+def _reads_another(w: Wiring) -> None:
+    step = w.step("reads")
+    i = w.rng.randrange(len(step["reads"]))
+    step["reads"][i] = w.rng.choice(w.steps)["writes"]
+
+
+def _reads_a_window(w: Wiring) -> None:
+    step = w.step("reads")
+    step["reads"] = [f"window.{w.rng.choice(w.layout['modalities'])['name']}"]
+    step["needs"] = [step["reads"][0].removeprefix("window.")]
+
+
+def _window_steps_read_tokens(w: Wiring) -> None:
+    sensors = [step for step in w.steps if step["reads"] and step["reads"][0].startswith("window.")]
+    w.rng.choice(sensors[1:])["reads"] = [sensors[0]["writes"]]
+
+
+def _more_reads(w: Wiring) -> None:
+    step = w.step("reads")
+    step["reads"] += [other["writes"] for other in w.steps[: w.rng.choice([1, 2, 9])]]
+
+
+def _fewer_reads(w: Wiring) -> None:
+    step = w.step("reads")
+    del step["reads"][w.rng.choice([0, -1])]
+
+
+def _twice_the_same(w: Wiring) -> None:
+    step = w.step("reads")
+    step["reads"].append(step["reads"][0])
+
+
+def _two_writers(w: Wiring) -> None:
+    step = w.step()
+    step["writes"] = w.other(step)["writes"]
+
+
+def _two_names(w: Wiring) -> None:
+    step = w.step()
+    step["name"] = w.rng.choice([w.other(step)["name"], step["name"] + ".x"])
+
+
+def _turned_around(w: Wiring) -> None:
+    w.steps.reverse()
+
+
+def _another_order(w: Wiring) -> None:
+    w.rng.shuffle(w.steps)
+
+
+def _without_a_step(w: Wiring) -> None:
+    del w.steps[w.rng.randrange(len(w.steps))]
+
+
+def _a_step_twice(w: Wiring) -> None:
+    w.steps.append(copy.deepcopy(w.step()))
+
+
+def _another_kind(w: Wiring) -> None:
+    step = w.step()
+    step["op"] = w.other(step)["op"]
+
+
+def _no_kind(w: Wiring) -> None:
+    w.step()["op"] = w.rng.choice(["conv", "Layer", "logits", "layer ", "__class__"])
+
+
+def _another_option(w: Wiring) -> None:
+    step = w.step("options")
+    name = w.rng.choice([*step["options"]])
+    step["options"][name] = w.rng.choice(["x", "y" * 9999, 0, -1, 1 << 40, 2.5, True, "pre", "raw"])
+
+
+def _without_an_option(w: Wiring) -> None:
+    step = w.step("options")
+    del step["options"][w.rng.choice([*step["options"]])]
+
+
+def _one_more_option(w: Wiring) -> None:
+    w.step()["options"][w.rng.choice(["more", "tokenizer", "weighting", "norm"])] = "raw"
+
+
+def _other_tokens(w: Wiring) -> None:
+    w.step()["tokens"] = w.rng.choice([1, 2, 3, 17, 65536])
+
+
+def _other_leaves(w: Wiring) -> None:
+    w.step()["leaves"] = w.rng.choice(["same", "half", "sum", "one"])
+
+
+def _other_conditions(w: Wiring) -> None:
+    step, names = w.step(), [m["name"] for m in w.layout["modalities"]]
+    for field in ("needs", "lacks"):
+        if w.rng.random() < 0.6:
+            step[field] = w.rng.sample(names, w.rng.randrange(len(names) + 1))
+
+
+def _never_runs(w: Wiring) -> None:
+    step = w.step("reads")
+    step["needs"], step["lacks"] = [], [m["name"] for m in w.layout["modalities"]]
+
+
+def _other_parts(w: Wiring) -> None:
+    step = w.step("parts")
+    step["parts"] = w.rng.choice([[], step["parts"][::-1], step["parts"][1:], step["parts"] * 2, ["x"]])
+
+
+def _parts_for_all(w: Wiring) -> None:
+    w.step()["parts"] = [w.step()["writes"], "x"]
+
+
+def _blocks_of_another(w: Wiring) -> None:
+    step = w.step("blocks")
+    step["blocks"] = copy.deepcopy(w.step("blocks")["blocks"])
+
+
+def _blocks_for_all(w: Wiring) -> None:
+    w.step()["blocks"] = copy.deepcopy(w.step("blocks")["blocks"])
+
+
+def _a_block_of_nothing(w: Wiring) -> None:
+    """A block without weights, in a step that has no use for it; the gate knows its units."""
+    step = w.rng.choice([step for step in w.steps if not step["blocks"]])
+    fields = {"kind": "ffn", "units": 8, "groups": [], "head_dim": 0, "active": 0, "capacity": 0.0}
+    step["blocks"] = [{"name": f"{step['name']}.ffn", **fields}]
+    before = w.steps[: w.steps.index(step)]
+    at = sum(block["units"] for other in before for block in other["blocks"])
+    for name in ("gate.units.weight", "gate.units.bias"):
+        t = w.tensors[name]
+        w.tensors[name] = np.concatenate([t[:at], t[:1].repeat(8, 0), t[at:]])
+
+
+def _without_a_block(w: Wiring) -> None:
+    del w.step("blocks")["blocks"][w.rng.choice([0, -1])]
+
+
+def _blocks_turned_around(w: Wiring) -> None:
+    w.step("blocks")["blocks"].reverse()
+
+
+def _another_block(w: Wiring) -> None:
+    block, other = w.block(), w.block()
+    field = w.rng.choice([*block])
+    block[field] = other[field]
+
+
+def _block_numbers(w: Wiring) -> None:
+    block = w.block()
+    field = w.rng.choice(["units", "head_dim", "active", "capacity"])
+    block[field] = w.rng.choice([0, 1, 2, 5, 16384])
+
+
+def _other_groups(w: Wiring) -> None:
+    groups = w.block(groups=True)["groups"]
+    groups[:] = w.rng.choice([groups[::-1], sorted(groups), [0] * len(groups), [*range(len(groups))]])
+
+
+def _capacity_without_experts(w: Wiring) -> None:
+    w.block(active=False)["capacity"] = w.rng.choice([0.5, 1.0, 1e-300, 16384.0])
+
+
+def _uneven_experts(w: Wiring) -> None:
+    """One expert of thousands of channels, thousands of one channel."""
+    block = w.block(active=True)
+    n, d, old = 1 << 13, w.layout["d_model"], block["units"]
+    block |= {"units": 2 * n, "groups": [*range(n)] + [0] * n, "capacity": 1.0}
+    for leaf, shape in {
+        "up.weight": (2 * n, d), "up.bias": (2 * n,), "down.weight": (d, 2 * n),
+        "router.weight": (n, d), "router.bias": (n,), "bias": (n, d),
+    }.items():  # fmt: skip
+        w.tensors[f"weights.{block['name']}.{leaf}"] = np.zeros(shape, np.float32)
+    for name in ("gate.units.weight", "gate.units.bias"):
+        t = w.tensors[name]
+        w.tensors[name] = np.concatenate([t, t[:1].repeat(2 * n - old, 0)])
+
+
+def _other_counts(w: Wiring) -> None:
+    field = w.rng.choice(["macs_per_token", "macs_per_entering", "macs_fixed", "params_fixed"])
+    w.step()[field] = w.rng.choice([0, 1, 7, 10**15])
+
+
+def _other_width(w: Wiring) -> None:
+    w.layout["d_model"] = w.rng.choice([1, 2, 3, 8, 16384])
+
+
+def _other_windows(w: Wiring) -> None:
+    m = w.rng.choice(w.layout["modalities"])
+    field, value = w.rng.choice(
+        [("length", 1), ("length", 5), ("length", 10**6), ("rate_hz", 0.0), ("may_miss", not m["may_miss"])]
     )
+    m[field] = value
 
 
-def _nested(content: bytes, rng: random.Random) -> bytes:
-    inner = b""
-    for _ in range(3000):  # graph of an attribute of a node of a graph
-        inner = _field(1, _field(5, _field(6, inner)))[: 2**20]
-    return _field(7, inner)
+def _wide_windows(w: Wiring) -> None:
+    w.rng.choice(w.layout["modalities"]).update(length=10**6, channels=[f"c{i}" for i in range(4096)])
 
 
-def _field(number: int, content: bytes) -> bytes:
-    size, length = len(content), bytearray()
-    while size > 127:
-        length.append(size & 127 | 128)
-        size >>= 7
-    return bytes([number << 3 | 2, *length, size]) + content
-
-
-def _edit(change: Any) -> Any:
-    def attack(content: bytes, rng: random.Random) -> bytes:
-        model = ModelProto.FromString(content)
-        change(model, rng)
-        made: bytes = model.SerializeToString()
-        return made
-
-    return attack
-
-
-def _external(model: ModelProto, rng: random.Random) -> None:
-    constant = rng.choice(model.graph.initializer)
-    constant.ClearField("raw_data")
-    constant.data_location = TensorProto.EXTERNAL
-    constant.external_data.add(key="location", value=rng.choice(["/etc/passwd", "../x", "/dev/zero"]))
-
-
-def _external_beside(model: ModelProto, rng: random.Random) -> None:
-    model.graph.initializer[0].external_data.add(key="location", value="/etc/passwd")
-
-
-def _unknown_operator(model: ModelProto, rng: random.Random) -> None:
-    node = rng.choice(model.graph.node)
-    node.op_type = rng.choice(UNKNOWN)
-
-
-def _known_operator(model: ModelProto, rng: random.Random) -> None:
-    node, other = rng.choice(model.graph.node), rng.choice(model.graph.node)
-    node.op_type = other.op_type
-    if rng.random() < 0.5:
-        del node.attribute[:]
-        node.attribute.extend(other.attribute)
-
-
-def _other_domain(model: ModelProto, rng: random.Random) -> None:
-    domain = rng.choice(["com.microsoft", "ai.onnx.ml", "x"])
-    rng.choice(model.graph.node).domain = domain
-    model.opset_import.add(domain=domain, version=1)
-
-
-def _subgraph(model: ModelProto, rng: random.Random) -> None:
-    node = rng.choice(model.graph.node)
-    node.attribute.append(helper.make_attribute("body", model.graph))
-
-
-def _function(model: ModelProto, rng: random.Random) -> None:
-    node = helper.make_node("Add", ["a", "a"], ["b"])
-    model.functions.append(helper.make_function("", "Gelu", ["a"], ["b"], [node], list(model.opset_import)))
-
-
-def _cycle(model: ModelProto, rng: random.Random) -> None:
-    nodes = model.graph.node
-    i = rng.randrange(len(nodes) - 1)
-    nodes[i].input[0] = nodes[rng.randrange(i, len(nodes))].output[0]
-
-
-def _dangling(model: ModelProto, rng: random.Random) -> None:
-    rng.choice(model.graph.node).input[0] = "nobody"
-
-
-def _rewired(model: ModelProto, rng: random.Random) -> None:
-    i = rng.randrange(1, len(model.graph.node))
-    node = model.graph.node[i]
-    known = [v.name for v in (*model.graph.input, *model.graph.initializer)]
-    known += [name for before in model.graph.node[:i] for name in before.output]
-    node.input[rng.randrange(len(node.input))] = rng.choice(known)
-
-
-def _missing_node(model: ModelProto, rng: random.Random) -> None:
-    del model.graph.node[rng.randrange(len(model.graph.node))]
-
-
-def _turned_around(model: ModelProto, rng: random.Random) -> None:
-    nodes = list(model.graph.node)
-    del model.graph.node[:]
-    model.graph.node.extend(nodes[::-1])
-
-
-def _two_origins(model: ModelProto, rng: random.Random) -> None:
-    a, b = rng.sample([*model.graph.node], 2)
-    a.output[0] = b.output[0]
-
-
-def _constant(model: ModelProto, rng: random.Random) -> None:
-    constant = rng.choice(model.graph.initializer)
-    value = np.array(numpy_helper.to_array(constant))
-    new: list[Any] = [0, 1, -1, 3, 7, 64, 10**6, 10**9, 2**31, 2**62, -(2**63)]
-    if value.dtype == np.float32:
-        new = [np.nan, np.inf, 0, 1e38, -1]
-    flat = value.reshape(-1).copy()
-    flat[rng.randrange(flat.size)] = rng.choice(new)
-    constant.CopyFrom(numpy_helper.from_array(flat.reshape(value.shape), constant.name))
-
-
-def _longer_constant(model: ModelProto, rng: random.Random) -> None:
-    constant = rng.choice(model.graph.initializer)
-    value = numpy_helper.to_array(constant)
-    constant.CopyFrom(numpy_helper.from_array(np.concatenate([value.ravel()] * 2), constant.name))
-
-
-def _giant_constant(model: ModelProto, rng: random.Random) -> None:
-    constant = rng.choice(model.graph.initializer)
-    constant.dims[:] = [rng.choice([10**6, 2**40, 2**62])] * rng.choice([1, 2, 3])
-
-
-def _empty_constant(model: ModelProto, rng: random.Random) -> None:
-    constant = rng.choice(model.graph.initializer)
-    constant.ClearField("raw_data")
-    constant.dims[:] = rng.choice([[0], [0, 2**62], [-1], [10**9]])
-
-
-def _constant_type(model: ModelProto, rng: random.Random) -> None:
-    rng.choice(model.graph.initializer).data_type = rng.choice([0, 2, 6, 8, 10, 11, 16, 99, -1])
-
-
-def _node(operator: str, inputs: list[str], outputs: list[str], **attributes: Any) -> NodeProto:
-    """A node with a name of its own, as the exporter gives them."""
-    return helper.make_node(operator, inputs, outputs, name=f"made {outputs[0]}", **attributes)
-
-
-def _giant(model: ModelProto, rng: random.Random) -> None:
-    """The answer, spread over more than any memory before it shrinks again."""
-    graph = model.graph
-    last = graph.node[-1]
-    sizes = rng.choice([[10**12], [10**6, 10**6], [1 << 20, 1 << 20, 1 << 20], [2**62, 4]])
-    graph.initializer.append(numpy_helper.from_array(np.array([*sizes, 1, 1, 1], np.int64), "giant"))
-    graph.initializer.append(numpy_helper.from_array(np.arange(len(sizes)), "giant axes"))
-    last.output[0] = "small"
-    graph.node.append(_node("Expand", ["small", "giant"], ["large"]))
-    graph.node.append(_node("ReduceMax", ["large", "giant axes"], ["y"], keepdims=0))
-
-
-def _giant_pad(model: ModelProto, rng: random.Random) -> None:
-    graph = model.graph
-    pads = np.array([0, 0, 0, 0, 0, rng.choice([10**9, 2**40, 2**62])], np.int64)
-    graph.initializer.append(numpy_helper.from_array(pads, "pads"))
-    graph.initializer.append(numpy_helper.from_array(np.zeros((), np.float32), "nil"))
-    graph.node[-1].output[0] = "small"
-    graph.node.append(_node("Pad", ["small", "pads", "nil"], ["large"]))
-    graph.node.append(_node("Identity", ["large"], ["y"]))
-
-
-def _doubling(model: ModelProto, rng: random.Random) -> None:
-    """Forty times twice as much."""
-    graph = model.graph
-    graph.node[-1].output[0] = "d0"
-    for i in range(40):
-        graph.node.append(_node("Concat", [f"d{i}", f"d{i}"], [f"d{i + 1}"], axis=1))
-    graph.node.append(_node("ReduceMax", ["d40"], ["y"]))
-
-
-def _attribute(model: ModelProto, rng: random.Random) -> None:
-    found = [a for node in model.graph.node for a in node.attribute]
-    attribute = rng.choice(found)
-    if attribute.type == AttributeProto.INT:
-        attribute.i = rng.choice([-1, 0, 1, 2, 5, 7, 99, 2**31, -(2**63), 2**63 - 1])
-    elif attribute.type == AttributeProto.INTS:
-        attribute.ints[:] = rng.choice([[], [0], [9, 9], [1, 0], [2**62] * 3, list(range(30))])
-    elif attribute.type == AttributeProto.FLOAT:
-        attribute.f = rng.choice([float("nan"), float("inf"), -1.0, 0.0, 1e38])
+def _other_sensors(w: Wiring) -> None:
+    modalities = w.layout["modalities"]
+    if w.rng.random() < 0.5:
+        w.rng.shuffle(modalities)
     else:
-        attribute.s = rng.choice([b"", b"\xff", b"reflect", b"tanh", b"add"])
+        w.rng.choice(modalities)["name"] = w.rng.choice(["ghost", modalities[0]["name"]])
 
 
-def _attribute_type(model: ModelProto, rng: random.Random) -> None:
-    found = [a for node in model.graph.node for a in node.attribute]
-    rng.choice(found).type = rng.choice([0, 1, 2, 3, 4, 5, 7, 8, 10])
+def _more_sensors(w: Wiring) -> None:
+    for i in range(w.rng.choice([1, 61, 62])):
+        w.sensor(f"s{i}", 4)
 
 
-def _more_attributes(model: ModelProto, rng: random.Random) -> None:
-    node = rng.choice(model.graph.node)
-    node.attribute.append(
-        helper.make_attribute(rng.choice(["axis", "keepdims", "to", "body", "x"]), rng.choice([1, 0]))
-    )
+def _other_attention(w: Wiring) -> None:
+    w.layout["attention"] = {
+        "core": w.rng.choice(["sentry", "dense"]),
+        "factor": w.rng.choice([1, 16384]),
+        "sparse_from": w.rng.choice([2, 3, 1 << 31]),
+    }
 
 
-def _versions(model: ModelProto, rng: random.Random) -> None:
-    if rng.random() < 0.5:
-        model.ir_version = rng.choice([0, 1, 3, 99, -1, 2**40])
-    else:
-        model.opset_import[0].version = rng.choice([0, 1, 7, 13, 99, 2**40, -1])
+def _doubling(w: Wiring) -> None:
+    """Joins of joins: each makes twice as many tokens as the one before."""
+    tokens = next(s["writes"] for s in w.steps if not s["needs"] and s["writes"] != "logits" and s["reads"])
+    w.add("d0", "concat", [tokens], "twice.0", leaves="sum")
+    for i in range(1, 100):
+        w.add(f"d{i}", "concat", [*(f"twice.{j}" for j in range(i)), tokens], f"twice.{i}", leaves="sum")
+    if w.rng.random() < 0.5:
+        next(step for step in w.steps if step["writes"] == "logits")["reads"] = ["twice.99"]
 
 
-def _many_nodes(model: ModelProto, rng: random.Random) -> None:
-    for i in range(5000):
-        model.graph.node.append(_node("Identity", ["x"], [f"n{i}"]))
+def _many_tokens(w: Wiring) -> None:
+    """As many tokens as a layout may have, again and again."""
+    w.sensor("long", 1 << 16)
+    for i in range(200):
+        w.sax(f"long{i}", "long", 1 << 16)
 
 
-def _inputs(model: ModelProto, rng: random.Random) -> None:
-    value = rng.choice(model.graph.input)
-    value.name = rng.choice(["x", "source", "y", "", "pick.sampled", "nobody", "a\nb"])
+def _long_patches(w: Wiring) -> None:
+    """The same long window, described by many steps."""
+    w.sensor("long", 10**6)
+    for i in range(200):
+        w.sax(f"long{i}", "long", 10)
 
 
-def _outputs(model: ModelProto, rng: random.Random) -> None:
-    model.graph.output[0].name = rng.choice(["x", "", "nobody", model.graph.node[0].output[0]])
+def _names_of_graphs(w: Wiring) -> None:
+    step = w.rng.choice([step for step in w.steps if step["writes"] != "logits"])
+    old, new = step["writes"], w.rng.choice(["v1.0", "c0", "c/<f4()", "i/(3,)"])
+    for other in w.steps:
+        other["writes"] = new if other["writes"] == old else other["writes"]
+        for field in ("reads", "parts"):
+            other[field] = [new if name == old else name for name in other[field]]
 
 
-def _constant_answer(model: ModelProto, rng: random.Random) -> None:
-    graph = model.graph
-    graph.node[-1].output[0] = "unused"
-    graph.initializer.append(numpy_helper.from_array(np.zeros((1, 3), np.float32), "fixed"))
-    graph.node.append(_node("Identity", ["fixed"], ["y"]))
+def _long_names(w: Wiring) -> None:
+    step = w.step("reads")
+    step["name"] = step["writes"] = step["reads"][0] = "a." * 250
 
 
-ATTACKS: dict[str, Any] = {
-    "noise": _noise,
-    "flipped": _flipped,
-    "cut": _cut,
-    "empties": _empties,
-    "nested": _nested,
-} | {
-    change.__name__.strip("_").replace("_", " "): _edit(change)
+def _many_conditions(w: Wiring) -> None:
+    """Steps that each lack other sensors."""
+    for i in range(20):
+        w.sensor(f"s{i}", 1)
+    d = w.layout["d_model"]
+    for i in range(1000):
+        lacks = [f"s{bit}" for bit in range(20) if (i + 1) >> bit & 1]
+        bank = {"base": np.zeros((1, d), np.float32), "given": np.zeros((1, d), np.float32)}
+        w.add(f"b{i}", "bank", [], f"bank.{i}", lacks=lacks, parts=["window.s0"], tokens=1, weights=bank)
+
+
+def _other_classes(w: Wiring) -> None:
+    classes = w.manifest["classes"]
+    w.manifest["classes"] = w.rng.choice([classes[:1], [classes[0]] * 3, [*classes, "more"], ["x"] * 9999])
+
+
+def _other_floors(w: Wiring) -> None:
+    name = w.layout["modalities"][0]["name"]
+    w.manifest["subject_floor"] = w.rng.choice([{"ghost": [1.0]}, {name: [1.0] * 999}, {name: [1e-320]}])
+
+
+def _other_gate(w: Wiring) -> None:
+    name = w.rng.choice([name for name in w.tensors if name.startswith("gate.")])
+    w.tensors[name] = w.tensors[name] * np.float32(1e30)
+
+
+def _unowned(w: Wiring) -> None:
+    name = w.rng.choice(["weights.x", "weights.", "gate.x", "weights.nobody.x", "x", ".x", "weights"])
+    w.tensors[name] = np.ones(3, np.float32)
+
+
+def _one_more_weight(w: Wiring) -> None:
+    w.tensors[f"weights.{w.step()['name']}.more"] = np.ones(3, np.float32)
+
+
+def _extra_anywhere(w: Wiring) -> None:
+    layout = w.layout
+    places = [w.manifest, layout, layout["attention"], layout["modalities"][0], w.step(), w.block()]
+    w.rng.choice(places)[w.rng.choice(["more", "graphs", "", "__class__"])] = w.rng.choice([0, {}, "x"])
+
+
+WIRING: dict[str, Callable[[Wiring], None]] = {
+    change.__name__.strip("_").replace("_", " "): change
     for change in (
-        *(
-            _external,
-            _external_beside,
-            _unknown_operator,
-            _known_operator,
-            _other_domain,
-            _subgraph,
-            _function,
-        ),
-        *(
-            _cycle,
-            _dangling,
-            _rewired,
-            _missing_node,
-            _turned_around,
-            _two_origins,
-            _constant,
-            _longer_constant,
-        ),
-        *(_giant_constant, _empty_constant, _constant_type, _giant, _giant_pad, _doubling, _attribute),
-        *(_attribute_type, _more_attributes, _versions, _many_nodes, _inputs, _outputs, _constant_answer),
+        *(_reads_nobody, _reads_itself, _reads_later, _reads_another, _reads_a_window, _more_reads),
+        *(_window_steps_read_tokens, _fewer_reads, _twice_the_same, _two_writers, _two_names, _turned_around),
+        *(_another_order, _without_a_step, _a_step_twice, _another_kind, _no_kind, _another_option),
+        *(_without_an_option, _one_more_option, _other_tokens, _other_leaves, _other_conditions),
+        *(_never_runs, _other_parts, _parts_for_all, _blocks_of_another, _blocks_for_all, _another_block),
+        *(_a_block_of_nothing, _without_a_block, _blocks_turned_around, _block_numbers, _other_groups),
+        *(_capacity_without_experts, _uneven_experts, _other_counts, _other_width, _other_windows),
+        *(_wide_windows, _other_sensors, _more_sensors, _other_attention, _doubling, _many_tokens),
+        *(_long_patches, _names_of_graphs, _long_names, _many_conditions, _other_classes, _other_floors),
+        *(_other_gate, _unowned, _one_more_weight, _extra_anywhere),
     )
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from safetensors.numpy import save_file
 from sentryfuse.bundle import SEAL, Bundle, load_bundle, save_bundle
 from sentryfuse.errors import BundleError, ConfigError
 from sentryfuse.types import Budget
+from tests.bundle.mutants import sealed
 from tests.tiny import CLASSES, GOLDEN, NAMES, SENSOR_SETS
 
 pytestmark = pytest.mark.device
@@ -113,7 +115,25 @@ def test_a_safetensors_file_of_something_else_is_refused(target):
 def test_another_version_is_refused_and_named(target):
     manifest, tensors = parts()
     save_file(tensors, target, metadata={"manifest": json.dumps({**manifest, "format": 99})})
-    refused(target, "format 99, this version reads 1")
+    refused(target, "format 99, this version reads 2")
+
+
+@pytest.mark.parametrize("version", [0, -1, 3, 10**40, 2.0, True, None, "2", [2]])
+def test_what_is_no_version_of_ours_is_refused(target, version):
+    manifest, tensors = parts()
+    save_file(tensors, target, metadata={"manifest": json.dumps({**manifest, "format": version})})
+    refused(target, "format|without a sentryfuse manifest")
+
+
+def test_a_bundle_of_the_format_that_carried_graphs_is_refused_and_named(target):
+    """As the first format was: graphs as bytes beside the weights."""
+    manifest, tensors = parts()
+    manifest |= {"format": 1, "graphs": ["head"], "step_graphs": {"head": {"dense": "head"}}}
+    text = json.dumps(manifest)
+    seal = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
+    tensors |= {"graph.0": np.frombuffer(b"\x08\x0a", np.uint8), SEAL: seal}
+    save_file(tensors, target, metadata={"manifest": text})
+    refused(target, "has bundle format 1, whose graphs .*; export the model again with this version")
 
 
 def test_a_changed_manifest_is_refused_even_when_it_is_sound(target):
@@ -152,15 +172,13 @@ CHANGES: dict[str, Change] = {
     "layout is a list": lambda m, t: m.update(layout=[]),
     "a step without a name": lambda m, t: m["layout"]["steps"][0].pop("name"),
     "an unknown step field": lambda m, t: m["layout"]["steps"][0].update(more=1),
-    "graphs is a number": lambda m, t: m.update(graphs=3),
-    "a graph too many": lambda m, t: m["graphs"].append("other"),
-    "a step without a graph": lambda m, t: m["step_graphs"].pop("head"),
-    "a step with an unknown graph": lambda m, t: m["step_graphs"].update(head={"dense": "no"}),
-    "step_graphs is a list": lambda m, t: m.update(step_graphs=[]),
+    "graphs, which no bundle has any more": lambda m, t: m.update(graphs=[], step_graphs={}),
+    "a field that a later version may have": lambda m, t: m.update(signature={"by": "somebody"}),
     "an unknown core": lambda m, t: m["layout"]["attention"].update(core="flash"),
     "an unknown kind of tensor": lambda m, t: t.update({"other.x": np.zeros(2)}),
     "a tensor without a kind": lambda m, t: t.update({"x": np.zeros(2)}),
-    "a graph of noise": lambda m, t: t.update({"graph.0": np.full(9, 255, np.uint8)}),
+    "a graph among the tensors": lambda m, t: t.update({"graph.0": np.full(9, 255, np.uint8)}),
+    "bytes among the weights": lambda m, t: t.update({"weights.head.x": np.full(9, 255, np.uint8)}),
     "a block of another width": lambda m, t: m["layout"]["steps"][1]["blocks"][1].update(units=32),
     "a gate of another width": lambda m, t: t.update(
         {"gate.units.bias": t["gate.units.bias"][:-1], "gate.units.weight": t["gate.units.weight"][:-1]}
@@ -177,6 +195,17 @@ def test_a_bundle_that_contradicts_itself_is_refused(target, change):
     CHANGES[change](manifest, tensors)
     save_bundle(target, manifest=manifest, tensors=tensors)
     refused(target)
+
+
+def test_facts_that_cannot_be_written_again_are_refused(target):
+    manifest, tensors = parts()
+    text = json.dumps({**manifest, "about": {"score": 12345.5}})
+    for number in ("12345.5", "1e999", "-1e999", '"\\ud800"'):
+        target.write_bytes(sealed(text.replace("12345.5", number), tensors))
+        if number == "12345.5":
+            assert load_bundle(target).about == {"score": 12345.5}
+        else:
+            refused(target)
 
 
 def test_written_again_a_bundle_is_the_same_file(target):

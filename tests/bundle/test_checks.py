@@ -1,36 +1,38 @@
-"""Single checks of the reader: routes for every set of sensors, sizes, closed lists. No torch."""
+"""What a manifest says is checked field by field, and every step by writing it. No torch."""
 
 from __future__ import annotations
 
 import copy
 import itertools
+import random
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from onnx import ModelProto, helper, numpy_helper
-from sentryfuse.bundle.operators import OPERATORS, Value
-from sentryfuse.bundle.shapes import follow, nodes_of
 
 from sentryfuse.bundle import load_bundle, save_bundle
 from sentryfuse.bundle.container import Inconsistent
 from sentryfuse.bundle.routes import check_routes
+from sentryfuse.bundle.sizes import check_sizes
 from sentryfuse.errors import BundleError
-from sentryfuse.planning.layout import AttentionRule, Layout, Step
+from sentryfuse.graph.kinds import _KINDS
+from sentryfuse.planning.layout import AttentionRule, Block, Layout, Step
 from sentryfuse.types import Modality
-from tests.bundle.mutants import taken_apart
-from tests.tiny import GOLDEN
+from tests.bundle.made import D, everything
+from tests.bundle.mutants import Wiring
 
 pytestmark = pytest.mark.device
 
-GOOD = (GOLDEN / "tiny-v2.bundle").read_bytes()
 NAMES = ("a", "b", "c")
+Change = Callable[[dict[str, Any], dict[str, np.ndarray]], Any]
 
 
 def layout(*steps: Step, names: tuple[str, ...] = NAMES) -> Layout:
     modalities = tuple(Modality(name, 1.0, 4, ("x",)) for name in names)
-    embeds = (Step(f"e.{n}", "embed", (f"window.{n}",), f"t.{n}", needs=(n,), tokens=2) for n in names)
+    embeds = (Step(f"e.{n}", "patch", (f"window.{n}",), f"t.{n}", needs=(n,), tokens=2) for n in names)
     return Layout(4, modalities, AttentionRule(), (*embeds, *steps))
 
 
@@ -49,22 +51,22 @@ def answers_everywhere(layout: Layout) -> bool:
     return True
 
 
-HEAD = Step("head", "head", ("joined",), "logits")
+HEAD = Step("head", "mean head", ("joined",), "logits", leaves="one")
 JOIN = Step("join", "concat", ("t.a", "t.b", "t.c"), "joined")
 ROUTES: dict[str, tuple[Step, ...]] = {
     "joined": (JOIN, HEAD),
     "no head": (JOIN,),
     "one sensor forgotten": (Step("join", "concat", ("t.a", "t.b"), "joined"), HEAD),
-    "head of one": (Step("head", "head", ("t.a",), "logits"),),
+    "head of one": (Step("head", "mean head", ("t.a",), "logits", leaves="one"),),
     "a bank for the others": (
         *(Step(f"bank.{n}", "bank", (), f"t.{n}", lacks=(n,), tokens=1) for n in NAMES),
         Step("pair", "layer", ("t.a", "t.b"), "paired"),
-        Step("head", "head", ("paired",), "logits"),
+        Step("head", "mean head", ("paired",), "logits", leaves="one"),
     ),
     "a bank missing": (
         Step("bank.a", "bank", (), "t.a", lacks=("a",), tokens=1),
         Step("pair", "layer", ("t.a", "t.b"), "paired"),
-        Step("head", "head", ("paired",), "logits"),
+        Step("head", "mean head", ("paired",), "logits", leaves="one"),
     ),
     "a pair that runs with one": (
         Step("pair", "layer", ("t.a", "t.b"), "paired", needs=("a",)),
@@ -73,13 +75,13 @@ ROUTES: dict[str, tuple[Step, ...]] = {
     ),
     "two heads": (
         JOIN,
-        Step("h.1", "head", ("joined",), "logits", needs=("a",)),
-        Step("h.2", "head", ("joined",), "logits", lacks=("a",)),
+        Step("h.1", "mean head", ("joined",), "logits", needs=("a",), leaves="one"),
+        Step("h.2", "mean head", ("joined",), "logits", lacks=("a",), leaves="one"),
     ),
     "two heads at once": (
         JOIN,
-        Step("h.1", "head", ("joined",), "logits", needs=("a",)),
-        Step("h.2", "head", ("joined",), "logits", lacks=("b",)),
+        Step("h.1", "mean head", ("joined",), "logits", needs=("a",), leaves="one"),
+        Step("h.2", "mean head", ("joined",), "logits", lacks=("b",), leaves="one"),
     ),
 }
 
@@ -107,8 +109,7 @@ def test_both_kinds_of_routes_are_among_them():
         (JOIN, Step("loop", "layer", ("looped",), "looped"), HEAD),
         (JOIN, Step("join.x", "layer", ("joined",), "inside"), HEAD),
         (JOIN, Step("w", "layer", ("joined",), "join/x"), HEAD),
-        (JOIN, Step("raw", "layer", ("window.a",), "raw", needs=("a",)), HEAD),
-        (JOIN, Step("embed", "embed", ("window.a",), "always", tokens=1), HEAD),
+        (JOIN, Step("embed", "patch", ("window.a",), "always", tokens=1), HEAD),
         (JOIN, Step("never", "layer", ("joined",), "x", needs=("ghost",)), HEAD),
         (JOIN, Step("never", "layer", ("joined",), "x", needs=("a",), lacks=("a",)), HEAD),
         (JOIN, Step("window", "layer", ("joined",), "window.a"), HEAD),
@@ -141,214 +142,216 @@ def test_conditions_too_tangled_to_check_are_refused():
         check_routes(layout(*steps, join, HEAD, names=names))
 
 
-def arrays() -> dict[str, tuple[list[np.ndarray], dict[str, Any]]]:
-    x, y = np.ones((2, 3, 4), np.float32), np.ones((4, 5), np.float32)
-    i = np.array([2, 0], np.int64)
-    return {
-        "MatMul": ([x, y], {}),
-        "Gemm": ([x[0], y.T, np.ones(5, np.float32)], {"transB": 1}),
-        "Concat": ([x, x, x], {"axis": -1}),
-        "Gather": ([x, i], {"axis": 1}),
-        "Transpose": ([x], {"perm": [2, 0, 1]}),
-        "ReduceMean": ([x, np.array([-1, 0])], {"keepdims": 0}),
-        "ReduceSum": ([x, np.array([1])], {}),
-        "Reshape": ([x, np.array([-1, 6])], {}),
-        "Unsqueeze": ([x, np.array([0, -1])], {}),
-        "Squeeze": ([x[:1, :, :1]], {}),
-        "Slice": ([x, np.array([-1]), np.array([-100]), np.array([2]), np.array([-2])], {}),
-        "Pad": ([x, np.array([0, 1, 2, 0, 0, 3]), np.zeros((), np.float32)], {"mode": "constant"}),
-        "Expand": ([x[:, :1], np.array([2, 3, 4])], {}),
-        "Where": ([x > 0, x, np.zeros((), np.float32)], {}),
-        "GatherElements": ([x, np.zeros((1, 3, 9), np.int64)], {"axis": 2}),
-        "ScatterElements": ([x, np.zeros((1, 3, 1), np.int64), x[:1, :, :1]], {"axis": 2}),
-        "TopK": ([x, np.array([2])], {"axis": -1}),
-        "Split": ([x, np.array([1, 3])], {"axis": 2}),
-        "LayerNormalization": ([x, y[:, 0], y[:, 1]], {"axis": -1}),
-        "Softmax": ([x], {"axis": 1}),
-        "Equal": ([x, x[0]], {}),
-        "Div": ([np.array([7, 9]), np.array([2])], {}),
-        "Shape": ([x], {"start": 1}),
-        "Cast": ([x], {"to": 7}),
-        "IsNaN": ([x], {}),
-        "Clip": ([x, np.zeros((), np.float32), np.ones((), np.float32)], {}),
-    }
-
-
-@pytest.mark.parametrize("name", arrays())
-def test_rules_agree_with_the_engine(name):
-    import onnxruntime as ort
-
-    given, options = arrays()[name]
-    names = [f"i{i}" for i in range(len(given))]
-    made = [f"o{i}" for i in range(OPERATORS[name].outputs)]
-    kinds = {"float32": ("f", 1), "int64": ("i", 7), "bool": ("b", 9)}
-    graph = helper.make_graph(
-        [helper.make_node(name, names, made, **options)],
-        "one",
-        [
-            helper.make_tensor_value_info(n, kinds[str(a.dtype)][1], a.shape)
-            for n, a in zip(names, given, strict=True)
-        ],
-        [helper.make_empty_tensor_value_info(n) for n in made],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    wanted = session.run(None, dict(zip(names, given, strict=True)))
-    values: list[Any] = [
-        Value(kinds[str(a.dtype)][0], a.shape, a if a.dtype == np.int64 else None)  # type: ignore[arg-type]
-        for a in given
-    ]
-    encoded = {k: v.encode() if isinstance(v, str) else v for k, v in options.items()}
-    for value, array in zip(OPERATORS[name].rule(values, encoded), wanted, strict=True):
-        assert (value.kind, value.shape) == (kinds[str(array.dtype)][0], array.shape)
-        if value.known is not None:
-            np.testing.assert_array_equal(value.known, array)
-
-
-def test_what_is_too_large_is_refused_before_it_exists():
-    graph = helper.make_graph(
-        [helper.make_node("Expand", ["x", "size"], ["y"])],
-        "one",
-        [],
-        [],
-        [numpy_helper.from_array(np.arange(2))],
-    )
-    given = {"x": Value("f", (1, 1)), "size": Value("i", (2,), np.array([10**5, 10**5]))}
-    with pytest.raises(ValueError, match=r"Expand makes \(100000, 100000\)"):
-        follow(nodes_of(graph), given, 10**8)
-
-
-def test_a_size_that_follows_from_the_data_is_refused():
-    graph = helper.make_graph([helper.make_node("Expand", ["x", "size"], ["y"])], "one", [], [])
-    with pytest.raises(ValueError, match="does not follow"):
-        follow(nodes_of(graph), {"x": Value("f", (1,)), "size": Value("i", (1,))}, 10**8)
-
-
-def change_and_load(tmp_path: Path, change: Any) -> None:
-    manifest, tensors = taken_apart(GOOD)
-    manifest = copy.deepcopy(manifest)
+def change_and_load(folder: Path, change: Change) -> None:
+    manifest, tensors = everything()
     change(manifest, tensors)
-    manifest.pop("digests", None)
-    save_bundle(tmp_path / "changed.bundle", manifest=manifest, tensors=tensors)
-    load_bundle(tmp_path / "changed.bundle")
+    save_bundle(folder / "changed.bundle", manifest=manifest, tensors=tensors)
+    load_bundle(folder / "changed.bundle")
 
 
-def test_fields_of_later_versions_are_left_alone(tmp_path):
-    change_and_load(tmp_path, lambda m, t: m.update(signature={"by": "somebody"}))
+def test_the_bundle_made_by_hand_has_every_kind_of_step_and_loads(tmp_path):
+    change_and_load(tmp_path, lambda m, t: None)
+    ours = {name for name, kind in _KINDS.items() if kind.emit.__module__.startswith("sentryfuse.")}
+    assert {step["op"] for step in everything()[0]["layout"]["steps"]} == ours
 
 
-def set_step(m: dict[str, Any], i: int, **fields: Any) -> None:
-    m["layout"]["steps"][i].update(fields)
+def step(m: dict[str, Any], which: str, /, **fields: Any) -> dict[str, Any]:
+    """A step of a manifest, some of its fields changed."""
+    found: dict[str, Any] = next(s for s in m["layout"]["steps"] if s["name"] == which)
+    found.update(fields)
+    return found
 
 
-def set_units(m: dict[str, Any], units: int) -> None:
-    m["layout"]["steps"][1]["blocks"][0]["units"] = units
+def set_step(which: str, /, **fields: Any) -> Change:
+    return lambda m, t: step(m, which, **fields)
 
 
-def drop_channel(m: dict[str, Any]) -> None:
-    m["layout"]["modalities"][0]["channels"].pop()
+def set_block(which: str, i: int, /, **fields: Any) -> Change:
+    return lambda m, t: step(m, which)["blocks"][i].update(fields)
 
 
-@pytest.mark.parametrize(
-    ("words", "change"),
-    [
-        ("units is 1000000000000, not a whole", lambda m, t: set_units(m, 10**12)),
-        ("length is 1000000000, not", lambda m, t: m["layout"]["modalities"][0].update(length=10**9)),
-        ("rate_hz is -1.0, not a number", lambda m, t: m["layout"]["modalities"][0].update(rate_hz=-1.0)),
-        ("rate_hz is True", lambda m, t: m["layout"]["modalities"][0].update(rate_hz=True)),
-        ("tokens is 1000000000000", lambda m, t: set_step(m, 0, tokens=10**12)),
-        ("macs_fixed is -1", lambda m, t: set_step(m, 0, macs_fixed=-1)),
-        ("modality acc 2 times", lambda m, t: m["layout"]["modalities"][2].update(name="acc")),
-        ("weights of embed.acc beside", lambda m, t: set_step(m, 0, params_fixed=7)),
-        ("as \\(3,\\), the layout asks for \\(2,\\)", lambda m, t: drop_channel(m)),
-        ("not positive", lambda m, t: t.update({"weights.embed.acc.normalise.std": np.zeros(3, np.float32)})),
-        ("beyond 1e\\+06", lambda m, t: t.update({"weights.head.norm.bias": np.full(16, 1e9, np.float32)})),
-        ("subject_floor", lambda m, t: m.update(subject_floor={"acc": [1.0, 0.0]})),
-        ("no step uses", lambda m, t: (m["graphs"].append("g"), t.update({"graph.6": t["graph.0"]}))),
-        ("classes is .*, not a short name", lambda m, t: m.update(classes=["a", "\x1b[2J"])),
-    ],
-)  # fmt: skip
-def test_what_a_field_says_is_checked_and_named(tmp_path, words, change):
+def set_modality(i: int, **fields: Any) -> Change:
+    return lambda m, t: m["layout"]["modalities"][i].update(fields)
+
+
+def set_tensor(name: str, value: Any) -> Change:
+    """Another tensor, or a function of what was there."""
+    return lambda m, t: t.update({name: np.asarray(value(t[name]) if callable(value) else value, np.float32)})
+
+
+def add(*args: Any, **more: Any) -> Change:
+    """One more step in front of the heads."""
+    return lambda m, t: Wiring(m, t, random.Random(0)).add(*args, **more)
+
+
+def other_head(m: dict[str, Any], t: dict[str, Any]) -> None:
+    """A head of one token whose answer would be taken for tokens."""
+    own = {n.removeprefix("weights.head.a."): w for n, w in t.items() if n.startswith("weights.head.a.")}
+    add("x", "mean head", ["tokens.c"], "y", macs_fixed=12, weights=own)(m, t)
+
+
+def no_head(m: dict[str, Any], t: dict[str, Any]) -> None:
+    """A layer whose answer would be taken for logits."""
+    own = {n.replace("fusion", "head.a"): w for n, w in t.items() if n.startswith("weights.fusion.")}
+    for name in [n for n in t if n.startswith("weights.head.a.")]:
+        del t[name]
+    t.update(own)
+    fusion = copy.deepcopy(step(m, "fusion"))
+    blocks = [{**block, "name": block["name"].replace("fusion", "head.a")} for block in fusion["blocks"]]
+    fields = {f: fusion[f] for f in ("op", "options", "params_fixed", "macs_fixed")}
+    step(m, "head.a", blocks=blocks, **fields)
+    fit_gate(m, t)
+
+
+def half_a_layer(m: dict[str, Any], t: dict[str, Any]) -> None:
+    """Attention without a feed-forward."""
+    step(m, "pair", blocks=step(m, "pair")["blocks"][:1])
+    fit_gate(m, t)
+
+
+def useless_block(m: dict[str, Any], t: dict[str, Any]) -> None:
+    """A block without weights, which costs would be counted for."""
+    fields = {"kind": "ffn", "units": 8, "groups": [], "head_dim": 0, "active": 0, "capacity": 0.0}
+    step(m, "join", blocks=[{"name": "join.ffn", **fields}])
+    fit_gate(m, t)
+
+
+def fit_gate(m: dict[str, Any], t: dict[str, Any]) -> None:
+    units = sum(block["units"] for step in m["layout"]["steps"] for block in step["blocks"])
+    t.update({n: np.resize(t[n], (units, *t[n].shape[1:])) for n in ("gate.units.weight", "gate.units.bias")})
+
+
+def short_codes(m: dict[str, Any], t: dict[str, Any]) -> None:
+    """Codes for one token, where a part has two."""
+    t["weights.codes.temporal"] = t["weights.codes.temporal"][:1]
+    step(m, "codes")["params_fixed"] -= 2 * D
+
+
+NOT_A_NUMBER = "has an unusable manifest: layout.steps.0.tokens: Input should be a valid integer"
+CHECKS: list[tuple[str, Change]] = [
+    ("embed.a that multiplies", set_step("embed.a", macs_fixed=7)),
+    # fields
+    ("steps.4.blocks.1.units: .*less than or equal to 16384", set_block("encoder.a", 1, units=10**12)),
+    ("modalities.0.length: ", set_modality(0, length=10**9)),
+    ("modalities.0.rate_hz: .*greater than or equal to 0", set_modality(0, rate_hz=-1.0)),
+    ("modalities.0.rate_hz: .*valid number, got True", set_modality(0, rate_hz=True)),
+    ("modalities.1.may_miss: .*valid boolean, got 1", set_modality(1, may_miss=1)),
+    (NOT_A_NUMBER, set_step("embed.a", tokens=True)),
+    (NOT_A_NUMBER, set_step("embed.a", tokens=3.0)),
+    (NOT_A_NUMBER, set_step("embed.a", tokens="3")),
+    ("steps.0.macs_fixed: .*greater than", set_step("embed.a", macs_fixed=-1)),
+    ("layout.d_model: .*got a huge number", lambda m, t: m["layout"].update(d_model=10**40)),
+    ("steps.0.name: .*isprintable", set_step("embed.a", name="a\nb")),
+    ("classes.1: .*isprintable", lambda m, t: m.update(classes=["a", "\x1b[2J"])),
+    ("classes: .*at least 2 items", lambda m, t: m.update(classes=["a"])),
+    ("normalise: Input should be 'train' or 'subject'", lambda m, t: m.update(normalise="none")),
+    ("more: Unexpected", lambda m, t: m.update(more=1)),
+    ("graphs: Unexpected", lambda m, t: m.update(graphs=["g"])),
+    ("layout.more: Unexpected", lambda m, t: m["layout"].update(more=1)),
+    ("layout.attention.more: Unexpected", lambda m, t: m["layout"]["attention"].update(more=1)),
+    ("layout.modalities.0.more: Unexpected", set_modality(0, more=1)),
+    ("layout.steps.0.more: Unexpected", set_step("embed.a", more=1)),
+    ("layout.steps.4.blocks.0.more: Unexpected", set_block("encoder.a", 0, more=1)),
+    # what no single field can say
+    ("modality a 2 times", set_modality(2, name="a")),
+    ("step pair 2 times", set_step("mean", name="pair")),
+    ("class rest 2 times", lambda m, t: m.update(classes=["rest", "rest", "run"])),
+    ("block encoder.attn in the step pair", set_block("pair", 0, name="encoder.attn")),
+    ("2 numbers in subject_floor for b", lambda m, t: m.update(subject_floor={"b": [1.0, 1.0]})),
+    ("subject_floor for ghost", lambda m, t: m.update(subject_floor={"ghost": [1.0]})),
+    ("c of 3 steps without a rate", set_modality(2, length=3)),
+    ("fusion.attn with a capacity and without", set_block("fusion", 0, capacity=1.0)),
+    ("pair.ffn with a capacity and without", set_block("pair", 1, capacity=1.0)),
+    # sizes
+    ("more than 33554432 numbers", set_modality(1, length=10**6, channels=[*map(str, range(99))])),
+    # steps
+    ("embed.a of the kind conv, which", set_step("embed.a", op="conv")),
+    (r"encoder.a \(layer\) with 0 reads", set_step("encoder.a", reads=[])),
+    ("x that never runs", add("x", "layer", ["marked"], "y", lacks=["a", "b", "c"])),
+    ("reads window.a, where its kind needs tokens", add("x", "mean", ["window.a"], "y", needs=["a"])),
+    ("x .sax. that reads no window", add("x", "sax", ["marked"], "y")),
+    ("x .patch. that reads no window", add("x", "patch", ["marked"], "y")),
+    ("writes c0, a name graphs use", add("x", "concat", ["marked"], "c0", leaves="sum")),
+    ("x that makes 3 tokens, whatever", add("x", "concat", ["marked"], "y", leaves="sum", tokens=3)),
+    ("makes 12 tokens, the layout says 6", add("x", "concat", ["marked", "joined"], "y")),
+    ("fusion .layer. that makes the sum", set_step("fusion", leaves="sum")),
+    ("pair that names a sensor or a part twice", set_step("pair", needs=["a", "a", "b"])),
+    ("averages values of different lengths", add("x", "mean", ["marked", "tokens.c"], "y")),
+    ("head.a .layer. that writes logits, which it does not make", no_head),
+    ("x .mean head. that writes y, which it does not", other_head),
+    ("option norm is 'mid'", set_step("pair", options={"norm": "mid"})),
+    ("option norm is None", set_step("pair", options={})),
+    ("option tokens is True, not 1 to", set_step("embed.a", options={"tokens": True})),
+    ("an option weighting that nothing", set_step("pair", options={"norm": "pre", "weighting": "raw"})),
+    ("an option more that nothing asks for", set_step("join", options={"more": 1})),
+    ("embed.a of 2 tokens that makes 3", set_step("embed.a", tokens=2)),
+    ("other blocks than attn and ffn", half_a_layer),
+    ("join.ffn that its step .concat. does not use", useless_block),
+    ("codes whose parts do not make up", set_step("codes", parts=[])),
+    ("head.both whose parts do not make up", set_step("head.both", parts=[])),
+    ("weights of pair beside its units", set_step("pair", params_fixed=7)),
+    ("head.a that multiplies 0 times per token, 0 .* and 12 per", set_step("head.a", macs_fixed=13)),
+    ("head.both that multiplies", set_step("head.both", macs_per_entering=0)),
+    ("join that multiplies", set_step("join", macs_per_token=1)),
+    ("bank.c that multiplies", set_step("bank.c", macs_fixed=1)),
+    ("embed.b that multiplies", set_step("embed.b", macs_fixed=0)),
+    # tensors
+    ("embed.c that multiplies", set_modality(2, channels=["x"])),
+    ("lacks the weight fusion.norm_ffn.bias", lambda m, t: t.pop("weights.fusion.norm_ffn.bias")),
+    ("lacks the weight codes.temporal", lambda m, t: t.pop("weights.codes.temporal")),
+    ("codes.temporal as", set_tensor("weights.codes.temporal", np.ones(3))),
+    ("1 rows in codes.temporal, where 3", short_codes),
+    ("lacks the tensor gate.code.bias", lambda m, t: t.pop("gate.code.bias")),
+    ("holds a tensor join.x that nothing", set_tensor("weights.join.x", np.ones(2))),
+    ("weights.x.y, which belongs to no step", set_tensor("weights.x.y", np.ones(2))),
+    ("neither of the weights", set_tensor("other.x", np.ones(2))),
+    ("beyond 1e\\+06", set_tensor("weights.head.a.norm.bias", np.full(D, 1e9))),
+    ("deviations that are not positive", set_tensor("weights.embed.b.std", np.zeros(1))),
+    ("deviations that are not positive", set_tensor("weights.embed.a.normalise.std", np.full(2, 1e-40))),
+    ("gate whose scores overflow", set_tensor("gate.units.bias", lambda old: old + np.float32(99))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "change"), CHECKS)
+def test_what_is_wrong_is_refused_by_name(tmp_path, words, change):
     with pytest.raises(BundleError, match=words):
         change_and_load(tmp_path, change)
 
 
-def test_graphs_of_different_versions_are_refused(tmp_path):
-    def change(m: Any, t: dict[str, np.ndarray]) -> None:
-        model = ModelProto.FromString(t["graph.0"].tobytes())
-        model.opset_import[0].version = 21
-        t["graph.0"] = np.frombuffer(model.SerializeToString(), np.uint8)
-
-    with pytest.raises(BundleError, match="different ONNX versions"):
-        change_and_load(tmp_path, change)
-
-
-@pytest.mark.parametrize(("attribute", "value"), [("keepdims", 99), ("largest", 2), ("epsilon", -1.0)])
-def test_attributes_that_engines_read_differently_are_refused(tmp_path, attribute, value):
-    """Any number but 0 may mean yes to one part of an engine and no to another."""
-
-    def change(m: Any, t: dict[str, np.ndarray]) -> None:
-        for name in [name for name in t if name.startswith("graph.")]:
-            model = ModelProto.FromString(t[name].tobytes())
-            for found in (a for node in model.graph.node for a in node.attribute if a.name == attribute):
-                found.CopyFrom(helper.make_attribute(attribute, value))
-            t[name] = np.frombuffer(model.SerializeToString(), np.uint8)
-
-    with pytest.raises(BundleError, match="attribute"):
-        change_and_load(tmp_path, change)
+HUGE: dict[str, tuple[Step, ...]] = {
+    "dense attention": (
+        Step(
+            "wide", "layer", ("joined",), "wide", blocks=(Block("wide.attn", "heads", 1, (0,), 1),)
+        ),
+    ),
+    "as many channels": (
+        Step("wide", "layer", ("joined",), "wide", blocks=(Block("wide.ffn", "ffn", 1 << 14),)),
+    ),
+    "uneven experts": (
+        Step(
+            "wide", "layer", ("joined",), "wide",
+            blocks=(Block("wide.ffn", "ffn", 400, (*range(200), *[0] * 200), 0, 1, 1.0),),
+        ),
+    ),
+    "joins of joins": tuple(
+        Step(f"j{i}", "concat", ("joined", *(f"v{j}" for j in range(i))), f"v{i}", leaves="sum")
+        for i in range(40)
+    ),
+}  # fmt: skip
 
 
-def test_a_constant_of_nothing_is_refused(tmp_path):
-    """The engine takes it, and fails later, with the number of windows."""
-
-    def change(m: Any, t: dict[str, np.ndarray]) -> None:
-        for name in [name for name in t if name.startswith("graph.")]:
-            model = ModelProto.FromString(t[name].tobytes())
-            for constant in model.graph.initializer:
-                if constant.data_type == 1:
-                    constant.CopyFrom(numpy_helper.from_array(np.zeros(0, np.float32), constant.name))
-            t[name] = np.frombuffer(model.SerializeToString(), np.uint8)
-
-    with pytest.raises(BundleError, match="unknown type or shape"):
-        change_and_load(tmp_path, change)
+@pytest.mark.parametrize("name", HUGE)
+def test_what_takes_too_much_memory_is_refused_before_it_exists(name):
+    made = layout(JOIN, *HUGE[name], HEAD)
+    bank = Step("bank", "bank", (), "t.a", lacks=("a",), tokens=20_000)
+    with pytest.raises(Inconsistent, match=r"numbers|uneven"):
+        check_sizes(replace(made, attention=AttentionRule("dense"), steps=(bank, *made.steps)))
 
 
-@pytest.mark.parametrize("kind", ["f", "b"])
-def test_a_value_of_nothing_is_refused(kind):
-    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "one", [], [])
-    with pytest.raises(ValueError, match=r"Identity makes \(2, 0\)"):
-        follow(nodes_of(graph), {"x": Value(kind, (2, 0))}, 10**8)
-
-
-def test_sizes_that_are_a_single_number_are_refused():
-    graph = helper.make_graph([helper.make_node("Reshape", ["x", "size"], ["y"])], "one", [], [])
-    with pytest.raises(ValueError, match="does not follow"):
-        follow(nodes_of(graph), {"x": Value("f", (4,)), "size": Value("i", (), np.array(4))}, 10**8)
-
-
-@pytest.mark.parametrize("name", ["", "same", "a\nb"])
-def test_nodes_without_names_of_their_own_are_refused(tmp_path, name):
-    def change(m: Any, t: dict[str, np.ndarray]) -> None:
-        model = ModelProto.FromString(t["graph.0"].tobytes())
-        for node in model.graph.node:
-            node.name = name
-        t["graph.0"] = np.frombuffer(model.SerializeToString(), np.uint8)
-
-    with pytest.raises(BundleError, match="nodes whose names"):
-        change_and_load(tmp_path, change)
-
-
-@pytest.mark.parametrize(("axis", "fits"), [(2, True), (1, False)])
-def test_positions_that_only_the_engine_knows_stay_inside(axis, fits):
-    """The best 2 of 9 are positions below 9: along that axis, and along no shorter one."""
-    nodes = [
-        helper.make_node("TopK", ["x", "two"], ["best", "at"]),
-        helper.make_node("GatherElements", ["x", "at"], ["y"], axis=axis),
-    ]
-    given = {"x": Value("f", (1, 4, 9)), "two": Value("i", (1,), np.array([2]))}
-    graph = nodes_of(helper.make_graph(nodes, "one", [], []))
-    if fits:
-        assert follow(graph, given, 10**8).shape == (1, 4, 2)
-    else:
-        with pytest.raises(ValueError, match="positions that may not be there"):
-            follow(graph, given, 10**8)
+def test_a_long_sequence_is_fine_where_the_core_is_sparse():
+    heads = Block("wide.attn", "heads", 8, (0,) * 8, 8)
+    made = layout(JOIN, Step("wide", "layer", ("joined",), "wide", blocks=(heads,)), HEAD)
+    bank = Step("bank", "bank", (), "t.a", lacks=("a",), tokens=20_000)
+    check_sizes(replace(made, steps=(bank, *made.steps)))
+    with pytest.raises(Inconsistent, match="numbers"):
+        check_sizes(replace(made, attention=AttentionRule(sparse_from=1 << 20), steps=(bank, *made.steps)))

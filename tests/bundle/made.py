@@ -1,0 +1,139 @@
+"""A bundle with a step of every kind, in every form, made by hand in a millisecond. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from sentryfuse.graph.patch import PatchSizes
+from sentryfuse.planning.layout import AttentionRule, Block, Layout, Step
+from sentryfuse.types import Modality
+
+D, CLASSES = 4, ("rest", "walk", "run")
+MODALITIES = (
+    Modality("a", 4.0, 16, ("x", "y")),
+    Modality("b", 2.0, 6, ("x",), may_miss=True),
+    Modality("c", 0.0, 1, ("x", "y")),
+)
+ENDS = ("heard.a", "coded.b", "tokens.c")
+NORM = {"norm.weight": (D,), "norm.bias": (D,)}
+NORMS = {f"norm_{part}.{leaf}": (D,) for part in ("attn", "ffn") for leaf in ("weight", "bias")}
+Shapes = dict[str, tuple[int, ...]]
+
+
+def layer(name: str, reads: tuple[str, ...], writes: str, ffn: dict[str, Any], **more: Any) -> Step:
+    """A transformer layer of three heads in two groups."""
+    heads = Block(f"{name}.attn", "heads", 3, (0, 1, 1), 2)
+    blocks = (heads, Block(f"{name}.ffn", "ffn", **ffn))
+    return Step(name, "layer", reads, writes, blocks=blocks, **more)
+
+
+def patch(name: str, tokens: int) -> Step:
+    sizes = PatchSizes(next(m for m in MODALITIES if m.name == name), 2)
+    return Step(
+        f"embed.{name}",
+        "patch",
+        (f"window.{name}",),
+        f"tokens.{name}",
+        needs=(name,),
+        tokens=tokens,
+        options={"tokens": 2},
+        macs_fixed=sizes.macs(D),
+    )
+
+
+def steps() -> dict[Step, dict[str, Any]]:
+    """Every step, and the shapes of its weights that belong to no block."""
+    plain, experts = {"units": 16}, {"units": 5, "groups": (0, 0, 1, 2, 2), "active": 2}
+    norm, soft = {"norm": "pre"}, {"weighting": "softmax", "activation": "gelu"}
+    raw = {"weighting": "raw", "activation": "relu"}
+    halve = {"halve.weight": (D, 3 * D), "halve.bias": (D,)}
+    classify: Shapes = {"classify.weight": (3, D), "classify.bias": (3,)}
+    windows = tuple(f"window.{m.name}" for m in MODALITIES)
+    fixed = {
+        "normalise.mean": (2,),
+        "normalise.std": (2,),
+        "project.bias": (D,),
+    }
+    return {
+        patch("a", 3): fixed
+        | {
+            "project.weight": (D, 2 * 12),
+            "position": (3, D),
+            "summarise.weight": (D, 2 * 8),
+            "summarise.bias": (D,),
+        },
+        Step(
+            "embed.b", "sax", ("window.b",), "tokens.b", ("b",), tokens=3,
+            options={"tokens": 3}, macs_fixed=3 * D,
+        ): {"mean": (1,), "std": (1,), "project.weight": (D, 1), "project.bias": (D,)},
+        patch("c", 1): fixed | {"project.weight": (D, 2), "position": (1, D)},
+        Step("bank.c", "bank", (), "tokens.c", lacks=("c",), parts=windows, tokens=1): {
+            "base": (1, D),
+            "given": (3, D),
+        },
+        layer(
+            "encoder.a", ("tokens.a",), "coded.a", experts | {"capacity": 0.75},
+            needs=("a",), options=norm | soft,
+        ): NORMS,
+        layer(
+            "encoder.b", ("tokens.b",), "coded.b", plain,
+            needs=("b",), leaves="half", options={"norm": "post"}, macs_per_token=3 * D * D,
+        ): NORMS | halve,
+        layer("pair", ("coded.a", "tokens.b"), "paired", plain, needs=("a", "b"), options=norm): NORMS,
+        Step("mean", "mean", ("coded.a", "paired"), "heard.a", ("a",)): {},
+        Step("join", "concat", ENDS, "joined", leaves="sum"): {},
+        Step("codes", "codes", ("joined",), "marked", parts=ENDS): {
+            "hidden.weight": (3, 3),
+            "hidden.bias": (3,),
+            "budget.weight": (3, 3),
+            "budget.bias": (3,),
+            "temporal": (3, D),
+            "modality": (3, D),
+        },
+        layer("fusion", ("marked",), "fused", experts, options=norm | raw): NORMS,
+        Step(
+            "head.both", "modality head", ("fused",), "logits", ("a", "b"), parts=ENDS, leaves="one",
+            macs_fixed=9 * D, macs_per_entering=3 * D,
+        ): NORM | {"classify.weight": (3, 3 * D), "classify.bias": (3,)},
+        Step(
+            "head.a", "mean head", ("fused",), "logits", ("a",), ("b",), leaves="one", macs_fixed=3 * D
+        ): NORM | classify,
+        Step(
+            "head.b", "hidden head", ("fused",), "logits", (), ("a",), leaves="one",
+            macs_fixed=D * D + 3 * D,
+        ): {"hidden.weight": (D, D), "hidden.bias": (D,)} | classify,
+    }  # fmt: skip
+
+
+def everything(seed: int = 0) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Manifest and tensors, as `save_bundle` takes them."""
+    rng = np.random.default_rng(seed)
+    shapes: Shapes = {}
+    made = []
+    for step, own in steps().items():
+        trained = {n: shape for n, shape in own.items() if n.rsplit(".")[-1] not in ("mean", "std")}
+        for block in step.blocks:
+            part = block.name.removeprefix(f"{step.name}.")
+            inside = {f"{part}.{leaf}": shape for leaf, shape in block.shapes(D).items()}
+            own, trained = own | inside, trained | inside
+        numbers = sum(int(np.prod(shape)) for shape in trained.values())
+        numbers -= sum(block.params(D) for block in step.blocks)
+        made.append(replace(step, params_fixed=numbers))
+        shapes |= {f"weights.{step.name}.{n}": shape for n, shape in own.items()}
+    layout = Layout(D, MODALITIES, AttentionRule(factor=1, sparse_from=3), tuple(made))
+    units = sum(block.units for block in layout.blocks.values())
+    for name, out, given in (("hidden", 5, 3), ("code", 2, 5), ("units", units, 2)):
+        shapes |= {f"gate.{name}.weight": (out, given), f"gate.{name}.bias": (out,)}
+    tensors = {n: rng.normal(0, 0.5, shape).astype(np.float32) for n, shape in shapes.items()}
+    tensors |= {n: np.abs(t) + np.float32(0.5) for n, t in tensors.items() if n.endswith("std")}
+    manifest = {
+        "layout": layout.to_json(),
+        "classes": list(CLASSES),
+        "normalise": "subject",
+        "subject_floor": {"a": [0.5, 0.25]},
+        "about": {"backbone": "by hand", "epochs": [3, 1.5]},
+    }
+    return manifest, tensors
