@@ -42,12 +42,15 @@ def export_bundle(model: SentryModel, path: str | Path) -> dict[str, Any]:
     for name, t in model.tensors().items():
         key = name if name.startswith("gate.") else f"weights.{name}"
         tensors[key] = t.numpy().astype(np.float32)
-    config = model.config
+    config, mixture = model.config, model.mixture
+    if mixture is not None:
+        tensors |= {f"readout.{name}": value for name, value in mixture.tensors().items()}
     manifest = {
         "layout": model.layout.to_json(),
         "classes": list(config.classes),
         "normalise": config.normalise,
         "subject_floor": {k: list(v) for k, v in config.subject_floor.items()},
+        "readout": None if mixture is None else mixture.settings(),
         "about": {**config.about, "backbone": config.backbone, "preset": config.preset},
     }
     with write_atomically(path) as partial:
@@ -74,7 +77,7 @@ def check_against_torch(model: SentryModel, path: Path) -> dict[str, Any]:
             if m.may_miss:
                 x[rng.random(x.shape) < 0.3] = np.nan
             windows[m.name] = x.astype(np.float32)
-        got = Session(bundle, plan).run(windows)
+        got = Session(bundle, plan).transformer(windows)
         with torch.no_grad():
             inputs = {name: torch.from_numpy(x) for name, x in windows.items()}
             want = model(inputs, plan.present, select=selection(plan)).softmax(1).numpy()

@@ -50,7 +50,8 @@ class Budget:
     """Upper limits for one inference; `None` means "no limit". Several at once all hold.
 
     Attributes:
-        ratio: share of the prunable MACs to remove, `0 <= ratio < 1`.
+        ratio: share of the prunable MACs to remove, `0 <= ratio <= 1`; at 1 no layer runs and the readout
+            answers alone.
         macs: multiply-accumulates of one window [MAC], everything that runs counted.
         latency_ms: 95th percentile of one window, batch 1 [ms]; needs a device profile.
         memory_mb: weights of the sub-network [MB, 1 MB = 10**6 bytes].
@@ -71,9 +72,9 @@ class Budget:
         """Refuse limits that mean nothing."""
         if self.protocol not in PROTOCOLS:
             raise ConfigError(f"protocol {self.protocol!r} is unknown; choose one of {', '.join(PROTOCOLS)}")
-        if self.ratio is not None and not 0 <= self.ratio < 1:
+        if self.ratio is not None and not 0 <= self.ratio <= 1:
             raise BudgetError(
-                f"ratio {self.ratio} is outside 0 <= ratio < 1; it is the share of the prunable MACs to "
+                f"ratio {self.ratio} is outside 0 <= ratio <= 1; it is the share of the prunable MACs to "
                 "remove, so give for example 0.6"
             )
         for item in fields(self):
@@ -134,6 +135,11 @@ class Plan:
         """Short digest of what runs: equal for equal sub-networks."""
         body = json.dumps([self.present, sorted((k, list(v)) for k, v in self.kept.items())])
         return hashlib.sha256(body.encode()).hexdigest()[:12]
+
+    @property
+    def readout_alone(self) -> bool:
+        """Whether no layer runs and the readout beside the transformer answers alone."""
+        return not self.kept
 
     def is_nested_in(self, larger: Plan) -> bool:
         """Whether every unit kept here is kept by `larger` as well."""

@@ -19,8 +19,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ORDER = (
     {"types", "errors", "files", "progress", "machine"},
     {"planning", "statistics"},
-    {"data", "power", "gate", "readout"},
-    {"stream", "graph"},
+    {"data", "power", "gate"},
+    {"stream", "readout"},
+    {"graph"},
     {"model", "bundle"},
     {"pruning", "engine"},
     {"training", "runtime", "measure"},

@@ -10,6 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from sentryfuse.bundle.beside import read_mixture
 from sentryfuse.bundle.container import Inconsistent, check_digests, open_container, save_bundle
 from sentryfuse.bundle.manifest import read_manifest
 from sentryfuse.bundle.routes import check_routes
@@ -22,6 +23,7 @@ from sentryfuse.planning.importance import levelled
 from sentryfuse.planning.layout import Layout
 from sentryfuse.planning.plan import plan_layout
 from sentryfuse.planning.profile import DeviceProfile
+from sentryfuse.readout import Mixture
 from sentryfuse.types import Budget, Plan, check_present
 
 __all__ = ["Bundle", "load_bundle", "save_bundle"]
@@ -40,6 +42,7 @@ class Bundle:
         subject_floor: modality -> smallest deviation used per subject, `(C,)`.
         weights: all weights of the big model by name.
         gate: presence -> importance.
+        mixture: the readout and its weight beside the transformer; `None` = there is none.
         about: facts for people: backbone, preset, training.
         digest: sha256 over the whole content.
     """
@@ -52,6 +55,7 @@ class Bundle:
     gate: NumpyGate
     about: Mapping[str, Any]
     digest: str
+    mixture: Mixture | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -78,6 +82,7 @@ class Bundle:
             budget=budget or Budget(ratio=0.0),
             scorer="gate",
             profile=profile,
+            beside=None if self.mixture is None else self.mixture.readout.cost(names),
         )
 
     def with_break_even(self, sparse_from: int | None) -> Bundle:
@@ -130,7 +135,7 @@ def _load(path: str | Path) -> Bundle:
         check_names(manifest.layout, container.entries)
         tensors = container.tensors()
     check_digests(manifest.digests, tensors)
-    parts: dict[str, dict[str, Array]] = {"weights": {}, "gate": {}}
+    parts: dict[str, dict[str, Array]] = {"weights": {}, "gate": {}, "readout": {}}
     for name, tensor in tensors.items():
         kind, rest = name.split(".", 1)
         parts[kind][rest] = tensor
@@ -145,6 +150,7 @@ def _load(path: str | Path) -> Bundle:
         gate=gate,
         about=manifest.about,
         digest=container.digest,
+        mixture=read_mixture(manifest, parts["readout"]),
     )
     bundle.writer.check_steps()
     return bundle

@@ -33,6 +33,7 @@ class Manifest:
         classes: names of the labels.
         normalise: "train" (inside the model) or "subject" (each person's own statistics first).
         subject_floor: modality -> smallest deviation used per subject, `(C,)`.
+        readout: settings of the readout beside the transformer; `None` = there is none.
         about: facts for people.
         digests: tensor name -> sha256 of its content.
     """
@@ -42,6 +43,7 @@ class Manifest:
     classes: Annotated[tuple[Name, ...], Len(2, 10_000)]
     normalise: Literal["train", "subject"]
     subject_floor: Mapping[Name, Annotated[tuple[Deviation, ...], Len(1, 4096)]]
+    readout: Mapping[str, Any] | None
     about: Mapping[str, Any]
     digests: Mapping[str, str]
 

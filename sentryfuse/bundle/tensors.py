@@ -25,8 +25,8 @@ def check_names(layout: Layout, entries: Mapping[str, Entry]) -> None:
         Inconsistent: naming the first tensor that is missing, too many, or of another shape.
     """
     for name in entries:
-        if name.split(".", 1)[0] not in ("weights", "gate") or "." not in name:
-            raise Inconsistent(f"holds a tensor {name}, which is neither of the weights nor of the gate")
+        if name.split(".", 1)[0] not in ("weights", "gate", "readout") or "." not in name:
+            raise Inconsistent(f"holds a tensor {name}, which is of neither weights, gate nor readout")
     found = {n.removeprefix("gate."): e.shape for n, e in entries.items() if n.startswith("gate.")}
     wanted = _gate_shapes(layout, entries)
     for name in sorted(wanted.keys() ^ found.keys()):

@@ -49,8 +49,11 @@ def train(
     ] = "gate",
     normalise: Annotated[
         str,
-        typer.Option(help="Statistics of the training windows (train) or of each person (subject)."),
-    ] = "train",
+        typer.Option(
+            help="Statistics of the training windows (train), of each person (subject), or what folds of "
+            "training people choose (auto)."
+        ),
+    ] = "auto",
     device: Device = "cpu",
     fold: Fold = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the model that RUN holds.")] = False,
@@ -74,14 +77,17 @@ def train(
     from sentryfuse.training.distributed import process_group
 
     with process_group(device) as group:
-        settings = TrainSettings(seed=seed, elastic=elastic, epochs=epochs)
+        kinds = {"train": "population", "subject": "person"}
+        settings = TrainSettings(
+            seed=seed, elastic=elastic, epochs=epochs, readout=kinds.get(normalise, "auto")
+        )
         windows = open_windows(data, fold, split="train")
         recipe = Recipe(
             settings=settings,
             backbone=backbone,
             preset=preset,
             attention=attention,
-            normalise=normalise,
+            normalise="train" if normalise == "auto" else normalise,
             fold=fold,
         )
         metrics = train_into(out, windows, recipe, group=group, overwrite=overwrite)

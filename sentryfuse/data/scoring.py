@@ -17,6 +17,8 @@ from sentryfuse.types import Budget, Modality, Plan, check_present
 BATCH = 256
 Answer = Callable[[Mapping[str, NDArray[np.float32]], Plan], NDArray[np.float32]]
 Planner = Callable[[tuple[str, ...]], Plan]
+# positions of windows, sensors that are on, the transformer's probabilities or `None` -> probabilities
+Beside = Callable[[NDArray[np.intp], Sequence[str], NDArray[np.float32] | None], NDArray[np.float32]]
 
 
 def prepared(windows: Windows, *, normalise: str, floor: Mapping[str, Any]) -> Windows:
@@ -58,6 +60,7 @@ def answer_all(
     present: NDArray[np.bool_] | None,
     plan_for: Planner,
     answer: Answer,
+    beside: Beside | None = None,
 ) -> tuple[NDArray[np.intp], NDArray[np.float32], dict[str, float], int]:
     """Answer many windows, each group of equal sensors with its own plan.
 
@@ -67,6 +70,7 @@ def answer_all(
         present: sensors that may be on, a row per index, `(n, M)`; `None` means all.
         plan_for: present names -> plan; asked once per set.
         answer: raw windows and a plan -> probabilities `(B, K)`.
+        beside: puts what another model says of the same windows beside it; `None` = there is none.
 
     Returns:
         Windows answered `(a,)`, their probabilities `(a, K)`, mean cost per window ("macs", "params"), and
@@ -79,7 +83,12 @@ def answer_all(
         if on not in plans:
             plans[on] = plan_for(on)
         order.append(chosen)
-        parts.append(answer(windows.batch(chosen, on), plans[on]))
+        plan = plans[on]
+        made = answer(windows.batch(chosen, on), plan) if not plan.readout_alone else None
+        if beside is not None:
+            made = beside(chosen, on, made)
+        assert made is not None, "a plan without layers is made for models that have something beside them"
+        parts.append(made)
         cost["macs"] += plans[on].cost.macs * len(chosen)
         cost["params"] += plans[on].cost.params * len(chosen)
     if not order:
@@ -112,10 +121,11 @@ def score_row(
     scorer: str,
     plan_for: Planner,
     answer: Answer,
+    beside: Beside | None = None,
 ) -> dict[str, Any]:
     """One row of `evaluate` and `predict`: the combination, its scores and what it cost."""
     answered, probabilities, cost, refused = answer_all(
-        windows, indices, present=mask, plan_for=plan_for, answer=answer
+        windows, indices, present=mask, plan_for=plan_for, answer=answer, beside=beside
     )
     return {
         "present": list(present),
@@ -155,6 +165,7 @@ def score_all(
     ways: Sequence[Way],
     answer: Answer,
     seed: int,
+    beside: Beside | None = None,
 ) -> list[dict[str, Any]]:
     """One row for every combination of sensors, missing rate and way of cutting.
 
@@ -166,6 +177,7 @@ def score_all(
         ways: budgets and their planners.
         answer: raw windows and a plan -> probabilities `(B, K)`.
         seed: of the masks.
+        beside: as in `answer_all`.
 
     Returns:
         Rows of `score_row`.
@@ -186,6 +198,7 @@ def score_all(
                     scorer=way.scorer,
                     plan_for=way.plan_for,
                     answer=answer,
+                    beside=beside,
                 )
                 for way in ways
             ]

@@ -14,6 +14,9 @@ from sentryfuse.bundle import Bundle
 from sentryfuse.engine.engines import ENGINE, Engine, find_engine
 from sentryfuse.engine.parts import split
 from sentryfuse.errors import BundleError, ConfigError, SentryFuseError
+from sentryfuse.planning.layout import WINDOW
+from sentryfuse.readout import Person
+from sentryfuse.statistics import features
 from sentryfuse.types import Plan
 
 Array = NDArray[np.float32]
@@ -63,18 +66,21 @@ class Session:
     ) -> None:
         self.bundle, self.plan, self.batch = bundle, plan, batch
         self.engine = find_engine(engine)
-        self._parts, rest = split(bundle.layout, plan.present, apart)
+        self._parts, rest = split(bundle.layout, plan.present, () if plan.readout_alone else apart)
         self.apart = tuple(self._parts)
         # OpenVINO 2026.4 ends the process on some graphs when it knows all sizes and has one thread
         sizes = batch if self.engine.fused else None
         started = time.perf_counter()
+        mixture = bundle.mixture
+        self._solved = None if mixture is None else mixture.readout.solve(plan.present)
+        self._sensors = [m for m in bundle.layout.modalities if m.name in plan.present]
         try:
             models = [
                 bundle.writer.write(plan, part, batch=sizes, fused=self.engine.fused)
-                for part in (*self._parts.values(), rest)
+                for part in (() if plan.readout_alone else (*self._parts.values(), rest))
             ]
             sliced = time.perf_counter()
-            *encoders, self._answer = (self.engine.build(m, threads=threads, batch=batch) for m in models)
+            answers = [self.engine.build(m, threads=threads, batch=batch) for m in models]
         except (SentryFuseError, MemoryError):
             raise
         except Exception as error:  # of the engine's own kinds
@@ -82,17 +88,24 @@ class Session:
                 f"{self.engine.name} refuses a sub-network of this bundle ({' '.join(str(error).split())}); "
                 "export the model again"
             ) from error
-        self._encoders = dict(zip(self._parts, encoders, strict=True))
+        self._encoders = dict(zip(self._parts, answers, strict=False))
+        self._answer = answers[-1] if answers else _nothing
         built = time.perf_counter()
         self.times = BuildTimes(1e3 * (sliced - started), 1e3 * (built - sliced))
         self.graph_bytes = sum(map(len, models))
         self._shapes = {
-            m.name: (f"window.{m.name}", (batch, m.length, m.n_channels))
+            m.name: (batch, m.length, m.n_channels)
             for m in bundle.layout.modalities
             if m.name in plan.present
         }
 
-    def run(self, windows: Mapping[str, Array], tokens: MutableMapping[str, Array] | None = None) -> Array:
+    def run(
+        self,
+        windows: Mapping[str, Array],
+        tokens: MutableMapping[str, Array] | None = None,
+        person: Mapping[str, Person] | None = None,
+        raw: Mapping[str, Array] | None = None,
+    ) -> Array:
         """Answer windows.
 
         Args:
@@ -100,6 +113,9 @@ class Session:
             tokens: of sensors that run apart, as they were left by a call of this session: those that are
                 here are used in place of the windows, those that are not are made and put here. Take out
                 the ones whose windows have changed. `None` makes all of them.
+            person: moments of the person's features so far, for a readout that standardises by person.
+            raw: the windows in physical units, where `windows` are standardised by person already;
+                `None` = they are `windows`.
 
         Returns:
             Probabilities, `(B, n_classes)`.
@@ -107,20 +123,36 @@ class Session:
         Raises:
             ConfigError: a present sensor's window is missing or has another shape.
         """
-        feed: dict[str, Any] = {}
-        for name, (full_name, shape) in self._shapes.items():
-            x = windows.get(name)
-            if type(x) is not np.ndarray or x.shape != shape or x.dtype != np.float32:
-                x = self._checked(name, x, shape)
-            feed[full_name] = x
+        made = None if self.plan.readout_alone else self.transformer(windows, tokens)
+        mixture = self.bundle.mixture
+        if mixture is None or self._solved is None:
+            assert made is not None
+            return made
+        given = raw or windows
+        statistics = {m.name: features(m, self._window(given, m.name)) for m in self._sensors}
+        log_readout = mixture.readout.log_probabilities(statistics, self._solved, person)
+        return mixture.answer(log_readout, made, len(self.plan.present))
+
+    def transformer(
+        self, windows: Mapping[str, Array], tokens: MutableMapping[str, Array] | None = None
+    ) -> Array:
+        """What the transformer alone answers; as `run`."""
+        feed: dict[str, Any] = {f"{WINDOW}{name}": self._window(windows, name) for name in self.plan.present}
         if self.batch is None and len({len(x) for x in feed.values()}) > 1:
             raise ConfigError(
                 "every sensor must bring as many windows as the others, got "
-                f"{', '.join(f'{len(windows[name])} of {name}' for name in self._shapes)}"
+                f"{', '.join(f'{len(windows[name])} of {name}' for name in self.plan.present)}"
             )
         if self._parts:
             self._encode(feed, {} if tokens is None else tokens)
         return softmax(self._answer(feed))
+
+    def _window(self, windows: Mapping[str, Array], name: str) -> Array:
+        """The window of a present sensor as an engine takes it."""
+        x, shape = windows.get(name), self._shapes[name]
+        if type(x) is not np.ndarray or x.shape != shape or x.dtype != np.float32:
+            x = self._checked(name, x, shape)
+        return x
 
     def _encode(self, feed: dict[str, Any], tokens: MutableMapping[str, Array]) -> None:
         """Tokens in place of the windows of sensors that run apart."""
@@ -148,3 +180,7 @@ def softmax(logits: Array) -> Array:
     np.exp(e, e)
     e /= e.sum(1, keepdims=True)
     return e
+
+
+def _nothing(feed: Mapping[str, Array]) -> Array:
+    raise ConfigError("this sub-network has no layer; ask `run`, which lets the readout answer alone")

@@ -15,14 +15,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sentryfuse.errors import CheckpointError, ConfigError
+from sentryfuse.errors import CheckpointError, ConfigError, DataError
 from sentryfuse.files import folder_atomically, read_json, write_json, write_text
 from sentryfuse.gate.gate import SentryGate
 from sentryfuse.model import Selection, backbone_type
 from sentryfuse.planning.layout import AttentionRule, Layout
+from sentryfuse.readout import Mixture
 from sentryfuse.types import Modality
 
-FORMAT = 2  # 1 had the summary of a sensor in another order
+FORMAT = 3  # 1 had the summary of a sensor in another order, 2 no readout beside the transformer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,7 @@ class ModelConfig:
         about: free facts for the model card (data set, seed, epochs, scores).
         slots: names of the modalities the model was made for, in order; those that are not among
             `modalities` have been cut away for good. Empty = `modalities`.
+        readout: settings of the readout beside the transformer; `None` = there is none.
     """
 
     backbone: str
@@ -56,6 +58,7 @@ class ModelConfig:
     subject_floor: Mapping[str, Sequence[float]] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
     slots: tuple[str, ...] = ()
+    readout: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no model can be built from."""
@@ -123,6 +126,7 @@ class SentryModel(nn.Module):
             slots=config.slots,
         )
         self.gate = SentryGate(self.backbone.layout)
+        self.mixture: Mixture | None = None
 
     @property
     def layout(self) -> Layout:
@@ -196,6 +200,12 @@ class SentryModel(nn.Module):
         self.gate.load_state_dict(gate)
         self.backbone.load_state_dict({k: v for k, v in tensors.items() if not k.startswith("gate.")})
 
+    def with_mixture(self, mixture: Mixture | None) -> SentryModel:
+        """Put a readout beside the transformer, or take it away; returns the model itself."""
+        self.mixture = mixture
+        self.config = replace(self.config, readout=None if mixture is None else mixture.settings())
+        return self
+
     def with_about(self, about: Mapping[str, Any]) -> SentryModel:
         """Add facts to the model card; returns the model itself."""
         self.config = replace(self.config, about={**self.config.about, **about})
@@ -213,7 +223,11 @@ class SentryModel(nn.Module):
     def write_into(self, folder: Path) -> None:
         """Write the model's three files into an existing folder."""
         write_json(folder / "config.json", self.config.to_json())
-        save_file(self.tensors(), folder / "model.safetensors")
+        tensors = self.tensors()
+        if self.mixture is not None:
+            found = self.mixture.tensors()
+            tensors |= {f"readout.{name}": torch.from_numpy(value) for name, value in found.items()}
+        save_file(tensors, folder / "model.safetensors")
         write_text(folder / "README.md", model_card(self))
 
 
@@ -290,7 +304,14 @@ def from_pretrained(folder: str | Path) -> SentryModel:
         model = SentryModel(config)
     except (TypeError, AssertionError) as error:
         raise CheckpointError(f"{folder}/config.json describes no model ({error}); train again") from None
-    model.load_tensors(read_tensors(folder / "model.safetensors"))
+    tensors = read_tensors(folder / "model.safetensors")
+    beside = {n.removeprefix("readout."): t.numpy() for n, t in tensors.items() if n.startswith("readout.")}
+    model.load_tensors({name: t for name, t in tensors.items() if not name.startswith("readout.")})
+    if config.readout is not None:
+        try:
+            model.mixture = Mixture.from_tensors(config.readout, beside)
+        except DataError as error:
+            raise CheckpointError(f"{folder}: {error}") from None
     return model.eval()
 
 

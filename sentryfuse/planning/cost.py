@@ -62,3 +62,15 @@ def count(
         params=params,
         weights_mb=params * BYTES_PER_WEIGHT / 1e6,
     )
+
+
+def with_beside(cost: Cost, beside: Cost | None) -> Cost:
+    """A cost, and that of what runs beside it, none of which can be pruned."""
+    if beside is None:
+        return cost
+    return Cost(
+        macs=cost.macs + beside.macs,
+        prunable_macs=cost.prunable_macs,
+        params=cost.params + beside.params,
+        weights_mb=(cost.params + beside.params) * BYTES_PER_WEIGHT / 1e6,
+    )

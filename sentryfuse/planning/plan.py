@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentryfuse.errors import BudgetError, ConfigError
-from sentryfuse.planning.cost import BYTES_PER_WEIGHT, count
+from sentryfuse.planning.cost import BYTES_PER_WEIGHT, count, with_beside
 from sentryfuse.planning.importance import Importance
 from sentryfuse.planning.layout import KINDS, Block, Layout, Span
 from sentryfuse.planning.profile import DeviceProfile
@@ -46,6 +46,7 @@ def plan_layout(
     budget: Budget,
     scorer: str,
     profile: DeviceProfile | None = None,
+    beside: Cost | None = None,
 ) -> Plan:
     """Choose which units stay.
 
@@ -57,6 +58,8 @@ def plan_layout(
         budget: any limits; several at once all hold.
         scorer: name of who ranked the units; written into the plan.
         profile: times measured on the device; needed for a budget in milliseconds or millijoules.
+        beside: what a readout beside the transformer costs; it can answer alone, at ratio 1 and where a
+            budget of MACs or memory is below the smallest sub-network. `None` = there is none.
 
     Returns:
         The plan; its cost never exceeds the budget.
@@ -69,8 +72,19 @@ def plan_layout(
         Greedy by importance per MAC on each block's convex hull; our choice.
     """
     names = check_present(present, layout.names)
+    if beside is not None and _readout_alone(budget):
+        return _alone(layout, names, budget, scorer, beside)
     removals = removals_of(layout, names, importance, profile)
-    return follow(layout, names, removals, budget=budget, scorer=scorer, profile=profile)
+    try:
+        return follow(layout, names, removals, budget=budget, scorer=scorer, profile=profile, beside=beside)
+    except BudgetError:
+        measured = budget.latency_ms is not None or budget.energy_mj is not None
+        if beside is None or measured or budget.ratio:
+            raise
+        alone = _alone(layout, names, budget, scorer, beside)
+        if (budget.macs or math.inf) < beside.macs or (budget.memory_mb or math.inf) < beside.weights_mb:
+            raise
+        return alone
 
 
 def follow(
@@ -81,6 +95,7 @@ def follow(
     budget: Budget,
     scorer: str,
     profile: DeviceProfile | None = None,
+    beside: Cost | None = None,
 ) -> Plan:
     """Remove what is cheapest, in order, until the budget holds.
 
@@ -91,6 +106,7 @@ def follow(
         budget: any limits; several at once all hold.
         scorer: name of who ranked the units; written into the plan.
         profile: times measured on the device; needed for a budget in milliseconds or millijoules.
+        beside: what a readout beside the transformer costs; `None` = there is none.
 
     Returns:
         The plan; its cost never exceeds the budget.
@@ -99,7 +115,7 @@ def follow(
         BudgetError: no sub-network fits; the message names the nearest budget that does.
     """
     _check_profile(budget, profile)
-    dense = count(layout, names)
+    dense = with_beside(count(layout, names), beside)
     prices = np.concatenate([r.price for r in removals]) if removals else np.empty(0)
     sequence = np.argsort(prices, kind="stable")
     owner = np.repeat(np.arange(len(removals)), [len(r.price) for r in removals])[sequence]
@@ -128,9 +144,26 @@ def follow(
         kept=kept,
         budget=budget,
         scorer=scorer,
-        cost=count(layout, names, kept=kept),
+        cost=with_beside(count(layout, names, kept=kept), beside),
         dense=dense,
         binding=binding if n else "none",
+    )
+
+
+def _readout_alone(budget: Budget) -> bool:
+    return budget.ratio == 1
+
+
+def _alone(layout: Layout, names: tuple[str, ...], budget: Budget, scorer: str, beside: Cost) -> Plan:
+    """The plan in which no layer runs."""
+    return Plan(
+        present=names,
+        kept={},
+        budget=budget,
+        scorer=scorer,
+        cost=beside,
+        dense=with_beside(count(layout, names), beside),
+        binding="ratio" if budget.ratio else next(iter(budget.limits), "none"),
     )
 
 
@@ -244,6 +277,8 @@ def check_plan(layout: Layout, plan: Plan) -> None:
         ConfigError: unknown sensors, blocks or units, or blocks that run and are not in the plan.
     """
     live = {b.name: b for step in layout.route(plan.present) for b in step.blocks}
+    if plan.readout_alone:
+        return
     if live.keys() != plan.kept.keys():
         other = sorted(live.keys() ^ plan.kept.keys())[0]
         raise ConfigError(f"the plan and the model disagree on block {other}; plan this model again")

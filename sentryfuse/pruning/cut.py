@@ -58,7 +58,7 @@ def prune(model: SentryModel, plan: Plan) -> SentryModel:
     result.load_tensors(
         {n: torch.from_numpy(np.ascontiguousarray(t)).clone() for n, t in (small | gate).items()}
     )
-    return result.eval()
+    return result.with_mixture(model.mixture).eval()
 
 
 def selection(plan: Plan, device: torch.device | None = None) -> Selection:

@@ -17,6 +17,7 @@ from sentryfuse.model.pretrained import SentryModel
 from sentryfuse.pruning.calibration import Calibrator
 from sentryfuse.pruning.cut import selection
 from sentryfuse.pruning.scorers import make_plan, make_scorer
+from sentryfuse.readout.recording import on_recording
 from sentryfuse.types import Budget, Plan
 
 
@@ -91,4 +92,5 @@ def evaluate(
         ways=ways,
         answer=torch_answer(answering),
         seed=seed,
+        beside=on_recording(model.mixture, windows, windows.indices(split)),
     )

@@ -140,5 +140,6 @@ def make_plan(
         budget=budget or Budget(ratio=0.0),
         scorer=scorer.name,
         profile=profile,
+        beside=None if model.mixture is None else model.mixture.readout.cost(names),
     )
     return scorer.refine(plan)

@@ -9,6 +9,16 @@ from __future__ import annotations
 
 from sentryfuse.readout.encode import Person, person_moments
 from sentryfuse.readout.fit import Fit, fit_readout
+from sentryfuse.readout.mixture import Mixture, fit_weights
 from sentryfuse.readout.readout import Readout, Solved
 
-__all__ = ["Fit", "Person", "Readout", "Solved", "fit_readout", "person_moments"]
+__all__ = [
+    "Fit",
+    "Mixture",
+    "Person",
+    "Readout",
+    "Solved",
+    "fit_readout",
+    "fit_weights",
+    "person_moments",
+]

@@ -22,6 +22,7 @@ from sentryfuse.readout.encode import Person
 from sentryfuse.readout.parts import Ints, Parts
 from sentryfuse.readout.store import VERSION, parts_from, settings_of, tensors_of
 from sentryfuse.readout.trees import Floats
+from sentryfuse.types import Cost
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +76,21 @@ class Readout:
     def tensors(self) -> dict[str, Floats]:
         """All arrays under stable names, float32."""
         return tensors_of(self)
+
+    def cost(self, present: Iterable[str]) -> Cost:
+        """Products and numbers held for some sensors; statistics and trees are elementwise, not in MACs."""
+        k, names = len(self.classes), [self.sensors[m] for m in self._chosen(present)]
+        macs = 2 * k * k * len(names)  # the stack, over two kinds of experts at most
+        for i, view in enumerate(self.parts.views):
+            for name in names:
+                if name in view.encodings:
+                    readers = (view.joint is not None) + (self.parts.experts[name].view == i)
+                    macs += readers * view.encodings[name].width() * k
+        used = [trees for of, trees in self.parts.trees.items() if set(of) <= set(names)]
+        nodes = sum(array.size for trees in used for array in trees.arrays().values())
+        features = sum(2 * len(self.parts.scales[name].mean) for name in names)
+        params = macs + nodes + features
+        return Cost(macs=macs, prunable_macs=0, params=params, weights_mb=4 * params / 1e6)
 
     def settings(self) -> dict[str, Any]:
         """What the arrays do not say, ready for `json.dumps`."""

@@ -48,7 +48,7 @@ def tensors_of(readout: Readout) -> dict[str, Floats]:
     for j, trees in enumerate(parts.trees.values()):
         for name, array in trees.arrays().items():
             out[f"trees.{j}.{name}"] = array
-    return {name: np.ascontiguousarray(a, dtype=np.float32) for name, a in out.items()}
+    return {name: np.ascontiguousarray(a, dtype=np.float32) for name, a in out.items() if a.size}
 
 
 def settings_of(readout: Readout) -> dict[str, Any]:
@@ -141,6 +141,8 @@ class _Taker:
 
     def __call__(self, name: str, shape: tuple[int, ...]) -> Floats:
         array = self._tensors.get(name)
+        if array is None and min(shape) < 1:  # arrays without a number are not stored
+            array = np.zeros([max(n, 0) for n in shape], np.float32)
         if array is None:
             raise DataError(
                 f"the readout lacks the array {name}; it must come with all of them; export it again"

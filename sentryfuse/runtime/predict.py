@@ -14,6 +14,7 @@ from sentryfuse.data import Windows
 from sentryfuse.data.scoring import Way, check_recording, prepared, score_all
 from sentryfuse.engine.session import Session
 from sentryfuse.planning.profile import DeviceProfile
+from sentryfuse.readout.recording import on_recording
 from sentryfuse.types import Budget, Plan
 
 
@@ -34,7 +35,7 @@ class BundleAnswer:
         session = self._sessions.get(plan.plan_id)
         if session is None:
             session = self._sessions[plan.plan_id] = Session(self.bundle, plan, threads=self.threads)
-        return session.run(windows)
+        return session.transformer(windows)
 
 
 def predict(
@@ -80,4 +81,5 @@ def predict(
         ways=ways,
         answer=BundleAnswer(bundle, threads=threads),
         seed=seed,
+        beside=on_recording(bundle.mixture, windows, windows.indices(split)),
     )

@@ -117,7 +117,9 @@ def run_task(task: Task) -> Outcome:
 def _train(task: Task, job: Training) -> Outcome:
     windows = _recording(task.data, task.file, job.dataset, job.fold)
     recipe = Recipe(
-        settings=TrainSettings(seed=job.seed, elastic=ELASTIC[job.training], epochs=job.epochs),
+        settings=TrainSettings(
+            seed=job.seed, elastic=ELASTIC[job.training], epochs=job.epochs, readout="none"
+        ),
         backbone=job.backbone,
         preset=job.preset,
         attention=job.attention,

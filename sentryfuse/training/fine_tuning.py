@@ -47,6 +47,7 @@ def fine_tune(
         epochs=epochs,
         elastic="none",
         keep_after=0.0,
+        readout="none",
         learning_rate=FINE_TUNING * settings.learning_rate,
     )
     return run_epochs(model, windows, settings, None, device, fresh=False)

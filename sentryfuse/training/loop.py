@@ -24,11 +24,12 @@ from sentryfuse.gate.memory import SaliencyMemory
 from sentryfuse.gate.saliency import SaliencyScale, batch_saliency, saliency_loss, unit_factors
 from sentryfuse.model import Selection
 from sentryfuse.model.pretrained import SentryModel
-from sentryfuse.progress import Progress
+from sentryfuse.progress import Progress, say
 from sentryfuse.pruning.weights import magnitude_importance
 from sentryfuse.training.augment import blend, hide, vary
 from sentryfuse.training.distributed import ProcessGroup, check_device
 from sentryfuse.training.elastic import draw_subnetwork, make_rule
+from sentryfuse.training.mixture import fit_mixture
 from sentryfuse.training.settings import TrainSettings
 from sentryfuse.training.state import TrainState, identity_of
 from sentryfuse.training.validation import Evaluator
@@ -52,7 +53,8 @@ def train(
     is what is validated and kept. When the gate has learned enough it is fitted to all it was taught and
     frozen, and where it chooses the sub-networks its importance of every unit is multiplied by the size of
     the unit's weights: a small derivative says little of a unit with large weights, and the other way round.
-    At the end it is multiplied by the size of the weights that are kept.
+    At the end it is multiplied by the size of the weights that are kept, and a readout is fitted beside the
+    transformer (`training.mixture`).
 
     Processes started by `torchrun` and joined (`training.distributed.process_group`) compute a share of every
     batch each, and all end with the same weights.
@@ -94,6 +96,7 @@ def run_epochs(
 ) -> list[dict[str, Any]]:
     """The loop itself: `train`, or without `fresh` `fine_tune`, which changes no statistics and no gate."""
     check_recording(model.layout.modalities, model.config.classes, windows)
+    model.with_mixture(None)  # epochs are chosen by what the transformer answers alone
     for split in ("train", "validation"):
         if not len(windows.indices(split)):
             raise ConfigError(
@@ -145,6 +148,10 @@ def run_epochs(
     model.to(home).eval()
     if fresh:
         run.finish_gate()
+        if settings.readout != "none":
+            say("fitting the readout")
+            kind = cast(Any, settings.readout)
+            model.with_mixture(fit_mixture(model, windows, normalise=kind, seed=settings.seed))
     state.remove()
     return history
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sentryfuse.errors import ConfigError
 from sentryfuse.training.elastic import RULES
 
+READOUTS = ("auto", "population", "person", "none")
 STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 500, 8, 40
 
 
@@ -39,6 +40,8 @@ class TrainSettings:
         hide: largest share of the single values of a sensor that may miss some that are hidden in training,
             drawn anew per window and sensor; 0 = none. Without it, patches of partly observed sensors are
             learned by heart.
+        readout: the readout beside the transformer, its features standardised by "population", by "person",
+            or as folds of training people choose ("auto"); "none" leaves it out.
         mixup: `a` of Beta(a, a), from which the blend of two windows is drawn; 0 = none.
     """
 
@@ -60,6 +63,7 @@ class TrainSettings:
     augment: float = 0.15
     hide: float = 0.6
     mixup: float = 0.0
+    readout: str = "auto"
 
     def __post_init__(self) -> None:
         """Refuse settings that mean nothing."""
@@ -79,6 +83,8 @@ class TrainSettings:
                 raise ConfigError(f"{name} is a share within 0..1, got {getattr(self, name)}")
         if self.augment < 0 or self.mixup < 0 or self.patience < 1:
             raise ConfigError("augment and mixup must not be negative, patience must be at least 1")
+        if self.readout not in READOUTS:
+            raise ConfigError(f"readout {self.readout!r} is unknown; choose one of {', '.join(READOUTS)}")
         if self.seed < 0:
             raise ConfigError(f"seed must not be negative, got {self.seed}")
 

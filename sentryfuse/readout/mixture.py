@@ -1,0 +1,100 @@
+"""The readout and the transformer as one answer: their probabilities multiplied under weights.
+
+The weights belong to numbers of sensors present and are fitted on people whom neither of the two has seen, so
+that the one that knows more carries the answer; `p ~ readout^a * transformer^b`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sentryfuse.errors import DataError
+from sentryfuse.readout.discriminant import Doubles, log_softmax
+from sentryfuse.readout.pool import fit_pool
+from sentryfuse.readout.readout import Readout
+
+USUAL = (0.75, 0.35)  # weights without anything to fit them to
+PULL = 0.03  # of the fit towards the weights of the next larger number of sensors
+LEAST = 1e-9  # probability whose logarithm is taken
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """A readout, and how much it and the transformer count.
+
+    Attributes:
+        readout: fitted on training people.
+        weights: of readout and transformer by number of sensors present, `(M, 2)`; row 0 is for one.
+    """
+
+    readout: Readout
+    weights: Doubles
+
+    def answer(self, log_readout: ArrayLike, probabilities: ArrayLike | None, n_present: int) -> Floats:
+        """Multiply the two.
+
+        Args:
+            log_readout: log probabilities of the readout, `(B, K)`.
+            probabilities: of the transformer, `(B, K)`; `None` where no layer of it runs.
+            n_present: sensors that are on.
+
+        Returns:
+            Probabilities, `(B, K)`.
+        """
+        log = np.asarray(log_readout, np.float64)
+        if probabilities is None:
+            return np.exp(log).astype(np.float32)
+        own, other = self.weights[n_present - 1]
+        other_log = np.log(np.maximum(np.asarray(probabilities, np.float64), LEAST))
+        return np.exp(log_softmax(own * log + other * other_log)).astype(np.float32)
+
+    def tensors(self) -> dict[str, Floats]:
+        """All arrays under stable names, float32."""
+        return {**self.readout.tensors(), "weights": self.weights.astype(np.float32)}
+
+    def settings(self) -> dict[str, Any]:
+        """What the arrays do not say, ready for `json.dumps`."""
+        return self.readout.settings()
+
+    @classmethod
+    def from_tensors(cls, settings: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Mixture:
+        """Rebuild from `settings` and `tensors`.
+
+        Raises:
+            DataError: an array that is missing or has another shape.
+        """
+        rest = {name: value for name, value in tensors.items() if name != "weights"}
+        readout = Readout.from_tensors(settings, rest)
+        weights = tensors.get("weights")
+        if weights is None or weights.shape != (len(readout.sensors), 2) or not (weights >= 0).all():
+            raise DataError("the readout lacks its weights beside the transformer; export it again")
+        return cls(readout, weights.astype(np.float64))
+
+
+def fit_weights(answers: Mapping[int, tuple[Doubles, Doubles, NDArray[np.int64]]], n_sensors: int) -> Doubles:
+    """Weights of readout and transformer by number of sensors present, `(M, 2)`.
+
+    Args:
+        answers: number of sensors present -> log probabilities of the readout `(N, K)`, of the transformer
+            `(N, K)`, both for people it has not seen, and the classes `(N,)`.
+        n_sensors: `M`.
+
+    Source:
+        Logarithmic opinion pool, weights of least log loss, drawn towards those for one sensor more; our
+        choice.
+    """
+    weights = np.tile(np.array(USUAL), (n_sensors, 1))
+    towards = weights[0]
+    for n in range(n_sensors, 0, -1):
+        if n in answers:
+            readout, transformer, y = answers[n]
+            heads = np.stack([readout, transformer], axis=1)
+            towards = fit_pool(heads, y, towards=towards, strength=PULL)
+        weights[n - 1] = towards
+    return weights

@@ -1,0 +1,92 @@
+"""The readout's answers for the windows of a recording."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentryfuse.data import Windows
+from sentryfuse.readout.discriminant import Doubles, log_softmax
+from sentryfuse.readout.encode import Person
+from sentryfuse.readout.mixture import Floats, Mixture
+from sentryfuse.readout.readout import Solved, heads_from
+from sentryfuse.statistics import features
+
+CHUNK = 512  # windows whose raw values are in memory at once
+
+
+def features_of(windows: Windows, indices: NDArray[np.intp]) -> dict[str, Floats]:
+    """Statistics of the raw values of some windows, sensor -> `(n, F)`."""
+    raw = replace(windows, by_subject=None)
+    found: dict[str, list[Floats]] = {m.name: [] for m in windows.modalities}
+    for start in range(0, len(indices), CHUNK):
+        batch = raw.batch(indices[start : start + CHUNK])
+        for m in windows.modalities:
+            found[m.name].append(features(m, batch[m.name]))
+    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def on_recording(mixture: Mixture | None, windows: Windows, indices: NDArray[np.intp]) -> OnRecording | None:
+    """The readout's answers for some windows; `None` without a readout."""
+    return None if mixture is None else OnRecording(mixture, windows, indices)
+
+
+class OnRecording:
+    """Multiplies what a transformer answers for windows of a recording with what the readout answers.
+
+    Where the readout standardises by person, a person is known by all windows of the recording.
+
+    Args:
+        mixture: of a model or bundle.
+        windows: the recording.
+        indices: the windows that may be asked for.
+    """
+
+    def __init__(self, mixture: Mixture, windows: Windows, indices: NDArray[np.intp]) -> None:
+        readout = mixture.readout
+        self.mixture, self._row = mixture, np.full(len(windows), -1)
+        if readout.person_weight is not None:
+            indices = np.flatnonzero(np.isin(windows.subject, windows.subject[indices]))
+        self._row[indices] = np.arange(len(indices))
+        own = [m for m in windows.modalities if m.name in readout.sensors]
+        x = features_of(replace(windows, modalities=tuple(own)), indices)
+        there = windows.present[indices]
+        self._z = {}
+        for m in own:
+            on = there[:, windows.names.index(m.name)]
+            values = np.where(on[:, None], x[m.name], np.float32(np.nan))
+            scale = readout.parts.scales[m.name]
+            if readout.person_weight is None:
+                self._z[m.name] = scale.apply(values)
+                continue
+            z = np.empty_like(values)
+            for who in np.unique(windows.subject[indices]):
+                rows = windows.subject[indices] == who
+                z[rows] = scale.apply(values[rows], Person.of(values[rows]), readout.person_weight)
+            self._z[m.name] = z
+        self._solved: dict[tuple[str, ...], Solved] = {}
+
+    def log_readout(self, chosen: NDArray[np.intp], present: Sequence[str]) -> Doubles:
+        """Log probabilities of the readout alone, `(B, K)`."""
+        names = tuple(present)
+        if names not in self._solved:
+            self._solved[names] = self.mixture.readout.solve(names)
+        solved, readout, rows = self._solved[names], self.mixture.readout, self._row[chosen]
+        z = {name: self._z[name][rows] for name in solved.sensors}
+        heads = heads_from(readout.parts, z, solved, readout.log_prior)
+        return log_softmax(np.tensordot(heads, solved.pool, axes=([1], [0])))
+
+    def __call__(
+        self, chosen: NDArray[np.intp], present: Sequence[str], probabilities: Floats | None
+    ) -> Floats:
+        """Probabilities of some windows, `(B, K)`.
+
+        Args:
+            chosen: positions of the windows in the recording, `(B,)`.
+            present: sensors that are on.
+            probabilities: of the transformer, `(B, K)`; `None` where no layer of it runs.
+        """
+        return self.mixture.answer(self.log_readout(chosen, present), probabilities, len(present))
