@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from sentryfuse.data import Windows
 from sentryfuse.data.scoring import BATCH, prepared
@@ -41,20 +42,23 @@ def fit_mixture(
     Raises:
         DataError: no window to learn from.
     """
-    seen = np.flatnonzero((windows.split < 2) & windows.present.any(1))
-    fit = fit_readout(
-        features_of(windows, seen),
-        windows.y[seen],
-        windows.subject[seen],
-        windows.classes,
-        present=windows.present[seen],
-        normalise=normalise,
-        seed=seed,
-    )
-    judged = np.flatnonzero(windows.split[seen] == 1)
-    if len(judged) > MOST_WINDOWS:
-        judged = np.sort(np.random.default_rng(seed).choice(judged, MOST_WINDOWS, replace=False))
-    return Mixture(fit.readout, fit_weights(_answers(model, windows, seen, judged, fit), len(windows.names)))
+    with threadpool_limits(1):  # small matrices: several threads mostly wait for each other
+        seen = np.flatnonzero((windows.split < 2) & windows.present.any(1))
+        fit = fit_readout(
+            features_of(windows, seen),
+            windows.y[seen],
+            windows.subject[seen],
+            windows.classes,
+            present=windows.present[seen],
+            normalise=normalise,
+            seed=seed,
+        )
+        judged = np.flatnonzero(windows.split[seen] == 1)
+        if len(judged) > MOST_WINDOWS:
+            judged = np.sort(np.random.default_rng(seed).choice(judged, MOST_WINDOWS, replace=False))
+        return Mixture(
+            fit.readout, fit_weights(_answers(model, windows, seen, judged, fit), len(windows.names))
+        )
 
 
 def _answers(
