@@ -134,6 +134,7 @@ def everything(seed: int = 0) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "classes": list(CLASSES),
         "normalise": "subject",
         "subject_floor": {"a": [0.5, 0.25]},
+        "readout": None,
         "about": {"backbone": "by hand", "epochs": [3, 1.5]},
     }
     return manifest, tensors

@@ -304,7 +304,7 @@ CHECKS: list[tuple[str, Change]] = [
     ("lacks the tensor gate.code.bias", lambda m, t: t.pop("gate.code.bias")),
     ("holds a tensor join.x that nothing", set_tensor("weights.join.x", np.ones(2))),
     ("weights.x.y, which belongs to no step", set_tensor("weights.x.y", np.ones(2))),
-    ("neither of the weights", set_tensor("other.x", np.ones(2))),
+    ("of neither weights", set_tensor("other.x", np.ones(2))),
     ("beyond 1e\\+06", set_tensor("weights.head.a.norm.bias", np.full(D, 1e9))),
     ("deviations that are not positive", set_tensor("weights.embed.b.std", np.zeros(1))),
     ("deviations that are not positive", set_tensor("weights.embed.a.normalise.std", np.full(2, 1e-40))),

@@ -16,7 +16,7 @@ from tests.training.elsewhere import DEVICE, Device
 from tests.training.together import comparable
 
 WINDOWS = tiny_windows(60)
-SETTINGS = TrainSettings(epochs=1, batch_size=16, seed=3, warm_up=0.0, gate_until=0.6)
+SETTINGS = TrainSettings(epochs=1, batch_size=16, seed=3, warm_up=0.0, gate_until=0.6, readout="none")
 RULES = {"small": "gate", "flexmoe": "gate", "taken": "taylor", "mult": "static", "sparse": "none"}
 
 

@@ -13,7 +13,7 @@ from sentryfuse.types import Budget
 from tests.tiny import tiny_model, tiny_windows
 
 WINDOWS = tiny_windows(144)
-SETTINGS = TrainSettings(epochs=6, batch_size=16, seed=3, learning_rate=5e-3, elastic="none")
+SETTINGS = TrainSettings(epochs=6, batch_size=16, seed=3, learning_rate=5e-3, elastic="none", readout="none")
 
 
 @pytest.fixture(scope="module")

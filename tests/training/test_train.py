@@ -17,7 +17,7 @@ from sentryfuse.training import TrainSettings, loop, train
 from tests.tiny import CLASSES, MAESTRO, MODALITIES, tiny_model, tiny_windows
 
 WINDOWS = tiny_windows(144)
-SETTINGS = TrainSettings(epochs=3, batch_size=16, seed=3, warm_up=0.2, gate_until=0.8)
+SETTINGS = TrainSettings(epochs=3, batch_size=16, seed=3, warm_up=0.2, gate_until=0.8, readout="none")
 
 
 def fresh(**options) -> SentryModel:
