@@ -86,6 +86,16 @@ class Person:
         off = np.where(known, x - mean, 0)
         return cls(count, mean, (off**2).sum(axis=0) / np.maximum(count, 1))
 
+    def joined(self, other: Person) -> Person:
+        """Moments of the windows of both."""
+        count = self.count + other.count
+        safe = np.maximum(count, 1)
+        mean = (self.count * self.mean + other.count * other.mean) / safe
+        own, new = (
+            p.count * (p.variance + np.where(p.count > 0, p.mean - mean, 0) ** 2) for p in (self, other)
+        )
+        return Person(count, mean, (own + new) / safe)
+
 
 def fit_scale(x: Floats) -> Scale:
     """Mean and deviation of each feature, robust to a few wild values.

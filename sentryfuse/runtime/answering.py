@@ -14,7 +14,7 @@ from sentryfuse.errors import ConfigError
 from sentryfuse.power import LadderReader
 from sentryfuse.runtime.events import Events
 from sentryfuse.runtime.pace import Pace
-from sentryfuse.runtime.person import Person
+from sentryfuse.runtime.person import Person, features_of_person
 from sentryfuse.runtime.result import Result, Status
 from sentryfuse.runtime.sensors import SensorWatch
 from sentryfuse.runtime.serving import Serving
@@ -67,6 +67,7 @@ class Answering:
         self._hop_s, self._deadline_ms = hop_s, deadline_ms
         self._moving = {m.name for m in serving.bundle.layout.modalities if m.rate_hz > 0}
         self._person = person_of(serving.bundle)
+        self._features = features_of_person(serving.bundle)
         self._pace = Pace(events)
         self._tokens: dict[str, NDArray[np.float32]] = {}  # of slow sensors, made by the current session
         self._last: _LastAnswer | None = None
@@ -101,7 +102,8 @@ class Answering:
                 self._tokens = {}
             reused = tuple(name for name in session.apart if name in self._tokens)
             started = time.perf_counter()
-            probabilities = session.run(values, self._tokens)[0]
+            known = self._features.see(window.values) if self._features else None
+            probabilities = session.run(values, self._tokens, known, window.values)[0]
             latency_ms = 1e3 * (time.perf_counter() - started)
             if not np.isfinite(probabilities).all():
                 raise ConfigError("the sub-network answered with numbers that are not finite")
@@ -175,6 +177,7 @@ class Answering:
             self._tokens = {}
             self._rescale(scale_of(self.serving.bundle))
             self._person = person_of(self.serving.bundle)
+            self._features = features_of_person(self.serving.bundle)
 
     def _expect_returns(self, window: CutWindow) -> None:
         """Sensors that are good again and wait to be trusted: have the sub-network with them built ahead."""

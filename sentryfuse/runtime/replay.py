@@ -19,6 +19,7 @@ from sentryfuse.data.scoring import check_recording, prepared
 from sentryfuse.engine.session import Session
 from sentryfuse.engine.sessions import Sessions
 from sentryfuse.errors import ConfigError
+from sentryfuse.runtime.person import PersonFeatures, features_of_person
 from sentryfuse.stream import window_length_s
 from sentryfuse.types import Budget, check_present
 
@@ -71,6 +72,8 @@ def replay(
     windows = prepared(windows, normalise=bundle.normalise, floor=bundle.subject_floor)
     step_s = window_length_s(windows.modalities)
     records = []
+    raw = replace(windows, by_subject=None)
+    people: dict[int, PersonFeatures | None] = {}
     with Sessions(bundle, threads=threads) as sessions:
         stream = _Stream(sessions)
         for position, index in enumerate(indices):
@@ -84,9 +87,11 @@ def replay(
                 records.append(record | _refused())
                 continue
             took_ms = stream.switch(on, now.ratio)
-            batch = windows.batch(np.array([index]), on)
+            batch, plain = (each.batch(np.array([index]), on) for each in (windows, raw))
+            person = people.setdefault(int(windows.subject[index]), features_of_person(bundle))
             started = time.perf_counter()
-            probabilities = stream.current.run(batch)
+            known = person.see(plain) if person else None
+            probabilities = stream.current.run(batch, person=known, raw=plain)
             latency_ms = 1e3 * (time.perf_counter() - started)
             answer = int(probabilities[0].argmax())
             records.append(
