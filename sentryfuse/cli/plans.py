@@ -27,7 +27,7 @@ def plan_json(plan: Plan, layout: Layout, profile: DeviceProfile | None = None) 
         "memory_mb": plan.cost.weights_mb,
     }
     expected: dict[str, Any] = {}
-    if profile is not None:
+    if profile is not None and not plan.readout_alone:  # no profile has times of the readout yet
         p95 = profile.p95_ms(layout, plan.present, plan.kept)
         values["latency_ms"] = p95
         expected = {"latency_ms": {"p95": p95, "label": "modelled from times of this device"}}

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from sentryfuse.errors import ConfigError
 from sentryfuse.model import Selection
 from sentryfuse.model.pretrained import SentryModel
 from sentryfuse.planning.plan import check_plan
@@ -28,6 +29,10 @@ def prune(model: SentryModel, plan: Plan) -> SentryModel:
         ConfigError: the plan belongs to another model.
     """
     layout = model.layout
+    if plan.readout_alone:
+        raise ConfigError(
+            "a plan without layers leaves no model to prune; deploy the whole bundle and ask it for ratio 1"
+        )
     check_plan(layout, plan)
     tensors = {name: t.numpy() for name, t in model.tensors().items()}
     gate = {name: t for name, t in tensors.items() if name.startswith("gate.")}

@@ -108,7 +108,7 @@ class Serving:
         try:
             return Choice(self.sessions.plan(present, budget, self.profile), "")
         except BudgetError as error:
-            least = Budget(ratio=largest_ratio(self.bundle.layout, present))
+            least = smallest(self.bundle, present)
             found = Choice(self.sessions.plan(present, least), str(error))
         self._over = {(present, budget): found}
         return found
@@ -206,4 +206,9 @@ class Serving:
         try:
             return sessions.plan(present, self.budget, self.profile)
         except BudgetError:
-            return sessions.plan(present, Budget(ratio=largest_ratio(bundle.layout, present)))
+            return sessions.plan(present, smallest(bundle, present))
+
+
+def smallest(bundle: Bundle, present: tuple[str, ...]) -> Budget:
+    """The budget of what costs least: the readout alone, or else the smallest sub-network."""
+    return Budget(ratio=1.0 if bundle.mixture is not None else largest_ratio(bundle.layout, present))

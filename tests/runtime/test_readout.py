@@ -1,0 +1,96 @@
+"""A model with a readout, from training to stream: the same answers everywhere; ratio 1 has no layer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import sentryfuse as sf
+from sentryfuse.errors import BudgetError, ConfigError
+from sentryfuse.readout.recording import OnRecording
+from sentryfuse.runtime import Change, replay
+from tests.tiny import tiny_model, tiny_windows
+
+RATIOS = (0.0, 0.3, 1.0)
+SETS = (None, ["acc"], ["temp", "age"])
+
+
+@pytest.fixture(scope="module", params=["population", "person"])
+def made(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("readout")
+    windows, model = tiny_windows(144), tiny_model()
+    settings = sf.TrainSettings(epochs=2, batch_size=16, readout=request.param)
+    sf.train(model, windows, settings=settings)
+    model.save_pretrained(folder / "run")
+    sf.export_bundle(model, folder / "model.bundle")
+    return windows, sf.from_pretrained(folder / "run"), sf.load_bundle(folder / "model.bundle")
+
+
+def test_torch_and_the_device_answer_alike(made):
+    windows, model, bundle = made
+    there = sf.evaluate(model, windows, present=SETS, ratios=RATIOS)
+    here = sf.predict(bundle, windows, present=SETS, budgets=[sf.Budget(ratio=r) for r in RATIOS])
+    for mine, theirs in zip(here, there, strict=True):
+        assert mine["macs"] == theirs["macs"]
+        for key in ("accuracy", "macro_f1"):
+            assert mine[key] == pytest.approx(theirs[key], abs=1e-6)
+
+
+def test_it_learns_what_the_recording_holds(made):
+    windows, model, _ = made
+    rows = sf.evaluate(model, windows, ratios=RATIOS)
+    assert all(row["accuracy"] > 0.9 for row in rows)
+
+
+def test_the_readout_alone_runs_no_layer_and_costs_next_to_nothing(made):
+    windows, _, bundle = made
+    whole, alone = bundle.plan(), bundle.plan(None, sf.Budget(ratio=1.0))
+    assert alone.readout_alone
+    assert not whole.readout_alone
+    assert alone.cost.macs < whole.cost.macs / 5
+    assert alone.is_nested_in(whole)
+    session = sf.Session(bundle, alone, batch=1)
+    assert session.graph_bytes == 0
+    index = windows.indices("test")
+    index = index[windows.present[index].all(1)][:1]
+    if bundle.mixture.readout.person_weight is None:
+        beside = OnRecording(bundle.mixture, windows, index)
+        want = np.exp(beside.log_readout(index, bundle.names))
+        np.testing.assert_allclose(session.run(windows.batch(index)), want, atol=1e-5)
+
+
+def test_a_budget_below_the_smallest_sub_network_is_met_by_the_readout(made):
+    _, _, bundle = made
+    least = bundle.plan(None, sf.Budget(ratio=1.0)).cost
+    plan = bundle.plan(None, sf.Budget(macs=least.macs))
+    assert plan.readout_alone
+    assert plan.cost.macs <= least.macs
+    with pytest.raises(BudgetError):
+        bundle.plan(None, sf.Budget(macs=least.macs - 1))
+    with pytest.raises(BudgetError, match="nearest possible ratio"):
+        bundle.plan(None, sf.Budget(ratio=0.99))
+
+
+def test_a_model_without_a_readout_has_no_ratio_1(made):
+    model = tiny_model()
+    with pytest.raises(BudgetError, match="nearest possible ratio"):
+        sf.plan(model, None, sf.Budget(ratio=1.0))
+
+
+def test_a_pruned_model_keeps_its_readout(made):
+    windows, model, _ = made
+    small = sf.prune(model, sf.plan(model, None, sf.Budget(ratio=0.3)))
+    (pruned,) = sf.evaluate(small, windows)
+    (planned,) = sf.evaluate(model, windows, ratios=[0.3])
+    assert pruned["accuracy"] == planned["accuracy"]
+    with pytest.raises(ConfigError, match="no model to prune"):
+        sf.prune(model, sf.plan(model, None, sf.Budget(ratio=1.0)))
+
+
+def test_a_stream_gets_better_or_equal_answers_than_chance(made):
+    windows, _, bundle = made
+    index = windows.indices("test")
+    schedule = [Change(0, None, 0.0), Change(len(index) // 2, ("acc",), 1.0)]
+    rows = replay(bundle, windows, indices=index, schedule=schedule)
+    answered = [row["correct"] for row in rows if row["correct"] is not None]
+    assert np.mean(answered) > 0.7
