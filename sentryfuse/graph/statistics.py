@@ -146,7 +146,8 @@ def _complete(graph: Graph, x: str, t: int, given: str, *, extremes: bool) -> Me
 def _quarters(t: int) -> Array:
     """Sorted values -> quartiles between the extremes, `(T, 3)`."""
     place = np.array([0.25, 0.5, 0.75]) * (t - 1)
-    return np.maximum(1 - np.abs(np.arange(t)[:, None] - place), 0).astype(np.float32)
+    found: Array = np.maximum(1 - np.abs(np.arange(t)[:, None] - place), 0).astype(np.float32)
+    return found
 
 
 def _linear(t: int) -> Array:
