@@ -20,6 +20,7 @@ from sentryfuse.readout.encode import Encoding, normal_scores
 
 Doubles = NDArray[np.float64]
 _STEEP = 3e38  # gain of a ramp between equal knots: a step
+_BEYOND = 1e-5  # [deviations] how far above its knot a step is: many windows lie on the knot, up to rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +115,8 @@ def write_codes(graph: Graph, z: str, encodings: Mapping[str, Encoding]) -> Code
     low, high = knots[:-1], knots[1:]
     rises = high > low
     gain = np.where(rises, np.minimum(1 / np.where(rises, high - low, 1), _STEEP), _STEEP)
-    off = graph.op("Sub", graph.reshape(z, -1, 1, total), graph.hold(low))
+    begins = np.where(rises, low, low + np.float32(_BEYOND))
+    off = graph.op("Sub", graph.reshape(z, -1, 1, total), graph.hold(begins))
     ramps = graph.op("Clip", graph.op("Mul", off, graph.hold(gain)), graph.hold(0.0), graph.hold(1.0))
     if kind == "ramps":
         base = np.where(rises, -0.5, 0.0)

@@ -20,18 +20,18 @@ pytestmark = pytest.mark.device
 CLASSES = ("sit", "walk", "run")
 TOLERANCE = 1e-4
 SENSORS = (
-    Modality("acc", 25.0, 50, ("x", "y", "z")),
-    Modality("gyro", 25.0, 50, ("x", "y", "z")),
-    Modality("temp", 1.0, 20, ("skin", "air"), may_miss=True),
+    Modality("acc", 25.0, 12, ("x", "y")),
+    Modality("gyro", 25.0, 12, ("x", "y")),
+    Modality("temp", 1.0, 10, ("skin",), may_miss=True),
     Modality("age", 0.0, 1, ("years", "weight"), may_miss=True),
-    Modality("ecg", 100.0, 300, ("v",)),
+    Modality("ecg", 100.0, 20, ("v",)),
 )
 NAMES = tuple(m.name for m in SENSORS)
 SETS = [s for n in range(1, 6) for s in combinations(NAMES, n)]
 Windows = dict[str, np.ndarray]
 
 
-def recording(n: int = 150, seed: int = 0) -> tuple[Windows, np.ndarray, np.ndarray]:
+def recording(n: int = 90, seed: int = 0) -> tuple[Windows, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     y = np.arange(n) % len(CLASSES)
     x = {}
