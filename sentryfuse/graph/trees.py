@@ -89,7 +89,7 @@ def _leaves_by_node(graph: Graph, z: str, ensembles: Sequence[Placed]) -> str:
         values.append(trees.value)
         n_trees += len(trees.root)
         n_rows += len(trees.value)
-    together = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+    together: dict[str, Any] = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
     modes = ["LEAF" if leaf else "BRANCH_LEQ" for leaf in together.pop("leaf").tolist()]
     reached = graph.op(
         "TreeEnsembleRegressor",

@@ -84,7 +84,7 @@ def varints(values: NDArray[Any]) -> bytes:
     parts = values.astype(np.int64)[:, None] >> np.arange(0, 28, 7)
     more = np.concatenate([parts[:, 1:] > 0, np.zeros((len(parts), 1), bool)], axis=1)
     there = np.concatenate([np.ones((len(parts), 1), bool), more[:, :-1]], axis=1)
-    return ((parts & 127) | (more * 128))[there].astype(np.uint8).tobytes()
+    return bytes(((parts & 127) | (more * 128))[there].astype(np.uint8).tobytes())
 
 
 def node(

@@ -5,6 +5,7 @@ Notation: N windows · T steps · C channels.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,27 +22,33 @@ def quartiles(modality: Modality, x: NDArray[Any]) -> Floats:
 
     Args:
         modality: the sensor, of more than one step.
-        x: `(N, T, C)`, physical units.
+        x: `(N, T, C)`, physical units; sensors that are alike may be asked for at once.
 
     Returns:
         `(N, C, 3)`; any number where nothing was measured.
     """
     x = np.asarray(x, dtype=np.float32)
-    n, t, c = x.shape
+    t = x.shape[1]
     ordered = np.array(x.transpose(0, 2, 1), order="C")  # a copy, sorted in place
     if modality.may_miss:
         return _of_measured(ordered)
     anchor = ordered[:, :, :1].copy()
     ordered.sort(axis=-1)
-    found = np.empty((n, c, 3), dtype=np.float32)
-    for i, share in enumerate(_SHARES):
-        low = int(share * (t - 1))
-        rest = np.float32(share * (t - 1) - low)
-        value = ordered[:, :, low] - anchor[:, :, 0]
-        if rest:
-            value += rest * (ordered[:, :, low + 1] - ordered[:, :, low])
-        found[:, :, i] = value
+    low, rest = _places(t)
+    below = ordered[:, :, low]
+    found: Floats = below - anchor
+    if rest is not None:
+        found += rest * (ordered[:, :, low + 1] - below)
     return found
+
+
+@lru_cache(maxsize=64)
+def _places(t: int) -> tuple[NDArray[np.intp], Floats | None]:
+    """Step below each quartile of sorted steps, and how far above it that is; `None` = not at all."""
+    place = np.array(_SHARES) * (t - 1)
+    low = place.astype(np.intp)
+    rest = (place - low).astype(np.float32)
+    return low, rest if rest.any() else None
 
 
 def _of_measured(x: Floats) -> Floats:
@@ -55,4 +62,4 @@ def _of_measured(x: Floats) -> Floats:
     below = np.take_along_axis(x, low, axis=-1)
     above = np.take_along_axis(x, np.minimum(low + 1, last), axis=-1)
     value = below - first + (place - low).astype(np.float32) * (above - below)
-    return np.nan_to_num(value)
+    return np.asarray(np.nan_to_num(value))
