@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentryfuse.engine.engines import OnnxRuntime
-from sentryfuse.graph.readout import write_readout
+from sentryfuse.graph.readout import sorted_outside, write_readout
 from sentryfuse.readout import Readout, fit_readout
 from sentryfuse.statistics import features, quartiles
 from sentryfuse.types import Modality
@@ -71,7 +71,8 @@ def timed(call: Callable[[], Any], repeats: int) -> dict[str, float]:
 def quartiles_of(modalities: tuple[Modality, ...], one: Windows) -> Windows:
     """Inputs of the graph, sensors that are alike sorted at once."""
     groups: dict[object, list[Modality]] = {}
-    for m in modalities:
+    wanted = sorted_outside(modalities, 1)
+    for m in [m for m in modalities if m.name in wanted]:
         groups.setdefault((m.length, m.n_channels, m.may_miss), []).append(m)
     found: Windows = {}
     for group in groups.values():

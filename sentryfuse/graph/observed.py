@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sentryfuse.graph.writer import LAST, Graph
+from sentryfuse.graph.writer import LAST, Array, Graph
 from sentryfuse.statistics.observed import LEAST, ROUNDING
 
 _BIG = 3e38
@@ -36,13 +36,18 @@ def write_observed(
     gone = graph.op("IsNaN", x)
     mask = graph.op("Cast", graph.op("Not", gone), to=1)
     filled = graph.op("Where", gone, none, x)
-    count = graph.reduce("Sum", mask, 2, keep=1)
+    tail = max(1, round(t / 10))
+    counted = graph.op("MatMul", mask, graph.hold(_counting(t, tail)))
+    count, in_tail, levers = graph.split(counted, 2, [1, 1, 1])
     safe = graph.op("Max", count, one)
-    clock = graph.op("Mul", mask, graph.hold(np.arange(1, t + 1)))  # 0 where not measured
-    newest = graph.reduce("Max", clock, 2, keep=1)
-    last = _at(graph, clock, newest, filled)
-    countdown = graph.op("Mul", mask, graph.hold(np.arange(t, 0, -1)))
-    first = _at(graph, countdown, graph.reduce("Max", countdown, 2, keep=1), filled)
+    # steps counted from the start and from the end, 0 where not measured: the largest is last, and first
+    clocks = graph.op("Mul", graph.op("Unsqueeze", mask, graph.ints(2)), graph.hold(_clocks(t)))
+    ends = graph.reduce("Max", clocks, 3, keep=1)
+    there = graph.op(
+        "Where", graph.op("Equal", clocks, ends), graph.op("Unsqueeze", filled, graph.ints(2)), none
+    )
+    last, first = graph.split(graph.reduce("Sum", there, 3), 2, [1, 1])
+    newest = graph.cut(graph.op("Squeeze", ends, graph.ints(3)), 2, 0, 1)
 
     z = graph.op("Mul", graph.op("Sub", filled, first), mask)
     middle = graph.op("Div", graph.reduce("Sum", z, 2, keep=1), safe)
@@ -66,9 +71,7 @@ def write_observed(
     power = graph.op("Div", graph.reduce("SumSquare", step, 2, keep=1), some_moves)
     variance = graph.op("Sub", power, graph.op("Mul", mean_step, mean_step))
     rough = graph.op("Sqrt", graph.op("Max", variance, none))
-    slope = _slope(graph, t, z, mask, count, safe)
-    tail = max(1, round(t / 10))
-    in_tail = graph.reduce("Sum", graph.cut(mask, 2, -tail, LAST), 2, keep=1)
+    slope = _slope(graph, t, z, mask, count, graph.op("Div", levers, safe))
     tail_sum = graph.reduce("Sum", graph.cut(z, 2, -tail, LAST), 2, keep=1)
     tail_mean = graph.op("Div", tail_sum, graph.op("Max", in_tail, one))
     in_tail = graph.op("Min", in_tail, graph.op("Sub", count, one))
@@ -91,10 +94,20 @@ def write_observed(
     return [columns, share, age], z, spread, log_spread, share
 
 
-def _at(graph: Graph, clock: str, when: str, filled: str) -> str:
-    """The value at one step of each channel, `(N, C, 1)`."""
-    there = graph.op("Where", graph.op("Equal", clock, when), filled, graph.hold(0.0))
-    return graph.reduce("Sum", there, 2, keep=1)
+def _ramp(t: int) -> Array:
+    return np.linspace(-1, 1, t, dtype=np.float32)
+
+
+def _counting(t: int, tail: int) -> Array:
+    """What is measured -> how many, how many of the last tenth, and the ramp summed up, `(T, 3)`."""
+    basis = np.ones((t, 3), np.float32)
+    basis[:-tail, 1] = 0
+    basis[:, 2] = _ramp(t)
+    return basis
+
+
+def _clocks(t: int) -> Array:
+    return np.stack([np.arange(1, t + 1), np.arange(t, 0, -1)]).astype(np.float32)
 
 
 def _quartiles(graph: Graph, t: int, gone: str, z: str, high: str, count: str) -> str:
@@ -108,11 +121,9 @@ def _quartiles(graph: Graph, t: int, gone: str, z: str, high: str, count: str) -
     return graph.reduce("Sum", graph.op("Mul", graph.op("Unsqueeze", ordered, graph.ints(2)), weight), 3)
 
 
-def _slope(graph: Graph, t: int, z: str, mask: str, count: str, safe: str) -> str:
+def _slope(graph: Graph, t: int, z: str, mask: str, count: str, when: str) -> str:
     """Slope over what was measured, `(N, C, 1)`."""
-    ramp = graph.hold(np.linspace(-1, 1, t, dtype=np.float32))
-    when = graph.op("Div", graph.reduce("Sum", graph.op("Mul", mask, ramp), 2, keep=1), safe)
-    lever = graph.op("Mul", graph.op("Sub", ramp, when), mask)
+    lever = graph.op("Mul", graph.op("Sub", graph.hold(_ramp(t)), when), mask)
     strength = graph.reduce("SumSquare", lever, 2, keep=1)
     several = graph.op("Greater", count, graph.hold(1.0))
     strength = graph.op("Where", several, strength, graph.hold(1.0))

@@ -10,7 +10,8 @@ import pytest
 
 from sentryfuse.engine.engines import OnnxRuntime
 from sentryfuse.errors import ConfigError
-from sentryfuse.graph.readout import write_readout
+from sentryfuse.graph import readout as written
+from sentryfuse.graph.readout import sorted_outside, write_readout
 from sentryfuse.readout import Readout, fit_readout, person_moments
 from sentryfuse.statistics import features, quartiles
 from sentryfuse.types import Modality
@@ -44,6 +45,12 @@ def recording(n: int = 90, seed: int = 0) -> tuple[Windows, np.ndarray, np.ndarr
         if m.may_miss:
             x[m.name][rng.random(x[m.name].shape) < 0.3] = np.nan
     return x, y, np.arange(n) * 6 // n
+
+
+@pytest.fixture(autouse=True)
+def _every_sort_is_dear(monkeypatch):
+    """Windows here are short, and quartiles are to be given all the same."""
+    monkeypatch.setattr(written, "_SORT", 1e9)
 
 
 @pytest.fixture(scope="module")
@@ -91,9 +98,11 @@ def by_graph(
     solved = readout.solve(present)
     model = write_readout(readout, solved, SENSORS, batch=batch, fused=True, quartiles=not sort)
     feed = {f"window.{s}": windows[s] for s in present} | dict(more or {})
-    for m in SENSORS:
-        if m.name in present and m.length > 1 and not sort:
-            feed[f"quartiles.{m.name}"] = quartiles(m, windows[m.name])
+    there = [m for m in SENSORS if m.name in present]
+    given = sorted_outside(there, batch)
+    feed |= {
+        f"quartiles.{m.name}": quartiles(m, windows[m.name]) for m in there if m.name in given and not sort
+    }
     return OnnxRuntime().build(model, threads=1, batch=batch)(feed)
 
 
@@ -185,6 +194,12 @@ def test_nothing_measured_is_answered(plain):
     }
     got = by_graph(readout, NAMES, blank, batch=None)
     np.testing.assert_allclose(got, by_numpy(readout, NAMES, blank), atol=COARSE)
+
+
+def test_long_windows_are_sorted_by_numpy(monkeypatch):
+    monkeypatch.undo()
+    assert set(sorted_outside(SENSORS, None)) == set()
+    assert sorted_outside([replace(SENSORS[-1], length=2000), SENSORS[2]], 1) == ("ecg",)
 
 
 def test_a_modality_that_does_not_fit_is_refused(plain):
