@@ -4,6 +4,9 @@
 torch module of the same name in `sentryfuse.model`, which is why the files are many: `layer` (with
 `attention` and `feedforward`), `patch`, `sax`, `constants`, `joins`, `heads`. `kinds` is where they register,
 `writer` the graph as it grows, `wire` its bytes.
+
+`readout` writes the readout of a sensor set, a graph of its own: window statistics (`statistics`, `observed`,
+`spectrum`), then `codes` and `trees`.
 """
 
 from sentryfuse.graph.kinds import Misfit, Site, emits

@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 OWN = "com.microsoft"  # domain of onnxruntime's own operators
+TREES = "ai.onnx.ml"  # domain of ensembles of trees
 OPSET, PLAIN_OPSET = 23, 20  # 23 is the first with Attention
 IR_VERSION = 10
 PRODUCER = "sentryfuse"
+VERSIONS = {OWN: 1, TREES: 3}  # of operators beside the standard ones
 DATA_TYPES = {"<f4": 1, "<i8": 7}  # numbers of TensorProto.DataType
 Piece = bytes | memoryview
 Shape = Sequence[int | str]
@@ -66,6 +68,25 @@ def attribute(name: str, value: float | int | str | tuple[int, ...]) -> bytes:
     return message(5, text(1, name), body)
 
 
+def attribute_of_many(name: str, values: NDArray[Any] | list[str]) -> bytes:
+    """An attribute of a node that holds many numbers or strings; whole numbers are not negative."""
+    if isinstance(values, list):
+        body = b"".join([text(9, value) for value in values]) + whole(20, 8)
+    elif values.dtype.kind == "f":
+        body = message(7, values.astype("<f4").tobytes()) + whole(20, 6)
+    else:
+        body = message(8, varints(values)) + whole(20, 7)
+    return message(5, text(1, name), body)
+
+
+def varints(values: NDArray[Any]) -> bytes:
+    """Whole numbers of at most 28 bits in base 128, one after the other."""
+    parts = values.astype(np.int64)[:, None] >> np.arange(0, 28, 7)
+    more = np.concatenate([parts[:, 1:] > 0, np.zeros((len(parts), 1), bool)], axis=1)
+    there = np.concatenate([np.ones((len(parts), 1), bool), more[:, :-1]], axis=1)
+    return bytes(((parts & 127) | (more * 128))[there].astype(np.uint8).tobytes())
+
+
 def node(
     kind: str, reads: Sequence[str], writes: Sequence[str], name: str, options: Mapping[str, Any], domain: str
 ) -> tuple[Piece, ...]:
@@ -76,7 +97,12 @@ def node(
             *(text(2, value) for value in writes),
             text(3, name),
             text(4, kind),
-            *(attribute(key, value) for key, value in options.items()),
+            *(
+                attribute_of_many(key, value)
+                if isinstance(value, np.ndarray | list)
+                else attribute(key, value)
+                for key, value in options.items()
+            ),
             text(7, domain),
         )
     )
@@ -100,7 +126,12 @@ def described(number: int, name: str, shape: Shape) -> bytes:
 
 
 def model(
-    pieces: Iterable[Piece], inputs: Mapping[str, Shape], output: tuple[str, Shape], *, fused: bool
+    pieces: Iterable[Piece],
+    inputs: Mapping[str, Shape],
+    output: tuple[str, Shape],
+    *,
+    fused: bool,
+    domains: Iterable[str] = (),
 ) -> bytes:
     """The whole file.
 
@@ -109,12 +140,13 @@ def model(
         inputs: name -> shape.
         output: name and shape.
         fused: nodes of onnxruntime's own and of the newest operator set are among the pieces.
+        domains: others that nodes are of.
     """
     about = text(2, PRODUCER) + b"".join(described(11, *item) for item in inputs.items())
     about += described(12, *output)
     held = [*pieces]
     size = len(about) + sum(map(len, held))
     head = whole(1, IR_VERSION) + message(8, whole(2, OPSET if fused else PLAIN_OPSET))
-    if fused:
-        head += message(8, text(1, OWN), whole(2, 1))
+    for domain in ([OWN] if fused else []) + [name for name in domains if name != OWN]:
+        head += message(8, text(1, domain), whole(2, VERSIONS[domain]))
     return b"".join([head, varint(7 << 3 | 2), varint(size), about, *held])

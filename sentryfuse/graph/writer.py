@@ -5,7 +5,7 @@ Notation: B windows · L tokens · D d_model.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -53,6 +53,7 @@ class Graph:
         self.d_model, self.batch, self.fused = d_model, batch, fused
         self.pieces: list[wire.Piece] = []
         self._held: set[str] = set()
+        self._domains: list[str] = []
         self._n = 0
 
     def hold(self, value: ArrayLike, dtype: Any = np.float32) -> str:
@@ -81,8 +82,10 @@ class Graph:
         self._n += 1
         names = [writes] if writes else [f"v{self._n}.{i}" for i in range(outputs)]
         for key, value in options.items():
-            if type(value) is list:
+            if type(value) is list and not (value and isinstance(value[0], str)):
                 options[key] = tuple(value)
+        if domain and domain not in self._domains:
+            self._domains.append(domain)
         self.pieces += wire.node(kind, reads, names, f"n{self._n}", options, domain)
         return names
 
@@ -137,6 +140,6 @@ class Graph:
             value.flat = self.reshape(value.full, -1, self.d_model)
         return value.flat
 
-    def finish(self, inputs: dict[str, wire.Shape], output: tuple[str, wire.Shape]) -> bytes:
+    def finish(self, inputs: Mapping[str, wire.Shape], output: tuple[str, wire.Shape]) -> bytes:
         """The graph as bytes; see `wire.model`."""
-        return wire.model(self.pieces, inputs, output, fused=self.fused)
+        return wire.model(self.pieces, inputs, output, fused=self.fused, domains=self._domains)

@@ -17,7 +17,7 @@ Doubles = NDArray[np.float64]
 Kind = Literal["plain", "ranks", "ramps"]
 
 KINDS: tuple[Kind, ...] = ("plain", "ranks", "ramps")
-_CLIP = 6.0  # [deviations]
+CLIP = 6.0  # [deviations]
 _TAILS = 0.005  # share at each end pulled in before mean and deviation are taken
 _CONSTANT = 1e-6  # of the largest value: below it a spread is rounding
 _RANK_KNOTS = 17
@@ -48,7 +48,7 @@ class Scale:
         if person is not None:
             mean, inverse = self.of_person(person, weight)
         z = (x - mean) * inverse
-        return np.clip(np.where(np.isnan(z), np.float32(0), z), -_CLIP, _CLIP)
+        return np.clip(np.where(np.isnan(z), np.float32(0), z), -CLIP, CLIP)
 
     def of_person(self, person: Person, weight: float) -> tuple[Floats, Floats]:
         """Mean and one over the deviation, those of a person shrunk to the population, `(F,)` each."""

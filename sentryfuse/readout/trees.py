@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 _CHUNK = 1_000_000
-_UNSEEN = 0.02  # probability shared out over all classes, so that none is ruled out by a leaf
+UNSEEN = 0.02  # probability shared out over all classes, so that none is ruled out by a leaf
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +63,7 @@ class Trees:
 
     def logits(self, x: NDArray[Any]) -> Floats:
         """Log of the probabilities, none of them 0, `(N, F)` -> `(N, K)`."""
-        return np.asarray(np.log(self.probabilities(x) + np.float32(_UNSEEN / self.value.shape[1])))
+        return np.asarray(np.log(self.probabilities(x) + np.float32(UNSEEN / self.value.shape[1])))
 
     @property
     def n_bytes(self) -> int:

@@ -8,5 +8,6 @@ from __future__ import annotations
 
 from sentryfuse.statistics.features import features
 from sentryfuse.statistics.names import feature_names, n_bands
+from sentryfuse.statistics.quartiles import quartiles
 
-__all__ = ["feature_names", "features", "n_bands"]
+__all__ = ["feature_names", "features", "n_bands", "quartiles"]

@@ -15,15 +15,13 @@ from numpy.typing import NDArray
 
 from sentryfuse.errors import ConfigError
 from sentryfuse.statistics.names import MANY_CHANNELS, OBSERVED, feature_names, n_bands, pairs_of
-from sentryfuse.statistics.observed import observed
+from sentryfuse.statistics.observed import LEAST, ROUNDING, observed
 from sentryfuse.statistics.spectrum import log_bands
 from sentryfuse.types import Modality
 
 Floats = NDArray[np.float32]
 
 _CHUNK = 1_500_000  # values in work at once
-_ROUNDING = 3e-7  # of the largest value: what float32 cannot tell from none
-_LEAST = 1e-18
 _QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -102,7 +100,7 @@ def _complete(x: Floats) -> tuple[dict[str, Floats], Floats, Floats]:
     mean = (anchor + middle)[:, :, 0]
     z -= middle
     deviation = np.sqrt((z * z).mean(axis=-1))
-    spread = np.maximum(deviation, _ROUNDING * np.abs(x).max(axis=-1) + _LEAST)
+    spread = np.maximum(deviation, ROUNDING * np.abs(x).max(axis=-1) + LEAST)
     ordered = np.sort(z, axis=-1)
     quarter = []
     for share in _QUARTERS:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
-_ROUNDING = 3e-7
-_LEAST = 1e-18
+ROUNDING = 3e-7  # of the largest value: what float32 cannot tell from none
+LEAST = 1e-18
 
 
 def observed(x: Floats) -> tuple[dict[str, Floats], Floats, Floats, Floats]:
@@ -49,7 +49,7 @@ def observed(x: Floats) -> tuple[dict[str, Floats], Floats, Floats, Floats]:
     z = (z - middle[:, :, None]) * mask
     deviation = np.sqrt((z * z).sum(axis=-1) / safe)
     largest = np.abs(filled).max(axis=-1)
-    spread = np.maximum(deviation, _ROUNDING * largest + _LEAST)
+    spread = np.maximum(deviation, ROUNDING * largest + LEAST)
     lowest = z.min(axis=-1, keepdims=True, where=known, initial=np.inf)
     highest = z.max(axis=-1, keepdims=True, where=known, initial=-np.inf)
     ordered = np.sort(np.where(known, z, highest), axis=-1)  # what is missing goes to the end

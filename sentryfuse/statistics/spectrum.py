@@ -25,7 +25,7 @@ _FRAME = 256
 _BANDS = 10
 _SLOW_BANDS = 4
 _FEW_BANDS = 5
-_FLOOR = 1e-6  # share of the window's variance below which an energy is not told apart from none
+FLOOR = 1e-6  # share of the window's variance below which an energy is not told apart from none
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,10 +136,10 @@ def log_bands(unit: Floats, *, few: bool) -> tuple[Floats, Floats]:
         energy += _energies(unit[..., start : start + length], plan.basis)
     energy /= len(plan.starts)
     bands = energy @ plan.pool
-    centroid = (energy @ plan.centre) / (energy.sum(axis=-1) + _FLOOR)
+    centroid = (energy @ plan.centre) / (energy.sum(axis=-1) + FLOOR)
     if plan.block:
         points = plan.slow_basis.shape[0]
         cut = unit[..., : points * plan.block]
         slow = cut.reshape(*cut.shape[:-1], points, plan.block).mean(axis=-1)
         bands = np.concatenate([bands, _energies(slow, plan.slow_basis) @ plan.slow_pool], axis=-1)
-    return np.log(bands + _FLOOR), centroid
+    return np.log(bands + FLOOR), centroid
