@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentryfuse.bundle import Bundle
+from sentryfuse.engine.beside import readout_session
 from sentryfuse.engine.engines import ENGINE, Engine, find_engine
 from sentryfuse.engine.parts import split
 from sentryfuse.errors import BundleError, ConfigError, SentryFuseError
 from sentryfuse.planning.layout import WINDOW
 from sentryfuse.readout import Person
-from sentryfuse.statistics import features
 from sentryfuse.types import Plan
 
 Array = NDArray[np.float32]
@@ -71,9 +71,6 @@ class Session:
         # OpenVINO 2026.4 ends the process on some graphs when it knows all sizes and has one thread
         sizes = batch if self.engine.fused else None
         started = time.perf_counter()
-        mixture = bundle.mixture
-        self._solved = None if mixture is None else mixture.readout.solve(plan.present)
-        self._sensors = [m for m in bundle.layout.modalities if m.name in plan.present]
         try:
             models = [
                 bundle.writer.write(plan, part, batch=sizes, fused=self.engine.fused)
@@ -81,6 +78,9 @@ class Session:
             ]
             sliced = time.perf_counter()
             answers = [self.engine.build(m, threads=threads, batch=batch) for m in models]
+            self._readout = readout_session(
+                bundle, plan.present, engine=self.engine, threads=threads, batch=batch
+            )
         except (SentryFuseError, MemoryError):
             raise
         except Exception as error:  # of the engine's own kinds
@@ -125,13 +125,11 @@ class Session:
         """
         made = None if self.plan.readout_alone else self.transformer(windows, tokens)
         mixture = self.bundle.mixture
-        if mixture is None or self._solved is None:
-            assert made is not None
+        if mixture is None or self._readout is None:
+            assert made is not None, "a plan without layers is of a bundle with a readout"
             return made
-        given = raw or windows
-        statistics = {m.name: features(m, self._window(given, m.name)) for m in self._sensors}
-        log_readout = mixture.readout.log_probabilities(statistics, self._solved, person)
-        return mixture.answer(log_readout, made, len(self.plan.present))
+        given = {name: self._window(raw or windows, name) for name in self.plan.present}
+        return mixture.answer(self._readout(given, person), made, len(self.plan.present))
 
     def transformer(
         self, windows: Mapping[str, Array], tokens: MutableMapping[str, Array] | None = None
