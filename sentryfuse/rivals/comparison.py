@@ -6,36 +6,28 @@ Notation: N windows · K classes.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sentryfuse.bundle import Bundle, load_bundle
 from sentryfuse.data import Windows, leave_one_out
-from sentryfuse.data.metrics import scores
 from sentryfuse.data.scoring import check_recording, prepared
-from sentryfuse.engine.session import Session
 from sentryfuse.errors import BudgetError, ConfigError
-from sentryfuse.progress import Progress
 from sentryfuse.rivals.features import Table
-from sentryfuse.rivals.models import RIVALS, SENSOR_SUM, Rival, Workshop, need_scikit_learn
-from sentryfuse.rivals.timing import Batch, at_most, median_ms
-from sentryfuse.rivals.verdict import ALL, ONE_MISSING, OURS, measure_of, verdict_of
-from sentryfuse.runtime.predict import predict
+from sentryfuse.rivals.models import RIVALS, Workshop, need_scikit_learn
+from sentryfuse.rivals.rows import Sets, merged, our_rows, rival_rows
+from sentryfuse.rivals.verdict import measure_of, verdict_of
 from sentryfuse.types import Budget
 
 if TYPE_CHECKING:
     from sentryfuse.model.pretrained import SentryModel
 
 RATIOS = (0.0, 0.8, 1.0)  # by default; of those, the ones this model can reach
-SCORED = ("validation", "test")
-TIMED = 8  # different windows
-MEANS = ("accuracy", "macro_f1", "auroc", "nll", "ece", "time_ms", "size_mb", "macs")
+SCORED = ("test", "validation")
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,9 +105,9 @@ def compare(
     )
     sets = _sets(windows, split)
     budgets = _budgets(bundle, ratios, [names for names, _ in sets])
-    found = _ours(bundle, windows, split, sets, budgets, threads)
-    found += _rivals(workshop, windows, split, sets, rivals)
-    rows = tuple(_merged(found))
+    found = our_rows(bundle, windows, split, sets, budgets, threads)
+    found += rival_rows(workshop, windows, split, sets, rivals)
+    rows = tuple(merged(found))
     return Comparison(rows, verdict_of(rows), measure_of(rows), split, fitted_on)
 
 
@@ -144,7 +136,7 @@ def bundle_of(source: str | Path | Bundle | SentryModel) -> Bundle:
 def _check(windows: Windows, split: str, rivals: Sequence[str]) -> None:
     if split not in SCORED:
         raise ConfigError(
-            f"split {split!r} cannot be compared on, models were fitted on its windows; choose "
+            f"compare scores windows that nobody was fitted on, split {split!r} is not that; choose "
             f"{' or '.join(SCORED)}"
         )
     if not len(windows.indices(split)):
@@ -156,10 +148,10 @@ def _check(windows: Windows, split: str, rivals: Sequence[str]) -> None:
         )
 
 
-def _sets(windows: Windows, split: str) -> list[tuple[tuple[str, ...], NDArray[np.intp]]]:
+def _sets(windows: Windows, split: str) -> Sets:
     """All sensors and each one missing, with the windows that have any of them; all sensors first."""
     indices = windows.indices(split)
-    found = []
+    found: Sets = []
     for names in (windows.names, *leave_one_out(windows.names)):
         columns = [windows.names.index(name) for name in names]
         some = windows.present[indices][:, columns].any(axis=1)
@@ -185,109 +177,3 @@ def _budgets(
             continue
         found.append((ratio, budget))
     return found
-
-
-def _ours(
-    bundle: Bundle,
-    windows: Windows,
-    split: str,
-    sets: Sequence[tuple[tuple[str, ...], NDArray[np.intp]]],
-    budgets: Sequence[tuple[float, Budget]],
-    threads: int,
-) -> list[dict[str, Any]]:
-    """A row for every ratio and set."""
-    scored = predict(
-        bundle,
-        windows,
-        split=split,
-        present=[names for names, _ in sets],
-        budgets=[budget for _, budget in budgets],
-        threads=threads,
-    )
-    found = []
-    for at, (names, indices) in enumerate(sets):
-        batches = _timed(windows, indices, names)
-        for number, (ratio, budget) in enumerate(budgets):
-            row = scored[at * len(budgets) + number]
-            plan = bundle.plan(names, budget)
-            session = Session(bundle, plan, threads=1, batch=1)
-            found.append(
-                {
-                    "system": OURS,
-                    "ratio": ratio,
-                    "presence": ALL if at == 0 else ONE_MISSING,
-                    **{key: row[key] for key in ("accuracy", "macro_f1", "auroc", "nll", "ece")},
-                    "time_ms": median_ms(session.run, batches),
-                    "size_mb": plan.cost.weights_mb,
-                    "macs": row["macs"],
-                    "n_models": 1,
-                    "n_windows": row["n_windows"],
-                    "n_refused": row["n_refused"],
-                }
-            )
-    return found
-
-
-def _rivals(
-    workshop: Workshop,
-    windows: Windows,
-    split: str,
-    sets: Sequence[tuple[tuple[str, ...], NDArray[np.intp]]],
-    rivals: Sequence[str],
-) -> Iterator[dict[str, Any]]:
-    """A row for every rival and set."""
-    indices = windows.indices(split)
-    table = Table.of_recording(windows, indices)
-    with Progress("rivals", len(rivals) * len(sets), even=False) as bar:
-        for number, rival in enumerate(rivals):
-            for at, (names, answered) in enumerate(sets):
-                model = workshop.fit(rival, names)
-                part = table.rows(np.isin(indices, answered))
-                with at_most(1):
-                    time_ms = median_ms(partial(_answer, model, windows), _timed(windows, answered, names))
-                yield {
-                    "system": rival,
-                    "ratio": None,
-                    "presence": ALL if at == 0 else ONE_MISSING,
-                    **scores(windows.y[answered], model.probabilities(part)),
-                    "time_ms": time_ms,
-                    "size_mb": model.n_bytes / 1e6,
-                    "macs": None,
-                    "n_models": 1,
-                    "n_windows": len(answered),
-                    "n_refused": len(indices) - len(answered),
-                }
-                bar.update(number * len(sets) + at + 1, rival)
-
-
-def _answer(model: Rival, windows: Windows, batch: Batch) -> NDArray[np.float64]:
-    return model.probabilities(Table.of_batch(windows.modalities, batch))
-
-
-def _timed(windows: Windows, indices: NDArray[np.intp], names: Sequence[str]) -> list[Batch]:
-    """Windows for timing, one at a time, those with all the sensors first."""
-    columns = [windows.names.index(name) for name in names]
-    lacking = (~windows.present[indices][:, columns]).sum(axis=1)
-    chosen = indices[np.argsort(lacking, kind="stable")][:TIMED]
-    return [windows.batch(chosen[i : i + 1], names) for i in range(len(chosen))]
-
-
-def _merged(found: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """One row for each system, ratio and kind of presence: means, and sums of what is counted."""
-    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
-    for presence in (ALL, ONE_MISSING):
-        for row in found:
-            if row["presence"] == presence:
-                groups.setdefault((presence, row["system"], row["ratio"]), []).append(row)
-    for rows in groups.values():
-        merged = dict(rows[0])
-        for key in MEANS:
-            values = [row[key] for row in rows]
-            merged[key] = None if None in values else float(np.mean(values))
-        for key in ("n_windows", "n_refused"):
-            merged[key] = sum(row[key] for row in rows)
-        if merged["system"] not in (OURS, SENSOR_SUM):  # one of those serves every set
-            merged["n_models"] = len(rows)
-        if merged["macs"] is not None:
-            merged["macs"] = round(merged["macs"])
-        yield merged
