@@ -30,6 +30,13 @@ _TREES = 200
 _LINEAR_CLIP = 6.0  # [deviations]; as in our own readout
 _TREE_CLIP = 1e6  # trees do not mind large values, but infinite ones
 _LEAST = 1e-12
+_WIDE = 3000  # features x classes; above it boosting as it comes takes minutes for each set
+_WIDE_BOOSTING: Mapping[str, Any] = {
+    "max_bins": 63,
+    "max_leaf_nodes": 15,
+    "max_features": 0.1,
+    "max_iter": 50,
+}
 _WORTH_THREADS = 1_000_000  # values; on fewer, threads of boosting mostly wait for each other
 
 
@@ -140,7 +147,8 @@ class Workshop:
             chosen = np.ones(len(self._y), dtype=bool)
         scales = {name: self._scales[name] for name in names}
         clip = _LINEAR_CLIP if rival in (LDA, LOGISTIC) else _TREE_CLIP
-        model = self._makers[rival]()
+        wide = sum(len(scale.mean) for scale in scales.values()) * self._n_classes > _WIDE
+        model = self._makers[rival](wide)
         x = _encoded(self._table.rows(chosen), scales, clip)
         with warnings.catch_warnings(), at_most(self._threads if x.size > _WORTH_THREADS else 1):
             warnings.simplefilter("ignore")  # steps that did not converge, features that say the same
@@ -164,8 +172,8 @@ def need_scikit_learn() -> None:
         ) from None
 
 
-def _makers(seed: int, threads: int) -> dict[str, Callable[[], Any]]:
-    """Fresh models by name."""
+def _makers(seed: int, threads: int) -> dict[str, Callable[[bool], Any]]:
+    """Fresh models by name, told whether the table is wide."""
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
     from sklearn.ensemble import (
         ExtraTreesClassifier,
@@ -175,11 +183,13 @@ def _makers(seed: int, threads: int) -> dict[str, Callable[[], Any]]:
     from sklearn.linear_model import LogisticRegression
 
     return {
-        FOREST: lambda: RandomForestClassifier(_TREES, n_jobs=threads, random_state=seed),
-        EXTRA_TREES: lambda: ExtraTreesClassifier(_TREES, n_jobs=threads, random_state=seed),
-        BOOSTING: lambda: HistGradientBoostingClassifier(early_stopping=False, random_state=seed),
-        LOGISTIC: lambda: LogisticRegression(C=0.1, max_iter=200),
-        LDA: lambda: LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"),
+        FOREST: lambda _: RandomForestClassifier(_TREES, n_jobs=threads, random_state=seed),
+        EXTRA_TREES: lambda _: ExtraTreesClassifier(_TREES, n_jobs=threads, random_state=seed),
+        BOOSTING: lambda wide: HistGradientBoostingClassifier(
+            early_stopping=False, random_state=seed, **(_WIDE_BOOSTING if wide else {})
+        ),
+        LOGISTIC: lambda _: LogisticRegression(C=0.1, max_iter=200),
+        LDA: lambda _: LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"),
     }
 
 
