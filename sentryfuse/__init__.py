@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sentryfuse.pruning import make_plan as plan
     from sentryfuse.pruning import prune, register_scorer
     from sentryfuse.pruning.evaluation import evaluate
+    from sentryfuse.rivals import Comparison, compare
     from sentryfuse.runtime import Events, Result, Runtime, Status, predict
     from sentryfuse.stream import HealthRules, open_source
     from sentryfuse.training import TrainSettings, train
@@ -35,6 +36,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Budget": "types",
     "Bundle": "bundle",
+    "Comparison": "rivals",
     "Conversion": "training.grouped_queries",
     "Cost": "types",
     "Events": "runtime",
@@ -49,6 +51,7 @@ _HOMES = {
     "Status": "runtime",
     "TrainSettings": "training",
     "Windows": "data",
+    "compare": "rivals",
     "convert_to_gqa": "training.grouped_queries",
     "create_model": "model.pretrained",
     "evaluate": "pruning.evaluation",
@@ -73,6 +76,7 @@ _ALIASES = {"plan": "make_plan"}
 __all__ = [
     "Budget",
     "Bundle",
+    "Comparison",
     "Conversion",
     "Cost",
     "Events",
@@ -87,6 +91,7 @@ __all__ = [
     "Status",
     "TrainSettings",
     "Windows",
+    "compare",
     "convert_to_gqa",
     "create_model",
     "evaluate",

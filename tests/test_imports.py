@@ -26,7 +26,7 @@ ORDER = (
     {"pruning", "engine"},
     {"training", "runtime", "measure"},
     {"export", "report"},
-    {"study"},
+    {"study", "rivals"},
     {"cli"},
     {"__main__"},
 )

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import typer
 
-from sentryfuse.cli import device, model, recordings, results, stream, study
+from sentryfuse.cli import compare, device, model, recordings, results, stream, study
 from sentryfuse.errors import SentryFuseError
 from sentryfuse.progress import set_quiet
 
@@ -21,6 +21,7 @@ UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 EXTRAS = {
     "torch": "train",
+    "sklearn": "compare",
     "matplotlib": "report",
     "jinja2": "report",
     "paho": "mqtt",
@@ -47,6 +48,7 @@ app.command()(device.plan)
 app.command()(model.prune)
 app.command()(model.export)
 app.command()(device.predict)
+app.command()(compare.compare)
 app.command()(device.profile)
 app.command()(device.bench)
 app.command()(stream.run)

@@ -83,7 +83,7 @@ def score_table(output: Output, title: str, rows: Sequence[Mapping[str, Any]], n
     """The rows of `evaluate` and `predict` for people."""
     output.table(
         title,
-        ("sensors", "missing", "ratio", "scorer", "accuracy", "macro F1", "AUROC", "MMAC",
+        ("sensors", "missing", "ratio", "scorer", "accuracy", "macro F1", "AUROC", "NLL", "ECE", "MMAC",
          "weights", "windows"),
         [
             (
@@ -94,6 +94,8 @@ def score_table(output: Output, title: str, rows: Sequence[Mapping[str, Any]], n
                 row["accuracy"],
                 row["macro_f1"],
                 row["auroc"],
+                row.get("nll"),
+                row.get("ece"),
                 row["macs"] / 1e6,
                 row["params"],
                 row["n_windows"],

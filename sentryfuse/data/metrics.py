@@ -1,4 +1,4 @@
-"""Scores of predictions: accuracy, macro F1, AUROC. numpy only.
+"""Scores of predictions: accuracy, macro F1, AUROC, and how far probabilities can be trusted. numpy only.
 
 Notation: N windows · K classes.
 """
@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sentryfuse.errors import ConfigError
+
+_LEAST = float(np.finfo(np.float32).eps)  # a probability that counts as none
 
 
 def accuracy(y: ArrayLike, predicted: ArrayLike) -> float:
@@ -42,12 +44,7 @@ def macro_f1(y: ArrayLike, predicted: ArrayLike, n_classes: int) -> float:
         ConfigError: no window, lengths that differ, or a class outside 0..K-1.
     """
     truth, answer = _pair(y, predicted)
-    both = np.concatenate([truth, answer])
-    if both.dtype.kind not in "iu" or both.min() < 0 or both.max() >= n_classes:
-        raise ConfigError(
-            f"classes must be integers within 0..{n_classes - 1}, not {both.min()}..{both.max()} "
-            f"({both.dtype}); give class numbers, not probabilities"
-        )
+    _check_classes(truth, answer, n_classes)
     hits = np.bincount(truth[truth == answer], minlength=n_classes)
     named = np.bincount(truth, minlength=n_classes) + np.bincount(answer, minlength=n_classes)
     seen = named > 0
@@ -81,6 +78,50 @@ def auroc(y: ArrayLike, score: ArrayLike) -> float | None:
     return float(above / (n_positive * n_negative))
 
 
+def negative_log_likelihood(probabilities: ArrayLike, y: ArrayLike) -> float:
+    """Mean of minus the log of the probability given to the true class, >= 0; less is better.
+
+    Args:
+        probabilities: of each class, `(N, K)`; one below 1.2e-7 (float32 near 1 knows no finer step) counts
+            as that, so that one certain mistake is not infinitely bad.
+        y: true classes, `(N,)`, 0..K-1.
+
+    Raises:
+        ConfigError: no window, shapes that do not fit, a class outside 0..K-1, or NaN.
+    """
+    table, truth = _table(probabilities), np.asarray(y)
+    _check_classes(*_pair(truth, table.argmax(axis=1)), table.shape[1])
+    given = table[np.arange(len(truth)), truth].astype(np.float64)
+    return float(-np.log(np.clip(given, _LEAST, 1)).mean())
+
+
+def expected_calibration_error(probabilities: ArrayLike, y: ArrayLike, bins: int = 15) -> float:
+    """Mean distance between how sure the answers are and how often they are right, 0..1; less is better.
+
+    Windows are put into bins of equal width by the probability of the answered class.
+
+    Args:
+        probabilities: of each class, `(N, K)`.
+        y: true classes, `(N,)`, 0..K-1.
+        bins: how many, >= 1.
+
+    Raises:
+        ConfigError: no bin or no window, shapes that do not fit, a class outside 0..K-1, or NaN.
+
+    Source:
+        Guo et al. (2017).
+    """
+    if bins < 1:
+        raise ConfigError(f"bins must be at least 1, got {bins}")
+    table = _table(probabilities)
+    truth, answer = _pair(y, table.argmax(axis=1))
+    _check_classes(truth, answer, table.shape[1])
+    sure = table.max(axis=1).astype(np.float64)
+    place = np.clip(np.ceil(sure * bins).astype(int) - 1, 0, bins - 1)
+    gap = np.bincount(place, weights=sure - (truth == answer), minlength=bins)
+    return float(np.abs(gap).sum() / len(truth))
+
+
 def scores(y: ArrayLike, probabilities: ArrayLike) -> dict[str, float | None]:
     """All scores of one set of predictions.
 
@@ -89,24 +130,40 @@ def scores(y: ArrayLike, probabilities: ArrayLike) -> dict[str, float | None]:
         probabilities: of each class, `(N, K)`.
 
     Returns:
-        `accuracy`, `macro_f1`, and `auroc` of class 1, `None` unless there are two classes and both
-        occur.
+        `accuracy`, `macro_f1`, `auroc` of class 1 (`None` unless there are two classes and both occur),
+        `nll` (negative log likelihood) and `ece` (expected calibration error).
 
     Raises:
         ConfigError: no window, shapes that do not fit, a class outside 0..K-1, or NaN.
     """
-    table = np.asarray(probabilities)
-    if table.ndim != 2 or table.shape[1] < 2:
-        raise ConfigError(f"probabilities have shape {table.shape}; give (windows, classes)")
-    if np.isnan(table).any():
-        raise ConfigError("probabilities hold NaN, so there is no answer to score; look at the model")
+    table = _table(probabilities)
     predicted = table.argmax(axis=1)
     n_classes = table.shape[1]
     return {
         "accuracy": accuracy(y, predicted),
         "macro_f1": macro_f1(y, predicted, n_classes),
         "auroc": auroc(y, table[:, 1]) if n_classes == 2 else None,
+        "nll": negative_log_likelihood(table, y),
+        "ece": expected_calibration_error(table, y),
     }
+
+
+def _table(probabilities: ArrayLike) -> NDArray[Any]:
+    table = np.asarray(probabilities)
+    if table.ndim != 2 or table.shape[1] < 2:
+        raise ConfigError(f"probabilities have shape {table.shape}; give (windows, classes)")
+    if np.isnan(table).any():
+        raise ConfigError("probabilities hold NaN, so there is no answer to score; look at the model")
+    return table
+
+
+def _check_classes(truth: NDArray[Any], answer: NDArray[Any], n_classes: int) -> None:
+    both = np.concatenate([truth, answer])
+    if both.dtype.kind not in "iu" or both.min() < 0 or both.max() >= n_classes:
+        raise ConfigError(
+            f"classes must be integers within 0..{n_classes - 1}, not {both.min()}..{both.max()} "
+            f"({both.dtype}); give class numbers, not probabilities"
+        )
 
 
 def _pair(y: ArrayLike, answers: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -9,7 +9,7 @@ import pytest
 
 SCORE_KEYS = {
     "present", "missing_rate", "ratio", "protocol", "scorer", "accuracy", "macro_f1", "auroc",
-    "macs", "params", "n_windows", "n_refused",
+    "nll", "ece", "macs", "params", "n_windows", "n_refused",
 }  # fmt: skip
 SENSORS = ["wrist_acc", "chest_acc"]
 
@@ -133,8 +133,10 @@ def test_predict_gives_the_rows_of_evaluate(command, recording, run_folder, bund
     assert torch.keys() == device.keys()
     assert device["seed"] == 3
     for left, right in zip(torch["rows"], device["rows"], strict=True):
-        for key in SCORE_KEYS - {"accuracy", "macro_f1"}:
+        for key in SCORE_KEYS - {"accuracy", "macro_f1", "nll", "ece"}:
             assert left[key] == right[key]
+        assert left["nll"] == pytest.approx(right["nll"], abs=1e-3)
+        assert 0 <= right["ece"] <= 1
         assert left["accuracy"] == pytest.approx(right["accuracy"], abs=0.02)
 
 

@@ -15,8 +15,8 @@ from sentryfuse.progress import say
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = [
-    "bench", "data describe", "data list", "demo", "evaluate", "export", "plan", "predict", "profile",
-    "prune", "report", "run", "study", "train",
+    "bench", "compare", "data describe", "data list", "demo", "evaluate", "export", "plan", "predict",
+    "profile", "prune", "report", "run", "study", "train",
 ]  # fmt: skip
 
 

@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
-from sentryfuse.data.metrics import accuracy, auroc, macro_f1, scores
+from sentryfuse.data.metrics import (
+    accuracy,
+    auroc,
+    expected_calibration_error,
+    macro_f1,
+    negative_log_likelihood,
+    scores,
+)
 from sentryfuse.errors import ConfigError
 
 
@@ -46,7 +53,60 @@ def test_two_classes_have_an_auroc_and_three_do_not():
     assert two["accuracy"] == pytest.approx(((p > 0.5) == y).mean())
     three = scores(y, rng.random((50, 3)))
     assert three["auroc"] is None
-    assert set(three) == {"accuracy", "macro_f1", "auroc"}
+    assert set(three) == {"accuracy", "macro_f1", "auroc", "nll", "ece"}
+
+
+@given(st.integers(0, 10_000), st.integers(1, 60), st.integers(2, 6))
+def test_the_likelihood_is_that_of_scikit_learn(seed, n, k):
+    rng = np.random.default_rng(seed)
+    y, p = rng.integers(0, k, n), rng.dirichlet(np.ones(k), n)
+    expected = oracle.log_loss(y, p, labels=np.arange(k))
+    assert negative_log_likelihood(p, y) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_certain_mistake_is_bad_but_not_infinitely():
+    assert negative_log_likelihood([[1.0, 0.0]], [1]) == pytest.approx(15.94, abs=0.01)
+    assert negative_log_likelihood([[1.0, 0.0]], [0]) == 0
+
+
+def test_calibration_is_the_gap_between_sure_and_right():
+    sure = np.array([[0.9, 0.1]] * 10)
+    assert expected_calibration_error(sure, [0] * 9 + [1]) == pytest.approx(0)
+    assert expected_calibration_error(sure, [0] * 5 + [1] * 5) == pytest.approx(0.4)
+    assert expected_calibration_error([[1.0, 0.0], [0.0, 1.0]], [0, 1]) == 0
+    assert expected_calibration_error([[1.0, 0.0], [1.0, 0.0]], [1, 1]) == 1
+    both = [[0.9, 0.1], [0.6, 0.4]]  # too sure in one bin, not sure enough in the other; in one they cancel
+    assert expected_calibration_error(both, [1, 0], bins=10) == pytest.approx((0.9 + 0.4) / 2)
+    assert expected_calibration_error(both, [1, 0], bins=1) == pytest.approx(abs(1.5 - 1) / 2)
+
+
+def test_answers_drawn_from_the_probabilities_are_calibrated():
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(3), 20_000)
+    y = (p.cumsum(1) < rng.random((len(p), 1))).sum(1)
+    assert expected_calibration_error(p, y) < 0.02
+    assert expected_calibration_error(p**3 / (p**3).sum(1, keepdims=True), y) > 0.1
+
+
+@pytest.mark.parametrize("score", [negative_log_likelihood, expected_calibration_error])
+def test_probabilities_that_do_not_fit_are_refused(score):
+    with pytest.raises(ConfigError, match="windows, classes"):
+        score([0.5], [0])
+    with pytest.raises(ConfigError, match="NaN"):
+        score([[np.nan, 1.0]], [0])
+    with pytest.raises(ConfigError, match="do not belong together"):
+        score([[0.5, 0.5]], [0, 1])
+    with pytest.raises(ConfigError, match="class numbers"):
+        score([[0.5, 0.5]], [2])
+    with pytest.raises(ConfigError, match="class numbers"):
+        score([[0.5, 0.5]], [0.5])
+    with pytest.raises(ConfigError, match="no window"):
+        score(np.zeros((0, 2)), [])
+
+
+def test_calibration_needs_a_bin():
+    with pytest.raises(ConfigError, match="at least 1"):
+        expected_calibration_error([[0.5, 0.5]], [0], bins=0)
 
 
 def test_what_cannot_be_scored_is_refused():

@@ -1,0 +1,126 @@
+"""`sentryfuse compare`: is it worth it? On a bundle it never loads torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sentryfuse.cli.options import Data, Fold, JsonFile, Quiet, Threads, fold_of, open_windows
+from sentryfuse.cli.output import Output
+from sentryfuse.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sentryfuse.rivals import Comparison
+
+
+def compare(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="RUN_OR_BUNDLE", help="Folder of `train` or `prune`, or a file of `export`."),
+    ],
+    data: Data,
+    fold: Fold = None,
+    split: Annotated[str, typer.Option(help="Windows to score: test or validation.")] = "test",
+    ratio: Annotated[
+        list[float] | None,
+        typer.Option(
+            metavar="R",
+            help="Share of our prunable MACs to remove; by default 0, 0.8 and 1, as far as the model reaches "
+            "them. Repeats.",
+        ),
+    ] = None,
+    rival: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Only this rival; all by default, a wrong name lists them. Repeats."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of the rivals.")] = 0,
+    threads: Threads = 2,
+    json_to: JsonFile = None,
+    quiet: Quiet = False,
+) -> None:
+    """Say whether it is worth it: ours beside what one would fit instead.
+
+    Rivals (random forest, extra trees, gradient boosting, logistic regression, LDA, sum of LDAs per sensor)
+    are fitted on statistics of the training and validation windows, because ours uses both, and fitted again
+    for every sensor missing. Needs scikit-learn; a folder needs torch, too, a bundle does not. Without --fold
+    people are split as the model was trained.
+    """
+    output = Output(json_to, quiet=quiet)
+    from sentryfuse.rivals import RIVALS
+    from sentryfuse.rivals import compare as compare_with_rivals
+    from sentryfuse.rivals.comparison import bundle_of
+    from sentryfuse.rivals.models import need_scikit_learn
+    from sentryfuse.types import Budget
+
+    need_scikit_learn()
+    for share in ratio or ():
+        Budget(ratio=share)
+    bundle = bundle_of(source)
+    fold = _fold(fold, bundle.about.get("fold"))
+    windows = open_windows(data, fold, split=split)
+    found = compare_with_rivals(
+        bundle, windows, split=split, ratios=ratio, rivals=rival or RIVALS, seed=seed, threads=threads
+    )
+    _show(output, f"{windows.name}, {split}", found)
+    output.json(
+        {
+            "dataset": windows.name,
+            "backbone": bundle.about.get("backbone"),
+            "split": split,
+            "seed": bundle.about.get("seed"),
+            "fold": fold,
+            "rivals": {
+                "seed": seed,
+                "fitted_on": list(found.fitted_on),
+                "n_windows": sum(len(windows.indices(word)) for word in found.fitted_on),
+            },
+            "measure": found.measure,
+            "rows": list(found.rows),
+            "verdict": found.verdict,
+        }
+    )
+
+
+def _fold(asked: str | None, trained: object) -> str | None:
+    """The fold to compare on: that of the training.
+
+    Raises:
+        ConfigError: another one, whose test people were trained on.
+    """
+    if not isinstance(trained, str):
+        return asked
+    if asked is not None and fold_of(asked) != fold_of(trained):
+        raise ConfigError(
+            f"--fold {asked} would score people the model was trained on, its fold is {trained}; give that"
+        )
+    return trained
+
+
+def _show(output: Output, title: str, found: Comparison) -> None:
+    """The table and the verdict."""
+    two = any(row["auroc"] is not None for row in found.rows)
+    output.table(
+        title,
+        ("system", "sensors", "accuracy", "macro F1", *(["AUROC"] if two else []), "NLL", "ECE",
+         "one window [ms]", "size [MB]", "models"),
+        [
+            (
+                row["system"] if row["ratio"] is None else f"{row['system']}, r = {row['ratio']:g}",
+                row["presence"],
+                row["accuracy"],
+                row["macro_f1"],
+                *([row["auroc"]] if two else []),
+                row["nll"],
+                row["ece"],
+                row["time_ms"],
+                row["size_mb"],
+                row["n_models"],
+            )
+            for row in found.rows
+        ],
+    )  # fmt: skip
+    output.line(found.verdict)

@@ -1,0 +1,179 @@
+"""Ours and rivals scored on the same windows with the same sensors.
+
+Notation: N windows · K classes.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sentryfuse.bundle import Bundle, load_bundle
+from sentryfuse.data import Windows, leave_one_out
+from sentryfuse.data.scoring import check_recording, prepared
+from sentryfuse.errors import BudgetError, ConfigError
+from sentryfuse.rivals.features import Table
+from sentryfuse.rivals.models import RIVALS, Workshop, need_scikit_learn
+from sentryfuse.rivals.rows import Sets, merged, our_rows, rival_rows
+from sentryfuse.rivals.verdict import measure_of, verdict_of
+from sentryfuse.types import Budget
+
+if TYPE_CHECKING:
+    from sentryfuse.model.pretrained import SentryModel
+
+RATIOS = (0.0, 0.8, 1.0)  # by default; of those, the ones this model can reach
+SCORED = ("test", "validation")
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Ours beside its rivals.
+
+    Attributes:
+        rows: one for each system and kind of presence. `system` is "ours" or a rival's name, `ratio` `None`
+            for rivals; `presence` is "all", or "one missing", the mean over each sensor missing in turn.
+            Scores: `accuracy`, `macro_f1`, `auroc` (`None` unless there are two classes), `nll`, `ece`. Cost:
+            `time_ms` (one window, median, one thread), `size_mb`, `macs` (`None` for rivals), `n_models`
+            (how many fitted ones serve these sets). `n_windows` answers were scored, `n_refused` windows
+            had none of the sensors.
+        verdict: one sentence: who is ahead.
+        measure: what the verdict goes by, "accuracy" or "auroc".
+        split: which windows were scored.
+        fitted_on: which windows the rivals were fitted on.
+    """
+
+    rows: tuple[Mapping[str, Any], ...]
+    verdict: str
+    measure: str
+    split: str
+    fitted_on: tuple[str, ...]
+
+
+def compare(
+    run_or_bundle: str | Path | Bundle | SentryModel,
+    windows: Windows,
+    *,
+    split: str = "test",
+    ratios: Sequence[float] | None = None,
+    rivals: Sequence[str] = RIVALS,
+    seed: int = 0,
+    threads: int = 2,
+) -> Comparison:
+    """Fit what a user would pick instead and score it beside ours, with all sensors and with one missing.
+
+    Rivals see the same windows as ours (standardised by person where ours is) as statistics of
+    `sentryfuse.statistics`; they are fitted on training and validation windows together, because ours uses
+    both, and fitted again for every set of sensors, which is their strong form.
+
+    Args:
+        run_or_bundle: a folder of `train` or `prune` or a model (both need torch), or a bundle or its file.
+        windows: the recording, split as the model was trained.
+        split: "test", or "validation"; then rivals are fitted on training windows only.
+        ratios: share of ours to remove; `None` takes 0, 0.8 and 1, as far as the model reaches them.
+        rivals: names out of `RIVALS`.
+        seed: of the rivals.
+        threads: for fitting and scoring; one window at a time is always timed on one.
+
+    Returns:
+        Rows and the verdict.
+
+    Raises:
+        ConfigError: scikit-learn is missing, an unknown rival, a split that was fitted on or is empty, or a
+            recording that does not belong to the model.
+        BudgetError: a ratio no sub-network reaches.
+    """
+    need_scikit_learn()
+    _check(windows, split, rivals)
+    bundle = bundle_of(run_or_bundle)
+    check_recording(bundle.layout.modalities, bundle.classes, windows)
+    windows = prepared(windows, normalise=bundle.normalise, floor=bundle.subject_floor)
+    fitted_on = ("train", "validation") if split == "test" else ("train",)
+    taught = np.concatenate([windows.indices(word) for word in fitted_on])
+    if not len(taught):
+        raise ConfigError(f"{windows.name} has no training window to fit rivals on; choose another --fold")
+    workshop = Workshop(
+        Table.of_recording(windows, taught),
+        windows.y[taught],
+        len(windows.classes),
+        seed=seed,
+        threads=threads,
+    )
+    sets = _sets(windows, split)
+    budgets = _budgets(bundle, ratios, [names for names, _ in sets])
+    found = our_rows(bundle, windows, split, sets, budgets, threads)
+    found += rival_rows(workshop, windows, split, sets, rivals)
+    rows = tuple(merged(found))
+    return Comparison(rows, verdict_of(rows), measure_of(rows), split, fitted_on)
+
+
+def bundle_of(source: str | Path | Bundle | SentryModel) -> Bundle:
+    """What would run on the device: the bundle itself, or that of a folder or model (needs torch).
+
+    Raises:
+        BundleError: a file that is no bundle.
+        CheckpointError: a folder without a model.
+    """
+    if isinstance(source, Bundle):
+        return source
+    if isinstance(source, str | Path):
+        if Path(source).is_file():
+            return load_bundle(source)
+        from sentryfuse.training.folder import open_run
+
+        source = open_run(Path(source))
+    from sentryfuse.export import export_bundle
+
+    with tempfile.TemporaryDirectory() as folder:
+        export_bundle(source, Path(folder) / "model.bundle")
+        return load_bundle(Path(folder) / "model.bundle")
+
+
+def _check(windows: Windows, split: str, rivals: Sequence[str]) -> None:
+    if split not in SCORED:
+        raise ConfigError(
+            f"compare scores windows that nobody was fitted on, split {split!r} is not that; choose "
+            f"{' or '.join(SCORED)}"
+        )
+    if not len(windows.indices(split)):
+        raise ConfigError(f"{windows.name} has no window in split {split}; choose another --split")
+    unknown = [name for name in rivals if name not in RIVALS]
+    if unknown or not rivals:
+        raise ConfigError(
+            f"rival {', '.join(unknown) or 'none'} is unknown; there are {', '.join(RIVALS)}; name some"
+        )
+
+
+def _sets(windows: Windows, split: str) -> Sets:
+    """All sensors and each one missing, with the windows that have any of them; all sensors first."""
+    indices = windows.indices(split)
+    found: Sets = []
+    for names in (windows.names, *leave_one_out(windows.names)):
+        columns = [windows.names.index(name) for name in names]
+        some = windows.present[indices][:, columns].any(axis=1)
+        if some.any():
+            found.append((names, indices[some]))
+    if not found or found[0][0] != windows.names:
+        raise ConfigError(f"no window of {windows.name}, {split} has any sensor; choose another --split")
+    return found
+
+
+def _budgets(
+    bundle: Bundle, ratios: Sequence[float] | None, sets: Sequence[Sequence[str]]
+) -> list[tuple[float, Budget]]:
+    if ratios:
+        return [(float(ratio), Budget(ratio=ratio)) for ratio in sorted(set(ratios))]
+    found = []
+    for ratio in RATIOS:
+        try:
+            budget = Budget(ratio=ratio)
+            for names in sets:
+                bundle.plan(names, budget)
+        except BudgetError:
+            continue
+        found.append((ratio, budget))
+    return found
