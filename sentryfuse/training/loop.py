@@ -170,9 +170,10 @@ class _Run:
         self.partly_measured = {m.name for m in windows.modalities if m.may_miss and m.length > 1}
         self.windows = prepared(windows, normalise=model.config.normalise, floor=model.config.subject_floor)
         self.indices = indices
+        statistics = training_statistics(self.windows, indices)
         if fresh:
-            statistics = training_statistics(self.windows, indices)
             model.set_statistics(statistics.mean, statistics.std)
+        self.within = {name: torch.from_numpy(values) for name, values in statistics.within.items()}
         group.broadcast_weights(model)
         self.rng = np.random.default_rng(settings.seed)
         torch.manual_seed(settings.seed)
@@ -265,8 +266,7 @@ class _Run:
         batch = {n: torch.from_numpy(x) for n, x in self.windows.batch(chosen, on).items()}
         target = self._target(chosen)
         if settings.augment:
-            std = {name: torch.from_numpy(self.model.statistics(name)[1]) for name in batch}
-            batch = vary(batch, std, settings.augment)
+            batch = vary(batch, self.within, settings.augment)
         if settings.hide:
             batch = hide(batch, self.partly_measured, settings.hide)
         if settings.mixup:
