@@ -34,6 +34,7 @@ from sentryfuse.training.state import TrainState, identity_of
 from sentryfuse.training.validation import Evaluator
 
 CLIP_NORM = 1.0
+MEASURED = 2048  # training windows from which the statistics of a sensor are standardised
 
 
 def train(
@@ -173,6 +174,7 @@ class _Run:
         statistics = training_statistics(self.windows, indices)
         if fresh:
             model.set_statistics(statistics.mean, statistics.std)
+            model.set_features(statistics.within, self._some_windows())
         self.within = {name: torch.from_numpy(values) for name, values in statistics.within.items()}
         group.broadcast_weights(model)
         self.rng = np.random.default_rng(settings.seed)
@@ -199,6 +201,15 @@ class _Run:
         # a mean over the last steps answers new people better than the last step does
         reach = max(1.0, settings.average * self.steps_per_epoch * self.epochs)
         self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(1 - 1 / reach))
+
+    def _some_windows(self) -> dict[str, NDArray[np.float32]]:
+        """Training windows of each sensor in which it is present, evenly spread over the recording."""
+        some = {}
+        for column, name in enumerate(self.windows.names):
+            there = self.indices[self.windows.present[self.indices, column]]
+            there = there[:: max(1, len(there) // MEASURED)]
+            some[name] = self.windows.batch(there, (name,))[name]
+        return some
 
     @property
     def averaged(self) -> SentryModel:
