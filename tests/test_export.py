@@ -17,6 +17,7 @@ from sentryfuse.engine import Session
 from sentryfuse.engine.parts import whole
 from sentryfuse.errors import BundleError
 from sentryfuse.export import export_bundle
+from sentryfuse.graph.write import Writer
 from sentryfuse.model.pretrained import SentryModel
 from sentryfuse.planning.layout import AttentionRule
 from sentryfuse.planning.plan import largest_ratio
@@ -93,6 +94,17 @@ def test_the_graph_multiplies_what_is_counted(case, tmp_path):
         plain = bundle.writer.write(plan, whole(bundle.layout, present), batch=1, fused=False)
         macs = multiplied(onnx.load_from_string(plain), tiny_batch(1))
         assert macs == pytest.approx(plan.cost.macs, rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["normalise.std", "within", "summary_std"])
+def test_a_measured_size_that_cannot_be_divided_by_is_refused(name):
+    model = tiny_model()
+    weights = {n: t.numpy() for n, t in model.tensors().items() if not n.startswith("gate.")}
+    writer = Writer(model.layout, weights, len(model.config.classes))
+    writer.check_steps()
+    weights[f"embed.acc.{name}"][-1] = 0
+    with pytest.raises(BundleError, match=f"not positive.*acc.{name}"):
+        Writer(model.layout, weights, len(model.config.classes)).check_steps()
 
 
 def test_plain_graphs_pass_the_checks_of_the_onnx_package(tmp_path):

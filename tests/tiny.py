@@ -151,6 +151,8 @@ def tiny_model(
         {m.name: rng.normal(0, 1, m.n_channels) for m in modalities},
         {m.name: rng.uniform(0.5, 2, m.n_channels) for m in modalities},
     )
+    windows = tiny_batch(32, seed=seed, modalities=modalities)
+    model.set_features({m.name: rng.uniform(0.2, 2, m.n_channels) for m in modalities}, windows)
     return model.eval()
 
 

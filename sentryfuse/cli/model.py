@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -47,6 +48,14 @@ def train(
             "taylor, one order for all sensors; or none (plain training with sensor dropout)."
         ),
     ] = "gate",
+    augment: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="Size of the random gain and noise on training windows, as a share of what varies inside "
+            "them; 0 switches it off.",
+        ),
+    ] = None,
     normalise: Annotated[
         str,
         typer.Option(
@@ -78,9 +87,10 @@ def train(
 
     with process_group(device) as group:
         kinds = {"train": "population", "subject": "person"}
-        settings = TrainSettings(
-            seed=seed, elastic=elastic, epochs=epochs, readout=kinds.get(normalise, "auto")
-        )
+        readout = kinds.get(normalise, "auto")
+        settings = TrainSettings(seed=seed, elastic=elastic, epochs=epochs, readout=readout)
+        if augment is not None:
+            settings = replace(settings, augment=augment)
         windows = open_windows(data, fold, split="train")
         recipe = Recipe(
             settings=settings,

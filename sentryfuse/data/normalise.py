@@ -32,10 +32,13 @@ class Statistics:
         mean: modality -> `(C,)`, physical units; 0 for a channel never measured.
         std: modality -> `(C,)`, physical units, positive; 1 for a channel constant or never
             measured.
+        within: modality -> `(C,)`, physical units: root of the mean variance inside a window; 0 for a channel
+            constant in every window, static or never measured.
     """
 
     mean: Mapping[str, NDArray[np.float32]]
     std: Mapping[str, NDArray[np.float32]]
+    within: Mapping[str, NDArray[np.float32]]
 
 
 def training_statistics(windows: Windows, indices: NDArray[np.integer[Any]]) -> Statistics:
@@ -54,11 +57,14 @@ def training_statistics(windows: Windows, indices: NDArray[np.integer[Any]]) -> 
     _refuse_empty(windows, indices)
     means = {}
     stds = {}
+    withins = {}
     for name in windows.names:
-        mean, std = _pooled(windows, name, indices)
+        moments = _window_moments(windows, name, indices)
+        mean, std = _pooled(*moments)
         means[name] = mean.astype(np.float32)
         stds[name] = _or_one(std, mean).astype(np.float32)
-    return Statistics(means, stds)
+        withins[name] = _within(*moments).astype(np.float32)
+    return Statistics(means, stds, withins)
 
 
 def subject_floor(windows: Windows, indices: NDArray[np.integer[Any]]) -> dict[str, NDArray[np.float32]]:
@@ -88,7 +94,7 @@ def subject_floor(windows: Windows, indices: NDArray[np.integer[Any]]) -> dict[s
         for channel in range(std.shape[1]):
             measured = std[count[:, channel] > 0, channel]
             floor[channel] = _FLOOR_SHARE * np.median(measured) if len(measured) else 0
-        mean, pooled = _pooled(windows, name, indices)
+        mean, pooled = _pooled(*_window_moments(windows, name, indices))
         still = floor <= _FLOOR_SHARE * _CONSTANT * np.abs(mean)
         floors[name] = np.where(still, _or_one(pooled, mean), floor).astype(np.float32)
     return floors
@@ -229,12 +235,19 @@ def _window_moments(
     return count, mean, m2
 
 
-def _pooled(windows: Windows, name: str, indices: NDArray[np.integer[Any]]) -> tuple[Floats, Floats]:
-    """Mean and standard deviation of each channel, `(C,)`; 0 where never measured."""
-    count, mean, m2 = _window_moments(windows, name, indices)
-    group = np.zeros(len(indices), dtype=np.intp)
+def _pooled(count: Floats, mean: Floats, m2: Floats) -> tuple[Floats, Floats]:
+    """Moments of windows `(n, C)` -> mean and deviation of each channel, `(C,)`; 0 where never measured."""
+    group = np.zeros(len(count), dtype=np.intp)
     total, centre, spread = _grouped(group, 1, count, mean, m2)
     return centre[0], np.sqrt(spread[0] / np.maximum(total[0], 1))
+
+
+def _within(count: Floats, mean: Floats, m2: Floats) -> Floats:
+    """Moments of windows `(n, C)` -> root of the mean variance inside one that has two values, `(C,)`."""
+    varies = (count > 1) & (np.sqrt(m2 / np.maximum(count, 1)) > _CONSTANT * np.abs(mean))
+    variance = np.where(varies, m2 / np.maximum(count, 1), 0)
+    inside: Floats = np.sqrt(variance.sum(0) / np.maximum((count > 1).sum(0), 1))
+    return inside
 
 
 def _of_subjects(

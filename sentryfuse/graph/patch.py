@@ -6,10 +6,10 @@ Notation: B windows · T steps · C channels · N patches · P samples of a patc
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +22,35 @@ CLIP = 10.0  # training standard deviations; a broken sensor must not blow up th
 MAX_BINS = 16  # longest patches are averaged down to this many values, and frequencies, per channel
 MAX_PATCH = 1 << 16  # samples; the basis of a patch has as many rows
 LOG_SCALE, LOG_SHIFT = 0.3, 1.0  # bring logarithms of powers to about -1..2, like the other features
-POWER_FLOOR = 1e-3  # keeps the logarithm of a silent frequency finite [training deviations squared]
+POWER_FLOOR = 1e-3  # keeps the logarithm of a silent frequency finite [deviations inside windows, squared]
+SIZE_FLOOR = 0.02  # the same for a deviation [deviations inside training windows]
+LEAST_SPREAD = 0.05  # what a window is divided by at least [deviations inside training windows]
+SUMMARY_CLIP = 6.0  # standardised statistics; a wild one must not blow up the rest
 Array = NDArray[np.float32]
-Order = Callable[[Sequence[Array]], tuple[list[Array], list[Array]]]
+
+
+class Units(NamedTuple):
+    """Names of constants of what varies inside training windows [training deviations].
+
+    Attributes:
+        within: one over it, `(C, 1)`.
+        back: itself, `(C, 1, 1)`.
+    """
+
+    within: str
+    back: str
+
+
+class Scale(NamedTuple):
+    """What statistics are standardised by, `(numbers,)` each.
+
+    Attributes:
+        mean: subtracted.
+        std: divided by.
+    """
+
+    mean: Array
+    std: Array
 
 
 @dataclass(frozen=True)
@@ -92,28 +118,39 @@ class PatchSizes:
         return (_fourier(self.n_patches) if spectra else np.empty((1, 0))).astype(np.float32)
 
     @property
+    def ramp(self) -> Array:
+        """Weights of the samples in the slope over a window, `(T,)`."""
+        ramp = np.linspace(-1, 1, self.modality.length)
+        weights: Array = (ramp / (ramp**2).sum()).astype(np.float32)
+        return weights
+
+    @property
     def per_patch(self) -> int:
         """Numbers that describe a patch, all channels."""
-        of_channel: int = 2 * self.bins if self.modality.may_miss else self.bins + self.frequencies
+        if self.modality.length == 1:
+            return self.modality.n_channels * (1 + self.modality.may_miss)
+        of_channel: int = (3 if self.modality.may_miss else 2) * self.bins + self.frequencies
         return of_channel * self.modality.n_channels
 
     @property
     def summary(self) -> int:
         """Numbers that describe the window, all channels."""
-        of_channel: int = 8 if self.modality.may_miss else 4 + self.frequencies + self.slow
+        of_channel: int = 9 if self.modality.may_miss else 7 + self.frequencies + self.slow
         return of_channel * self.modality.n_channels
 
     def macs(self, d_model: int) -> int:
         """Multiply-accumulates of one window [MAC], as the graph executes them."""
         channels, n = self.modality.n_channels, self.n_patches
-        macs = n * channels * (1 + self.modality.may_miss) * self.basis.size + n * d_model * self.per_patch
+        macs = n * d_model * self.per_patch
         if self.modality.length > 1:
-            macs += channels * self.slow_basis.size + d_model * self.summary
-        return macs + self.padding_macs(d_model)
+            macs += n * channels * (1 + self.modality.may_miss) * int(self.basis.size)
+            macs += channels * int(self.slow_basis.size) + d_model * self.summary
+        return macs + self.padding_macs
 
-    def padding_macs(self, d_model: int) -> int:
+    @property
+    def padding_macs(self) -> int:
         """Those among them that multiply by zeros and ones: sums and slices that are quicker as products."""
-        pairs = int(self.basis.shape[1]) * self.frequencies + d_model * 2 * self.frequencies
+        pairs = int(self.basis.shape[1]) * self.frequencies
         return self.modality.n_channels * (self.n_patches * pairs + 2 * self.slow**2)
 
 
@@ -190,28 +227,36 @@ def together(graph: Graph, sites: Sequence[Site], reads: Sequence[Sequence[Any]]
         z = graph.op("Where", gone, graph.hold(0.0), z)
         observed = graph.op("Cast", graph.op("Not", gone), to=1)
 
-    described = _patches(graph, sizes, graph.op("Concat", z, observed, axis=1) if observed else z)
-    values, power = described, ""
+    stats = ""
+    if m.length == 1:
+        described = graph.op("Concat", z, observed, axis=1) if observed else z
+    else:
+        within = [site.measured("within", m.n_channels)[:, None] for site in sites]
+        if not min(value.min() for value in within) > 0:
+            raise Misfit(f"holds sizes that are not positive in {sites[0].step.name}.within")
+        units = Units(each(1 / value for value in within), each(value[..., None] for value in within))
+        described, stats = (
+            _partial(graph, sizes, z, observed, units) if observed else _whole(graph, sizes, z, units)
+        )
     weights = [site.weight("project.weight", d, sizes.per_patch) for site in sites]
     fixed = [site.weight("project.bias", d)[None] for site in sites]
     if sizes.frequencies:
-        power = _power(graph, described, sizes.bins, sizes.frequencies)
-        described = graph.op("Concat", described, _log(graph, power), axis=3)
         weights, shifts = _of_logarithms(weights, m.n_channels, sizes)
         fixed = [bias + shift for bias, shift in zip(fixed, shifts, strict=True)]
-    y = product(_patches_first(graph, described, m, sizes.n_patches), sizes.n_patches, weights)
+    y = product(_patches_first(graph, described, sizes), sizes.n_patches, weights)
     position = [site.weight("position", sizes.n_tokens, d) for site in sites]
-    if m.length > 1:
-        stats, order = (
-            _partial(graph, z, observed, m.length) if observed else _whole(graph, sizes, z, values, power)
+    if stats:
+        scales = [_of_statistics(site, sizes) for site in sites]
+        stats = graph.op(
+            "Mul", graph.op("Sub", stats, each(s.mean for s in scales)), each(1 / s.std for s in scales)
         )
+        stats = graph.op("Clip", stats, graph.hold(-SUMMARY_CLIP), graph.hold(SUMMARY_CLIP))
         own = [site.weight("summarise.weight", d, sizes.summary) for site in sites]
         own_bias = [site.weight("summarise.bias", d)[None] for site in sites]
-        own, shifts = order(own)
         y = graph.op("Concat", y, product(stats, 1, own), axis=1)
         fixed = [
-            np.concatenate([np.repeat(bias, sizes.n_patches, 0), last + shift])
-            for bias, last, shift in zip(fixed, own_bias, shifts, strict=True)
+            np.concatenate([np.repeat(bias, sizes.n_patches, 0), last])
+            for bias, last in zip(fixed, own_bias, strict=True)
         ]
     y = graph.op("Add", y, each(a + b for a, b in zip(position, fixed, strict=True)))
     if n == 1:
@@ -237,10 +282,11 @@ def _channels_first(graph: Graph, x: str, m: Modality, rows: int) -> str:
     return graph.turn(x, 0, 2, 1) if m.n_channels > 1 else graph.reshape(x, -1, 1, rows)
 
 
-def _patches_first(graph: Graph, described: str, m: Modality, n_patches: int) -> str:
+def _patches_first(graph: Graph, described: str, sizes: PatchSizes) -> str:
     """`(B, C, N, numbers)` -> `(B, N, C, numbers)`, or as it is where those lie alike."""
-    channels = m.n_channels * (1 + m.may_miss)
-    return graph.turn(described, 0, 2, 1, 3) if channels > 1 and n_patches > 1 else described
+    m = sizes.modality
+    turns = m.length > 1 and sizes.n_patches > 1 and m.n_channels * (1 + m.may_miss) > 1
+    return graph.turn(described, 0, 2, 1, 3) if turns else described
 
 
 def _patches(graph: Graph, sizes: PatchSizes, z: str) -> str:
@@ -259,75 +305,104 @@ def _pairs(before: int, n: int) -> Array:
 
 
 def _power(graph: Graph, described: str, bins: int, n: int) -> str:
-    """Power of each frequency of each patch, `(B, N, C, F)`."""
+    """Power of each frequency of each patch, `(B, C, N, F)`."""
     return graph.op("MatMul", graph.op("Mul", described, described), graph.hold(_pairs(bins, n)))
 
 
-def _log(graph: Graph, power: str) -> str:
-    """Logarithm of a power; `LOG_SCALE` of it and `LOG_SHIFT` more are in the weights that follow."""
-    return graph.op("Log", graph.op("Add", power, graph.hold(POWER_FLOOR)))
+def _log(graph: Graph, power: str, floor: float = POWER_FLOOR) -> str:
+    """Logarithm; `LOG_SCALE` of that of a power and `LOG_SHIFT` more are in the weights that follow."""
+    return graph.op("Log", graph.op("Add", power, graph.hold(floor)))
 
 
 def _of_logarithms(
     weights: Sequence[Array], channels: int, sizes: PatchSizes
 ) -> tuple[list[Array], list[Array]]:
-    """Weights of a patch as it is described here: waves, which count nothing, stand before their powers."""
-    waves = np.zeros((len(weights[0]), channels, 2 * sizes.frequencies), np.float32)
+    """Weights and biases of a patch whose logarithms of power are written as they are."""
     made, shifts = [], []
     for weight in weights:
-        of_channel = weight.reshape(len(weight), channels, -1)
-        values, logarithms = of_channel[..., : sizes.bins], of_channel[..., sizes.bins :]
+        of_channel = weight.reshape(len(weight), channels, -1).copy()
+        logarithms = of_channel[..., 2 * sizes.bins :]
         shifts.append(LOG_SHIFT * logarithms.sum((1, 2))[None])
-        joint = np.concatenate([values, waves, LOG_SCALE * logarithms], 2)
-        made.append(joint.reshape(len(weight), -1))
+        logarithms *= LOG_SCALE
+        made.append(of_channel.reshape(len(weight), -1))
     return made, shifts
 
 
-def _whole(graph: Graph, sizes: PatchSizes, z: str, values: str, power: str) -> tuple[str, Order]:
-    """Statistics of windows without gaps, `(B, numbers)`, and how the weights of the summary fit them."""
-    channels, frequencies, slow = sizes.modality.n_channels, sizes.frequencies, sizes.slow
-    last = graph.op("Flatten", graph.cut(z, 2, -1, LAST), axis=1)
-    stats = [*(graph.reduce(kind, z, 2) for kind in ("Mean", "Max", "Min")), last]
+def _of_statistics(site: Site, sizes: PatchSizes) -> Scale:
+    """What the statistics are standardised by, whose logarithms of power are written as they are."""
+    mean, std = (site.measured(f"summary_{kind}", sizes.summary).copy() for kind in ("mean", "std"))
+    if not std.min() > 0:
+        raise Misfit(f"holds deviations that are not positive in {site.step.name}.summary_std")
+    if sizes.frequencies:
+        first = sizes.summary - sizes.modality.n_channels * (sizes.frequencies + sizes.slow)
+        mean[first:] = (mean[first:] - LOG_SHIFT) / LOG_SCALE
+        std[first:] /= LOG_SCALE
+    return Scale(mean, std)
+
+
+def _values(graph: Graph, inner: str, mean: str, spread: str, units: Units, shares: str = "") -> list[str]:
+    """Values of patches in training units and standardised by the window, `(B, C, N, bins)` each."""
+    middle = graph.op("Unsqueeze", mean, graph.ints(3))
+    if shares:
+        middle = graph.op("Mul", middle, shares)
+    spread = graph.op("Unsqueeze", graph.op("Max", spread, graph.hold(LEAST_SPREAD)), graph.ints(3))
+    own = graph.op("Clip", graph.op("Div", inner, spread), graph.hold(-CLIP), graph.hold(CLIP))
+    return [graph.op("Add", graph.op("Mul", inner, units.back), middle), own]
+
+
+def _flat(graph: Graph, *values: str) -> str:
+    """Statistics `(B, C, ...)` side by side, `(B, numbers)`."""
+    return graph.op("Concat", *(graph.op("Flatten", value, axis=1) for value in values), axis=1)
+
+
+def _slope(graph: Graph, sizes: PatchSizes, v: str) -> str:
+    """Slope over the window, `(B, C)`."""
+    return graph.reduce("Sum", graph.op("Mul", v, graph.hold(sizes.ramp)), 2)
+
+
+def _whole(graph: Graph, sizes: PatchSizes, z: str, units: Units) -> tuple[str, str]:
+    """Patches `(B, C, N, numbers)` and statistics `(B, numbers)` of windows without gaps."""
+    bins, frequencies, slow, length = sizes.bins, sizes.frequencies, sizes.slow, sizes.modality.length
+    mean = graph.reduce("Mean", z, 2, keep=1)
+    v = graph.op("Mul", graph.op("Sub", z, mean), units.within)
+    spread = graph.op("Sqrt", graph.reduce("Mean", graph.op("Mul", v, v), 2, keep=1))
+    described = _patches(graph, sizes, v)
+    inner = graph.cut(described, 3, 0, bins) if frequencies else described
+    parts = _values(graph, inner, mean, spread, units)
+    steps = graph.op("Sub", graph.cut(v, 2, 1, LAST), graph.cut(v, 2, 0, length - 1))
+    rough = graph.reduce("Mean", graph.op("Abs", steps), 2)
+    last = graph.cut(v, 2, -1, LAST)
+    stats = [mean, *(graph.reduce(kind, v, 2) for kind in ("Max", "Min")), last, _slope(graph, sizes, v)]
+    stats += [_log(graph, size, SIZE_FLOOR) for size in (spread, rough)]
     if frequencies:
+        power = _power(graph, described, bins, frequencies)
+        parts.append(_log(graph, power))
         powers = graph.reduce("Mean", power, 2)  # (B, C, F)
         if slow:
-            means = graph.reduce("Mean", graph.cut(values, 3, 0, sizes.bins), 3)  # (B, C, N)
-            waves = graph.op("MatMul", means, graph.hold(sizes.slow_basis))
+            waves = graph.op("MatMul", graph.reduce("Mean", inner, 3), graph.hold(sizes.slow_basis))
             powers = graph.op("Concat", powers, _power(graph, waves, 0, slow), axis=2)
-        stats.append(graph.op("Flatten", _log(graph, powers), axis=1))
-
-    def order(weights: Sequence[Array]) -> tuple[list[Array], list[Array]]:
-        made, shifts = [], []
-        for weight in weights:
-            values, logarithms = weight[:, : 4 * channels], weight[:, 4 * channels :]
-            made.append(np.concatenate([values, LOG_SCALE * logarithms], 1))
-            shifts.append(LOG_SHIFT * logarithms.sum(1)[None])
-        return made, shifts
-
-    return graph.op("Concat", *stats, axis=1), order
+        stats.append(_log(graph, powers))
+    return graph.op("Concat", *parts, axis=3), _flat(graph, *stats)
 
 
-def _partial(graph: Graph, z: str, observed: str, length: int) -> tuple[str, Order]:
-    """Statistics over what was measured, `(B, 8 C)`; the weights of the summary fit them as they are."""
-    count = graph.reduce("Sum", observed, 2)
+def _partial(graph: Graph, sizes: PatchSizes, z: str, observed: str, units: Units) -> tuple[str, str]:
+    """Patches `(B, 3 C, N, bins)` and statistics `(B, numbers)` over what was measured."""
+    length, channels = sizes.modality.length, sizes.modality.n_channels
+    count = graph.reduce("Sum", observed, 2, keep=1)
     some = graph.op("Max", count, graph.hold(1.0))
     seen = graph.op("Cast", graph.op("Greater", count, graph.hold(0.0)), to=1)
-    mean = graph.op("Div", graph.reduce("Sum", z, 2), some)
-    hidden = graph.op("Mul", graph.op("Sub", graph.hold(1.0), observed), graph.hold(2 * CLIP))
-    top = graph.op("Mul", graph.reduce("Max", graph.op("Sub", z, hidden), 2), seen)
-    bottom = graph.op("Mul", graph.reduce("Min", graph.op("Add", z, hidden), 2), seen)
+    mean = graph.op("Div", graph.reduce("Sum", z, 2, keep=1), some)
+    v = graph.op("Mul", graph.op("Mul", graph.op("Sub", z, mean), units.within), observed)
+    squares = graph.reduce("Sum", graph.op("Mul", v, v), 2, keep=1)
+    spread = graph.op("Sqrt", graph.op("Div", squares, some))
+    both = _patches(graph, sizes, graph.op("Concat", v, observed, axis=1))
+    inner, shares = graph.split(both, 1, [channels, channels])
+    parts = [*_values(graph, inner, mean, spread, units, shares), shares]
     clock = graph.op("Mul", observed, graph.hold(np.arange(1, length + 1)))
     newest = graph.reduce("Max", clock, 2, keep=1)
     there = graph.op("Cast", graph.op("Equal", clock, newest), to=1)
-    last = graph.op("Mul", graph.reduce("Sum", graph.op("Mul", z, there), 2), seen)
-    gap = graph.op("Mul", graph.op("Sub", z, graph.op("Unsqueeze", mean, graph.ints(2))), observed)
-    spread = graph.op("Sqrt", graph.op("Div", graph.reduce("Sum", graph.op("Mul", gap, gap), 2), some))
-    shares = [
-        graph.op("Div", value, graph.hold(float(length)))
-        for value in (count, graph.op("Squeeze", newest, graph.ints(2)))
-    ]
-
-    def order(weights: Sequence[Array]) -> tuple[list[Array], list[Array]]:
-        return [*weights], [np.zeros((1, len(weights[0])), np.float32)] * len(weights)
-
-    return graph.op("Concat", mean, top, bottom, last, spread, *shares, seen, axis=1), order
+    last = graph.op("Mul", graph.reduce("Sum", graph.op("Mul", v, there), 2, keep=1), seen)
+    shared = [graph.op("Div", value, graph.hold(float(length))) for value in (count, newest)]
+    extremes = [graph.reduce(kind, v, 2) for kind in ("Max", "Min")]
+    stats = [mean, *extremes, last, _slope(graph, sizes, v), _log(graph, spread, SIZE_FLOOR), *shared, seen]
+    return graph.op("Concat", *parts, axis=1), _flat(graph, *stats)

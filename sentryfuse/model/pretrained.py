@@ -19,11 +19,12 @@ from sentryfuse.errors import CheckpointError, ConfigError, DataError
 from sentryfuse.files import folder_atomically, read_json, write_json, write_text
 from sentryfuse.gate.gate import SentryGate
 from sentryfuse.model import Selection, backbone_type
+from sentryfuse.model.tokens import PatchTokens
 from sentryfuse.planning.layout import AttentionRule, Layout
 from sentryfuse.readout import Mixture
 from sentryfuse.types import Modality
 
-FORMAT = 3  # 1 had the summary of a sensor in another order, 2 no readout beside the transformer
+FORMAT = 3  # 2 knew nothing of what varies inside windows, and had no readout beside the transformer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,15 +161,32 @@ class SentryModel(nn.Module):
             at["mean"].copy_(torch.from_numpy(np.asarray(mean[name], np.float32)))
             at["std"].copy_(torch.from_numpy(np.asarray(std[name], np.float32)))
 
+    def set_features(
+        self, within: Mapping[str, ArrayLike], windows: Mapping[str, NDArray[np.float32]]
+    ) -> None:
+        """Standardise what the embeddings make of windows; `set_statistics` comes first.
+
+        Args:
+            within: modality -> deviation inside training windows, `(C,)`, physical units.
+            windows: modality -> training windows in which it was present, `(n, T, C)`.
+        """
+        for name in self.names:
+            at = self._embedding_of(name)
+            if isinstance(at, PatchTokens):
+                inside = np.asarray(within[name], np.float32)
+                at.measure(torch.from_numpy(inside).to(self.device), torch.from_numpy(windows[name]))
+
     def statistics(self, name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Training mean and deviation of a modality, `(C,)` each."""
         at = self._statistics_of(name)
         return at["mean"].cpu().numpy(), at["std"].cpu().numpy()
 
     def _statistics_of(self, name: str) -> dict[str, Tensor]:
-        step = next(s for s in self.layout.steps if s.window == name)
-        buffers = self.backbone.get_submodule(step.name).named_buffers()
+        buffers = self._embedding_of(name).named_buffers()
         return {key.rsplit(".", 1)[-1]: buffer for key, buffer in buffers}
+
+    def _embedding_of(self, name: str) -> nn.Module:
+        return self.backbone.get_submodule(next(s.name for s in self.layout.steps if s.window == name))
 
     def set_subject_floor(self, floor: Mapping[str, Sequence[float]]) -> None:
         """Remember the smallest deviation used per subject, modality name -> `(C,)`."""

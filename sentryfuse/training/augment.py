@@ -14,18 +14,22 @@ from torch import Tensor
 Batch = Mapping[str, Tensor]  # modality -> raw windows `(B, T, C)`
 
 
-def vary(batch: Batch, std: Mapping[str, Tensor], size: float) -> dict[str, Tensor]:
-    """Random gain per window and channel, and noise.
+def vary(batch: Batch, within: Mapping[str, Tensor], size: float) -> dict[str, Tensor]:
+    """What happens inside a window stretched at random, channel by channel, and noise.
+
+    The mean of a window stays, so that a sensor with a large offset keeps it; a static sensor stays as it is.
 
     Args:
         batch: windows.
-        std: modality -> training deviation, `(C,)`.
-        size: deviation of the gain, and of the noise [training deviations].
+        within: modality -> deviation inside training windows, `(C,)`.
+        size: deviation of the gain, and of the noise [deviations inside training windows].
     """
-    made = {}
+    made = dict(batch)
     for name, x in batch.items():
-        gain = 1 + size * torch.randn(x.shape[0], 1, x.shape[2])
-        made[name] = x * gain + size * std[name] * torch.randn_like(x)
+        if x.shape[1] == 1:
+            continue
+        gain = size * torch.randn(x.shape[0], 1, x.shape[2])
+        made[name] = x + gain * (x - x.nanmean(1, keepdim=True)) + size * within[name] * torch.randn_like(x)
     return made
 
 

@@ -35,6 +35,7 @@ from sentryfuse.training.state import TrainState, identity_of
 from sentryfuse.training.validation import Evaluator
 
 CLIP_NORM = 1.0
+MEASURED = 2048  # training windows from which the statistics of a sensor are standardised
 
 
 def train(
@@ -177,9 +178,11 @@ class _Run:
         self.partly_measured = {m.name for m in windows.modalities if m.may_miss and m.length > 1}
         self.windows = prepared(windows, normalise=model.config.normalise, floor=model.config.subject_floor)
         self.indices = indices
+        statistics = training_statistics(self.windows, indices)
         if fresh:
-            statistics = training_statistics(self.windows, indices)
             model.set_statistics(statistics.mean, statistics.std)
+            model.set_features(statistics.within, self._some_windows())
+        self.within = {name: torch.from_numpy(values) for name, values in statistics.within.items()}
         group.broadcast_weights(model)
         self.rng = np.random.default_rng(settings.seed)
         torch.manual_seed(settings.seed)
@@ -205,6 +208,15 @@ class _Run:
         # a mean over the last steps answers new people better than the last step does
         reach = max(1.0, settings.average * self.steps_per_epoch * self.epochs)
         self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(1 - 1 / reach))
+
+    def _some_windows(self) -> dict[str, NDArray[np.float32]]:
+        """Training windows of each sensor in which it is present, evenly spread over the recording."""
+        some = {}
+        for column, name in enumerate(self.windows.names):
+            there = self.indices[self.windows.present[self.indices, column]]
+            there = there[:: max(1, len(there) // MEASURED)]
+            some[name] = self.windows.batch(there, (name,))[name]
+        return some
 
     @property
     def averaged(self) -> SentryModel:
@@ -272,8 +284,7 @@ class _Run:
         batch = {n: torch.from_numpy(x) for n, x in self.windows.batch(chosen, on).items()}
         target = self._target(chosen)
         if settings.augment:
-            std = {name: torch.from_numpy(self.model.statistics(name)[1]) for name in batch}
-            batch = vary(batch, std, settings.augment)
+            batch = vary(batch, self.within, settings.augment)
         if settings.hide:
             batch = hide(batch, self.partly_measured, settings.hide)
         if settings.mixup:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from sentryfuse.errors import ConfigError
@@ -36,7 +37,8 @@ class TrainSettings:
         patience: epochs without a better validation score before stopping early.
         average: share of the training that the running mean of the weights reaches back; the mean is
             what is validated and kept. 0 = the weights of the last step.
-        augment: deviation of the random gain and noise on training windows [training deviations].
+        augment: deviation of the random gain on what happens inside a training window, and of the noise
+            [deviations inside training windows]; 0 = none. The mean of a window is never moved.
         hide: largest share of the single values of a sensor that may miss some that are hidden in training,
             drawn anew per window and sensor; 0 = none. Without it, patches of partly observed sensors are
             learned by heart.
@@ -81,8 +83,10 @@ class TrainSettings:
         for name in ("all_present", "warm_up", "gate_until", "keep_after", "average", "hide"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is a share within 0..1, got {getattr(self, name)}")
-        if self.augment < 0 or self.mixup < 0 or self.patience < 1:
-            raise ConfigError("augment and mixup must not be negative, patience must be at least 1")
+        if not 0 <= self.augment < math.inf:
+            raise ConfigError(f"augment must be 0 or a positive number, got {self.augment}")
+        if self.mixup < 0 or self.patience < 1:
+            raise ConfigError("mixup must not be negative, patience must be at least 1")
         if self.readout not in READOUTS:
             raise ConfigError(f"readout {self.readout!r} is unknown; choose one of {', '.join(READOUTS)}")
         if self.seed < 0:

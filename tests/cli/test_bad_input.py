@@ -49,6 +49,7 @@ BAD = {
     "an unknown elastic rule": ("train --data DATA --out W/run --elastic some", "static"),
     "an unknown normalisation": ("train --data DATA --out W/run --normalise no", "subject"),
     "no epochs": ("train --data DATA --out W/run --epochs 0", "epochs"),
+    "a negative augmentation": ("train --data DATA --out W/run --augment -0.1", "augment"),
     "a negative seed": ("train --data DATA --out W/run --seed -1", "seed"),
     "an unknown device": ("train --data DATA --out W/run --device tpu", "cpu, cuda"),
     "an unknown device to answer on": ("evaluate RUN --data DATA --device tpu", "cpu, cuda"),

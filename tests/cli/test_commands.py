@@ -62,9 +62,10 @@ def test_training_again_into_a_finished_folder_is_refused_unless_overwrite(
     plain = ["train", "--data", recording, "--epochs", 1, "--elastic", "none", "--fold", "1/5"]
     assert command(*plain, "--out", tmp_path / "run", "--quiet").code == 0
     first = read(tmp_path / "run" / "metrics.json")
-    done = command(*plain, "--out", tmp_path / "run", "--seed", 1, "--overwrite", "--json", "-")
+    plain = [*plain, "--out", tmp_path / "run"]
+    done = command(*plain, "--augment", 0, "--seed", 1, "--overwrite", "--json", "-")
     assert done.code == 0
-    assert done.json["seed"] == 1
+    assert (done.json["seed"], done.json["settings"]["augment"], first["settings"]["augment"]) == (1, 0, 0.15)
     assert done.json["fold"] == first["fold"] == "1/5"
     assert read(tmp_path / "run" / "metrics.json")["seed"] == 1
 

@@ -48,6 +48,19 @@ def test_training_statistics_are_those_of_the_measured_values(seed, offset, spre
     np.testing.assert_allclose(got.std["a"], np.nanstd(flat, 0), rtol=1e-4)
 
 
+def test_what_varies_inside_windows_is_told_apart_from_offsets():
+    rng = np.random.default_rng(0)
+    level = rng.choice([32.0, 125.0], (200, 1, 1))
+    x = np.concatenate([level + 0.5 * rng.normal(size=(200, 50, 1)), level.repeat(50, 1)], 2)
+    x[rng.random(x.shape) < 0.2] = np.nan
+    x[:20] = np.nan
+    got = training_statistics(recording(x), np.arange(200))
+    assert got.std["a"][0] > 40
+    np.testing.assert_allclose(got.within["a"], [0.5, 0], rtol=0.02)
+    single = training_statistics(recording(x[:, :1]), np.arange(200))
+    assert not single.within["a"].any()
+
+
 @pytest.mark.parametrize("value", [0.0, 5.0, 0.1, -1e6])
 def test_a_constant_channel_becomes_zero(value):
     x = np.full((40, 5, 1), value)

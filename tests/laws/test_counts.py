@@ -54,7 +54,7 @@ def multiplied(model: SentryModel, present: tuple[str, ...], select: Any = None)
 def sums_as_products(model: SentryModel, present: tuple[str, ...]) -> int:
     """What a device multiplies by zeros and ones, and torch adds up or leaves out."""
     embeds = [model.backbone.get_submodule(s.name) for s in model.layout.route(present) if s.window]
-    return sum(m.sizes.padding_macs(m.d_model) for m in embeds if isinstance(m, PatchTokens))
+    return sum(m.sizes.padding_macs for m in embeds if isinstance(m, PatchTokens))
 
 
 def once_per_sensor_set(model: SentryModel, present: tuple[str, ...]) -> int:

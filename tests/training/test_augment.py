@@ -28,11 +28,24 @@ def test_only_values_of_sensors_that_may_miss_some_are_hidden_and_no_more_than_a
     assert gone.max() < 0.9
 
 
-def test_variation_is_of_the_size_asked_for_in_training_deviations():
-    batch = {"whole": torch.zeros(500, 10, 2)}
-    made = vary(batch, {"whole": torch.tensor([1.0, 10.0])}, 0.1)["whole"]
-    np.testing.assert_allclose(made.std((0, 1)), [0.1, 1.0], rtol=0.1)
-    assert vary(windows(), {"whole": torch.ones(2), "partly": torch.ones(3)}, 0.1)["partly"].isnan().any()
+def test_a_window_keeps_its_mean_and_is_moved_by_the_size_asked_for():
+    inside = torch.tensor([0.5, 40.0])
+    batch = {"air": torch.tensor([1013.0, 0.0]) + inside * torch.randn(500, 50, 2)}
+    moved = vary(batch, {"air": inside}, 0.15)["air"] - batch["air"]
+    assert (moved.mean(1).abs() < 0.15 * inside).all()
+    np.testing.assert_allclose(moved.std((0, 1)) / inside, [0.15 * 2**0.5] * 2, rtol=0.1)
+    assert moved[..., 0].abs().max() < 0.5 * 3
+
+
+def test_variation_leaves_alone_what_does_not_vary_and_what_was_not_measured():
+    batch = windows() | {"static": torch.randn(200, 1, 2), "still": torch.full((200, 9, 1), 33.0)}
+    batch["partly"][0] = torch.nan
+    within = {name: torch.ones(x.shape[2]) for name, x in batch.items()} | {"still": torch.zeros(1)}
+    made = vary(batch, within, 0.15)
+    assert torch.equal(made["static"], batch["static"])
+    torch.testing.assert_close(made["still"], batch["still"])
+    assert torch.equal(made["partly"].isnan(), batch["partly"].isnan())
+    assert not torch.equal(made["whole"], batch["whole"])
 
 
 def test_a_blend_mixes_labels_as_it_mixes_windows_and_keeps_gaps():

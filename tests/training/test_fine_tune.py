@@ -19,7 +19,7 @@ SETTINGS = TrainSettings(epochs=6, batch_size=16, seed=3, learning_rate=5e-3, el
 @pytest.fixture(scope="module")
 def pruned():
     model = tiny_model("flexmoe")
-    train(model, WINDOWS, settings=SETTINGS)
+    train(model, WINDOWS, settings=replace(SETTINGS, epochs=1, learning_rate=1e-3))
     return prune(model, make_plan(model, None, Budget(ratio=0.6)))
 
 

@@ -264,6 +264,8 @@ def test_a_recording_of_something_else_is_refused():
         ({"ratios": (0.5, 1.0)}, "ratio"),
         ({"ratios": (0.9, 0.3)}, "ratio"),
         ({"sensor_dropout": 1.0}, "rate"),
+        ({"augment": -0.1}, "augment"),
+        ({"augment": math.nan}, "augment"),
         ({"average": 1.1}, "average"),
         ({"all_present": 1.5}, "all_present"),
         ({"warm_up": -0.1}, "warm_up"),
