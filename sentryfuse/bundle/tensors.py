@@ -14,7 +14,14 @@ from sentryfuse.planning.layout import Layout
 
 LARGEST = 1e6  # of a trained number; more comes from a flipped bit or a training that went wrong
 LEAST = float(np.finfo(np.float32).tiny)  # of a deviation, so that its reciprocal is finite
-MEASURED = ("mean", "std")  # last part of the names of what is measured, not trained
+# last part of the names of what is measured, not trained
+MEASURED = ("mean", "std", "within", "summary_mean", "summary_std")
+    "mean",
+    "std",
+    "within",
+    "summary_mean",
+    "summary_std",
+)  # last part of the names of what is measured, not trained
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -47,7 +54,7 @@ def check_values(weights: Mapping[str, NDArray[Any]], layout: Layout, gate: Nump
         kind = name.rsplit(".", 1)[-1]
         if kind not in MEASURED and max(-values.min(), values.max()) > LARGEST:
             raise Inconsistent(f"holds a number beyond {LARGEST:g} in weights.{name}")
-        if kind == "std" and values.min() < LEAST:
+        if kind in ("std", "within", "summary_std") and values.min() < LEAST:
             raise Inconsistent(f"holds deviations that are not positive in weights.{name}")
     with np.errstate(all="ignore"):
         for present in (layout.names, *((name,) for name in layout.names)):

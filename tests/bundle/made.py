@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from sentryfuse.bundle.tensors import MEASURED
 from sentryfuse.graph.patch import PatchSizes
 from sentryfuse.planning.layout import AttentionRule, Block, Layout, Step
 from sentryfuse.types import Modality
@@ -28,6 +29,9 @@ def layer(name: str, reads: tuple[str, ...], writes: str, ffn: dict[str, Any], *
     heads = Block(f"{name}.attn", "heads", 3, (0, 1, 1), 2)
     blocks = (heads, Block(f"{name}.ffn", "ffn", **ffn))
     return Step(name, "layer", reads, writes, blocks=blocks, **more)
+
+
+A_SIZES = PatchSizes(MODALITIES[0], 2)
 
 
 def patch(name: str, tokens: int) -> Step:
@@ -60,9 +64,12 @@ def steps() -> dict[Step, dict[str, Any]]:
     return {
         patch("a", 3): fixed
         | {
-            "project.weight": (D, 2 * 12),
+            "project.weight": (D, A_SIZES.per_patch),
             "position": (3, D),
-            "summarise.weight": (D, 2 * 8),
+            "within": (2,),
+            "summary_mean": (A_SIZES.summary,),
+            "summary_std": (A_SIZES.summary,),
+            "summarise.weight": (D, A_SIZES.summary),
             "summarise.bias": (D,),
         },
         Step(
@@ -114,7 +121,7 @@ def everything(seed: int = 0) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     shapes: Shapes = {}
     made = []
     for step, own in steps().items():
-        trained = {n: shape for n, shape in own.items() if n.rsplit(".")[-1] not in ("mean", "std")}
+        trained = {n: shape for n, shape in own.items() if n.rsplit(".")[-1] not in MEASURED}
         for block in step.blocks:
             part = block.name.removeprefix(f"{step.name}.")
             inside = {f"{part}.{leaf}": shape for leaf, shape in block.shapes(D).items()}
@@ -128,7 +135,7 @@ def everything(seed: int = 0) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     for name, out, given in (("hidden", 5, 3), ("code", 2, 5), ("units", units, 2)):
         shapes |= {f"gate.{name}.weight": (out, given), f"gate.{name}.bias": (out,)}
     tensors = {n: rng.normal(0, 0.5, shape).astype(np.float32) for n, shape in shapes.items()}
-    tensors |= {n: np.abs(t) + np.float32(0.5) for n, t in tensors.items() if n.endswith("std")}
+    tensors |= {n: np.abs(t) + np.float32(0.5) for n, t in tensors.items() if n.endswith(("std", "within"))}
     manifest = {
         "layout": layout.to_json(),
         "classes": list(CLASSES),
