@@ -16,12 +16,6 @@ LARGEST = 1e6  # of a trained number; more comes from a flipped bit or a trainin
 LEAST = float(np.finfo(np.float32).tiny)  # of a deviation, so that its reciprocal is finite
 # last part of the names of what is measured, not trained
 MEASURED = ("mean", "std", "within", "summary_mean", "summary_std")
-    "mean",
-    "std",
-    "within",
-    "summary_mean",
-    "summary_std",
-)  # last part of the names of what is measured, not trained
 Shapes = Mapping[str, tuple[int, ...]]
 
 
