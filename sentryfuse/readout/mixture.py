@@ -19,7 +19,7 @@ from sentryfuse.readout.pool import fit_pool
 from sentryfuse.readout.readout import Readout
 
 USUAL = (0.75, 0.35)  # weights without anything to fit them to
-PULL = 0.03  # of the fit towards the weights of the next larger number of sensors
+PULL = 3.0  # of one person towards the weights of the next larger number of sensors; of many as much less
 LEAST = 1e-9  # probability whose logarithm is taken
 Floats = NDArray[np.float32]
 
@@ -77,13 +77,17 @@ class Mixture:
         return cls(readout, weights.astype(np.float64))
 
 
-def fit_weights(answers: Mapping[int, tuple[Doubles, Doubles, NDArray[np.int64]]], n_sensors: int) -> Doubles:
+def fit_weights(
+    answers: Mapping[int, tuple[Doubles, Doubles, NDArray[np.int64]]], n_sensors: int, n_people: int
+) -> Doubles:
     """Weights of readout and transformer by number of sensors present, `(M, 2)`.
 
     Args:
         answers: number of sensors present -> log probabilities of the readout `(N, K)`, of the transformer
             `(N, K)`, both for people it has not seen, and the classes `(N,)`.
         n_sensors: `M`.
+        n_people: whom the answers are for. One person, however many windows, says little of the next: the
+            usual weights hold until several agree.
 
     Source:
         Logarithmic opinion pool, weights of least log loss, drawn towards those for one sensor more; our
@@ -95,6 +99,6 @@ def fit_weights(answers: Mapping[int, tuple[Doubles, Doubles, NDArray[np.int64]]
         if n in answers:
             readout, transformer, y = answers[n]
             heads = np.stack([readout, transformer], axis=1)
-            towards = fit_pool(heads, y, towards=towards, strength=PULL)
+            towards = fit_pool(heads, y, towards=towards, strength=PULL / max(n_people, 1))
         weights[n - 1] = towards
     return weights

@@ -56,9 +56,9 @@ def fit_mixture(
         judged = np.flatnonzero(windows.split[seen] == 1)
         if len(judged) > MOST_WINDOWS:
             judged = np.sort(np.random.default_rng(seed).choice(judged, MOST_WINDOWS, replace=False))
-        return Mixture(
-            fit.readout, fit_weights(_answers(model, windows, seen, judged, fit), len(windows.names))
-        )
+        n_people = len(np.unique(windows.subject[seen[judged]]))
+        answers = _answers(model, windows, seen, judged, fit)
+        return Mixture(fit.readout, fit_weights(answers, len(windows.names), n_people))
 
 
 def _answers(

@@ -31,14 +31,20 @@ def mixture() -> Mixture:
 def test_whoever_knows_more_counts_more():
     knows, guesses = answers(4.0), answers(0.0)
     for first, second, better in ((knows, guesses, 0), (guesses, knows, 1)):
-        weights = fit_weights({2: (first, second, Y), 1: (first, second, Y)}, 2)
+        weights = fit_weights({2: (first, second, Y), 1: (first, second, Y)}, 2, 100)
         assert weights.shape == (2, 2)
         assert (weights >= 0).all()
         assert (weights[:, better] > 2 * weights[:, 1 - better]).all()
 
 
+def test_one_person_does_not_overrule_what_is_usual():
+    knows, guesses = answers(4.0), answers(0.0)
+    few, many = (fit_weights({1: (knows, guesses, Y)}, 1, n)[0] for n in (1, 100))
+    assert abs(few[1] - USUAL[1]) < abs(many[1] - USUAL[1])
+
+
 def test_without_anything_to_go_by_the_usual_weights_hold():
-    np.testing.assert_array_equal(fit_weights({}, 3), np.tile(USUAL, (3, 1)))
+    np.testing.assert_array_equal(fit_weights({}, 3, 0), np.tile(USUAL, (3, 1)))
 
 
 def test_the_answer_is_a_product_of_powers(mixture):
