@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sentryfuse.errors import ConfigError
 from sentryfuse.training.elastic import RULES
 
-STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 500, 8, 40
+STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 175, 7, 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +16,9 @@ class TrainSettings:
     """Settings of one training.
 
     Attributes:
-        epochs: passes over the training windows; `None` means as many as make about `STEPS` steps.
+        epochs: passes over the training windows; `None` means as many as make about `STEPS` steps, at
+            least `FEWEST_EPOCHS` and at most `MOST_EPOCHS`: about two minutes of one thread for three
+            thousand short windows.
         batch_size: windows per step.
         learning_rate: highest rate of the one-cycle schedule; the gate uses 2.5 times as much.
         weight_decay: of AdamW.
