@@ -9,7 +9,7 @@ from sentryfuse.errors import ConfigError
 from sentryfuse.training.elastic import RULES
 
 READOUTS = ("auto", "population", "person", "none")
-STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 500, 8, 40
+STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 250, 8, 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +17,9 @@ class TrainSettings:
     """Settings of one training.
 
     Attributes:
-        epochs: passes over the training windows; `None` means as many as make about `STEPS` steps.
+        epochs: passes over the training windows; `None` means as many as make about `STEPS` steps, at
+            least `FEWEST_EPOCHS` and at most `MOST_EPOCHS`: about two minutes of one thread for three
+            thousand short windows.
         batch_size: windows per step.
         learning_rate: highest rate of the one-cycle schedule; the gate uses 2.5 times as much.
         weight_decay: of AdamW.
