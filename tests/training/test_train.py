@@ -253,7 +253,7 @@ def test_a_recording_of_something_else_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("windows", "epochs"), [(20, 40), (60, 40), (560, 35), (1900, 12), (3000, 7), (6000, 7), (50_000, 7)]
+    ("windows", "epochs"), [(20, 40), (560, 40), (1900, 17), (3000, 10), (6000, 8), (50_000, 8)]
 )
 def test_a_recording_is_seen_as_often_as_its_size_asks_for(windows, epochs):
     steps = math.ceil(windows / TrainSettings().batch_size)
