@@ -105,6 +105,8 @@ def train(
         return
     for split in ("validation", "test"):
         score_table(output, split, metrics.get(split, ()), windows.names)
+    if metrics["worth"]:
+        output.line(f"{metrics['worth']}; the scores of validation above are of people the readout knows")
     output.line(f"{len(metrics['history'])} epochs, {metrics['seconds']['train']:.0f} s; wrote {out}")
     output.json(metrics)
 

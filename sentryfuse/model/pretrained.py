@@ -22,6 +22,7 @@ from sentryfuse.model import Selection, backbone_type
 from sentryfuse.model.tokens import PatchTokens
 from sentryfuse.planning.layout import AttentionRule, Layout
 from sentryfuse.readout import Mixture
+from sentryfuse.readout.worth import worth
 from sentryfuse.types import Modality
 
 FORMAT = 3  # 2 knew nothing of what varies inside windows, and had no readout beside the transformer
@@ -351,12 +352,15 @@ def model_card(model: SentryModel) -> str:
     config = model.config
     rows = "\n".join(f"| {m.name} | {m.n_channels} | {m.rate_hz:g} | {m.length} |" for m in config.modalities)
     about = json.dumps(config.about, indent=1) if config.about else "{}"
+    alone = None if model.mixture is None else model.mixture.readout.cost(model.names).macs
+    said = worth(config.about, alone)
+    who = "" if said is None else f"\nWho answers: {said}.\n"
     return f"""# {config.backbone} ({config.preset}), sentryfuse
 
 {len(config.classes)} classes: {", ".join(config.classes)}.
 {sum(t.numel() for t in model.tensors().values()):,} weights, safetensors, no pickle. Normalisation: \
 {config.normalise} statistics, inside.
-
+{who}
 | sensor | channels | rate [Hz] | steps per window |
 | --- | --- | --- | --- |
 {rows}

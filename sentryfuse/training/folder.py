@@ -234,6 +234,7 @@ def _metrics(
 ) -> dict[str, Any]:
     from sentryfuse.machine import machine
     from sentryfuse.pruning.evaluation import evaluate
+    from sentryfuse.readout.worth import worth
 
     started, spent = time.perf_counter(), time.process_time()
     scores = {
@@ -242,6 +243,7 @@ def _metrics(
         if len(windows.indices(split))
     }
     config = model.config
+    alone = None if model.mixture is None else model.mixture.readout.cost(model.names).macs
     return {
         "dataset": windows.name,
         "backbone": config.backbone,
@@ -253,6 +255,8 @@ def _metrics(
         "params": sum(t.numel() for t in model.tensors().values()),
         "settings": asdict(settings),
         "history": history,
+        "out_of_person": config.about.get("out_of_person"),
+        "worth": worth(config.about, alone),
         **scores,
         "seconds": {
             "train": sum(epoch["seconds"] for epoch in history),

@@ -152,7 +152,8 @@ def run_epochs(
         if settings.readout != "none":
             say("fitting the readout")
             kind = cast(Any, settings.readout)
-            model.with_mixture(fit_mixture(model, windows, normalise=kind, seed=settings.seed))
+            mixture, judged = fit_mixture(model, windows, normalise=kind, seed=settings.seed)
+            model.with_mixture(mixture).with_about({"out_of_person": judged})
     state.remove()
     return history
 
