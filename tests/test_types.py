@@ -26,9 +26,9 @@ def a_plan(**changes):
     return dataclasses.replace(plan, **changes)
 
 
-@pytest.mark.parametrize("ratio", [-0.1, 1, 1.5, math.nan, math.inf])
+@pytest.mark.parametrize("ratio", [-0.1, 1.001, 1.5, math.nan, math.inf])
 def test_a_ratio_outside_its_range_is_refused(ratio):
-    with pytest.raises(BudgetError, match="0 <= ratio < 1"):
+    with pytest.raises(BudgetError, match="0 <= ratio <= 1"):
         Budget(ratio=ratio)
 
 

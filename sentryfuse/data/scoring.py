@@ -84,11 +84,11 @@ def answer_all(
             plans[on] = plan_for(on)
         order.append(chosen)
         plan = plans[on]
-        made = answer(windows.batch(chosen, on), plan) if not plan.readout_alone else None
-        if beside is not None:
-            made = beside(chosen, on, made)
-        assert made is not None, "a plan without layers is made for models that have something beside them"
-        parts.append(made)
+        if beside is None:
+            parts.append(answer(windows.batch(chosen, on), plan))
+        else:
+            made = None if plan.readout_alone else answer(windows.batch(chosen, on), plan)
+            parts.append(beside(chosen, on, made))
         cost["macs"] += plans[on].cost.macs * len(chosen)
         cost["params"] += plans[on].cost.params * len(chosen)
     if not order:

@@ -67,7 +67,7 @@ def test_a_file_says_the_same(tmp_path, text):
         ("100%:ratio=0+ratio=1", "is not LIMIT=NUMBER"),
         ("100%:ratio=much", "ratio must be a number, got 'much'"),
         ("100%:ratio=nan", "ratio must be a number"),
-        ("100%:ratio=1", "outside 0 <= ratio < 1"),
+        ("100%:ratio=1.5", "outside 0 <= ratio <= 1"),
         ("100%:latency_ms=-1", "latency_ms must be a positive number"),
         ("100%:macs=1.5", "macs must be a whole number"),
         ("100%:protocol=odd", "protocol 'odd' is unknown"),
