@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from statistics import fmean
 
-from tables.rows import BACKBONES, RATIOS, Row, result, results, scores, shown, table
+from tables.rows import BACKBONES, RATIOS, RESULTS, Row, result, results, scores, shown, table
 
 # The simple baseline of every set: a random forest on statistics per channel (physionet2012: gradient
 # boosting), all sensors; what it was measured on is in docs/results/README.md.
@@ -15,6 +16,26 @@ BASELINES = {
     "physionet2012": ("auroc", 0.870),
     "room_occupancy": ("accuracy", 0.911),
 }
+
+
+def answers_table() -> str:
+    """With the readout beside the transformer: dense, r = 0.8 and the readout alone."""
+    rows = []
+    for data, (metric, baseline) in BASELINES.items():
+        path = RESULTS / "answers" / f"{data}.json"
+        if not path.is_file():
+            continue
+        found = json.loads(path.read_text())
+        most = max(len(row["present"]) for row in found["rows"])
+        cells = []
+        for ratio in (0.0, 0.8, 1.0):
+            of_ratio = [row for row in found["rows"] if row["ratio"] == ratio]
+            (whole,) = (row for row in of_ratio if len(row["present"]) == most)
+            missing = fmean(row[metric] for row in of_ratio if len(row["present"]) < most)
+            macs = f"{whole['macs'] / 1e6:.3g} MMAC"
+            cells.append(f"{100 * whole[metric]:.1f} / {100 * missing:.1f} ({macs})")
+        rows.append([data, metric, f"{100 * baseline:.1f}", *cells])
+    return table(["data", "score", "simple baseline", "r = 0", "r = 0.8", "readout alone (r = 1)"], rows)
 
 
 def pruning_table() -> str:
