@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from threading import Lock
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -17,6 +18,7 @@ from sentryfuse.statistics import quartiles
 from sentryfuse.types import Modality
 
 Array = NDArray[np.float32]
+KEPT = 8  # sets of sensors whose readout is kept ready, for each bundle
 
 
 class ReadoutSession:
@@ -81,6 +83,7 @@ class ReadoutSession:
         return self._answer(feed)
 
 
+_LOCK = Lock()
 _READY: WeakKeyDictionary[Bundle, dict[tuple[object, ...], ReadoutSession]] = WeakKeyDictionary()
 
 
@@ -90,11 +93,15 @@ def readout_session(
     """The readout of a bundle for some sensors, built once for all plans; `None` where it has none."""
     if bundle.mixture is None:
         return None
-    ready = _READY.setdefault(bundle, {})
-    key = (tuple(present), engine.name, threads, batch)
-    if key not in ready:
-        modalities = [m for m in bundle.layout.modalities if m.name in present]
-        ready[key] = ReadoutSession(
-            bundle.mixture.readout, modalities, engine=engine, threads=threads, batch=batch
-        )
-    return ready[key]
+    key = (tuple(present), type(engine), threads, batch)
+    with _LOCK:
+        ready = _READY.setdefault(bundle, {})
+        found = ready.get(key)
+        if found is None:
+            while len(ready) >= KEPT:  # the oldest; sub-networks that use it go on doing so
+                del ready[next(iter(ready))]
+            modalities = [m for m in bundle.layout.modalities if m.name in present]
+            found = ready[key] = ReadoutSession(
+                bundle.mixture.readout, modalities, engine=engine, threads=threads, batch=batch
+            )
+    return found

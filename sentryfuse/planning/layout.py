@@ -352,12 +352,6 @@ class Layout:
             result[step.name] = Span(entering, leaving, length.get(step.reads[-1], 0) if step.reads else 0)
         return result
 
-    def part_lengths(self, step: Step, present: Iterable[str] | None) -> list[int]:
-        """Tokens of each of a step's parts, 0 for those that do not exist, in order."""
-        spans = self.spans(present)
-        made = {live.writes: spans[live.name].leaving for live in self.route(present)}
-        return [made.get(part, 0) for part in step.parts]
-
     def to_json(self) -> dict[str, Any]:
         """A dictionary for `json.dumps`."""
         return {

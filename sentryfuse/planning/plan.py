@@ -72,7 +72,7 @@ def plan_layout(
         Greedy by importance per MAC on each block's convex hull; our choice.
     """
     names = check_present(present, layout.names)
-    if beside is not None and _readout_alone(budget):
+    if beside is not None and budget.ratio == 1:
         return _alone(layout, names, budget, scorer, beside)
     removals = removals_of(layout, names, importance, profile)
     try:
@@ -148,10 +148,6 @@ def follow(
         dense=dense,
         binding=binding if n else "none",
     )
-
-
-def _readout_alone(budget: Budget) -> bool:
-    return budget.ratio == 1
 
 
 def _alone(layout: Layout, names: tuple[str, ...], budget: Budget, scorer: str, beside: Cost) -> Plan:

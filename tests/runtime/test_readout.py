@@ -94,3 +94,16 @@ def test_a_stream_gets_better_or_equal_answers_than_chance(made):
     rows = replay(bundle, windows, indices=index, schedule=schedule)
     answered = [row["correct"] for row in rows if row["correct"] is not None]
     assert np.mean(answered) > 0.7
+
+
+def test_few_readouts_are_kept_ready_and_one_serves_all_plans_of_its_sensors(made):
+    from sentryfuse.engine import beside
+
+    _, _, bundle = made
+    for ratio in (0.0, 0.3):
+        sf.Session(bundle, bundle.plan(None, sf.Budget(ratio=ratio)), batch=1)
+    before = set(beside._READY[bundle].values())
+    for batch in range(1, beside.KEPT + 3):
+        sf.Session(bundle, bundle.plan(("age",), sf.Budget(ratio=1.0)), batch=batch)
+    assert len(beside._READY[bundle]) == beside.KEPT
+    assert len({id(session) for session in before}) == len(before)
