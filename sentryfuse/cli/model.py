@@ -56,6 +56,10 @@ def train(
             "them; 0 switches it off.",
         ),
     ] = None,
+    balance: Annotated[
+        bool,
+        typer.Option("--balance", help="Count every class alike, however rare it is in the recording."),
+    ] = False,
     normalise: Annotated[
         str,
         typer.Option(
@@ -88,7 +92,7 @@ def train(
     with process_group(device) as group:
         kinds = {"train": "population", "subject": "person"}
         readout = kinds.get(normalise, "auto")
-        settings = TrainSettings(seed=seed, elastic=elastic, epochs=epochs, readout=readout)
+        settings = TrainSettings(seed=seed, elastic=elastic, epochs=epochs, readout=readout, balance=balance)
         if augment is not None:
             settings = replace(settings, augment=augment)
         windows = open_windows(data, fold, split="train")

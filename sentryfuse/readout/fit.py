@@ -99,6 +99,7 @@ def fit_readout(
     present: NDArray[np.bool_] | None = None,
     normalise: Normalise = "auto",
     trees: bool | None = None,
+    balance: bool = False,
     seed: int = 0,
 ) -> Fit:
     """Fit a readout to the statistics of training windows.
@@ -112,6 +113,7 @@ def fit_readout(
         normalise: standardise features by "population" or by "person"; "auto" lets folds of training people
             choose.
         trees: whether small trees may answer too; `None` lets the folds choose; needs scikit-learn.
+        balance: every class counts alike: the probabilities are divided by how frequent classes were.
         seed: of folds and trees.
 
     Returns:
@@ -141,7 +143,19 @@ def fit_readout(
     _, weight, z, plain = best
     candidates = (plain, *(make_candidate(task, kind, z) for kind in KINDS[1:]))
     prior = np.log((np.bincount(task.y, minlength=task.n_classes) + 1) / (len(task.y) + task.n_classes))
-    return _assemble(task, classes, scales, z, candidates, weight, prior, trees, seed)
+    fit = _assemble(task, classes, scales, z, candidates, weight, prior, trees, seed)
+    return _balanced(fit) if balance else fit
+
+
+def _balanced(fit: Fit) -> Fit:
+    """Divide by the prior: the last head says it, so its weight in the pool falls by one.
+
+    Source:
+        Logit adjustment (Menon et al. 2021, arXiv 2007.07314).
+    """
+    pool = fit.readout.pool.copy()
+    pool[:, -1] -= 1
+    return replace(fit, readout=replace(fit.readout, pool=pool))
 
 
 def _checked(

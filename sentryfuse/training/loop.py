@@ -152,10 +152,19 @@ def run_epochs(
         if settings.readout != "none":
             say("fitting the readout")
             kind = cast(Any, settings.readout)
-            mixture, judged = fit_mixture(model, windows, normalise=kind, seed=settings.seed)
+            mixture, judged = fit_mixture(
+                model, windows, normalise=kind, balance=settings.balance, seed=settings.seed
+            )
             model.with_mixture(mixture).with_about({"out_of_person": judged})
     state.remove()
     return history
+
+
+def class_weights(windows: Windows, indices: NDArray[np.intp]) -> Tensor:
+    """Weight of each class under which all count alike and a window counts 1 in the mean, `(K,)`."""
+    count = np.bincount(windows.y[indices], minlength=len(windows.classes))
+    there = count > 0
+    return torch.from_numpy(np.where(there, count.sum() / (there.sum() * np.maximum(count, 1)), 0.0)).float()
 
 
 class _Run:
@@ -192,6 +201,7 @@ class _Run:
         self.evaluator = Evaluator(model, self.windows, settings, device=group.device)
         self.scale = SaliencyScale()
         self.memory = SaliencyMemory(model.gate)
+        self.class_weight = class_weights(self.windows, indices) if settings.balance else None
         self.kinds = {name: block.kind for name, block in model.layout.blocks.items()}
         groups = [
             {"params": list(model.backbone.parameters()), "lr": settings.learning_rate},
@@ -307,7 +317,7 @@ class _Run:
             live = [b for step in model.layout.route(on) for b in step.blocks]
             factors = unit_factors(live, len(target), self.group.device)
         logits = model(batch, on, select=Selection(gates=factors))
-        loss = part * F.cross_entropy(logits, target)
+        loss = part * self._task_loss(logits, target)
         routers = model.backbone.router_loss(on, self.group.batch_mean(part))
         if not self.fresh:
             routers = None  # where experts have been cut away, the others have new numbers
@@ -333,6 +343,13 @@ class _Run:
             "gate_loss": gate_loss,
             "accuracy": accuracy,
         }
+
+    def _task_loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Cross-entropy, mean over the batch; with classes balanced a window counts by its class."""
+        if self.class_weight is None:
+            return F.cross_entropy(logits, target)
+        weight = target @ self.class_weight.to(target.device)
+        return (weight * F.cross_entropy(logits, target, reduction="none")).mean()
 
     def _teach_gate(self, on: tuple[str, ...], saliency: Mapping[str, Tensor], part: float) -> float:
         saliency = dict(zip(saliency, self.group.sum_tensors(saliency.values()), strict=True))

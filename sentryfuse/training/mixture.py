@@ -24,7 +24,12 @@ ReadoutKind = Literal["auto", "population", "person", "none"]
 
 
 def fit_mixture(
-    model: SentryModel, windows: Windows, *, normalise: Literal["auto", "population", "person"], seed: int = 0
+    model: SentryModel,
+    windows: Windows,
+    *,
+    normalise: Literal["auto", "population", "person"],
+    balance: bool = False,
+    seed: int = 0,
 ) -> tuple[Mixture, dict[str, Any]]:
     """Fit a readout to a recording and weigh it against a model that was trained on it.
 
@@ -35,6 +40,7 @@ def fit_mixture(
         model: trained on the recording; not changed.
         windows: the recording.
         normalise: what features are standardised by: "population", "person", or "auto", what folds choose.
+        balance: the model was trained with every class counting alike, and the readout shall, too.
         seed: of folds and trees.
 
     Returns:
@@ -54,15 +60,27 @@ def fit_mixture(
             windows.classes,
             present=windows.present[seen],
             normalise=normalise,
+            balance=balance,
             seed=seed,
         )
         judged = np.flatnonzero(windows.split[seen] == 1)
         if len(judged) > MOST_WINDOWS:
             judged = np.sort(np.random.default_rng(seed).choice(judged, MOST_WINDOWS, replace=False))
+        if balance:
+            judged = _evenly(judged, windows.y[seen[judged]], seed)
         n_people = len(np.unique(windows.subject[seen[judged]]))
         answers = _answers(model, windows, seen, judged, fit)
         mixture = Mixture(fit.readout, fit_weights(answers, len(windows.names), n_people))
     return mixture, _judged(mixture, answers, n_people)
+
+
+def _evenly(judged: NDArray[np.intp], y: NDArray[np.integer[Any]], seed: int) -> NDArray[np.intp]:
+    """As many windows of each class as the most frequent one has, rare ones several times."""
+    rng = np.random.default_rng(seed)
+    most = np.bincount(y).max(initial=0)
+    return np.concatenate(
+        [judged, *(rng.choice(judged[y == k], most - (y == k).sum()) for k in np.unique(y))]
+    ).astype(np.intp)
 
 
 def _answers(

@@ -47,6 +47,9 @@ class TrainSettings:
         readout: the readout beside the transformer, its features standardised by "population", by "person",
             or as folds of training people choose ("auto"); "none" leaves it out.
         mixup: `a` of Beta(a, a), from which the blend of two windows is drawn; 0 = none.
+        balance: count every class alike, however rare: in the loss, in the readout's prior and in the weights
+            of the two. Answers then favour no class; probabilities are those of a world in which classes are
+            equally frequent.
     """
 
     epochs: int | None = None
@@ -68,6 +71,7 @@ class TrainSettings:
     hide: float = 0.6
     mixup: float = 0.0
     readout: str = "auto"
+    balance: bool = False
 
     def __post_init__(self) -> None:
         """Refuse settings that mean nothing."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sentryfuse.data import Windows, batches
 from sentryfuse.data.scoring import presence_mask
@@ -33,6 +34,7 @@ class Evaluator:
         self, model: SentryModel, windows: Windows, settings: TrainSettings, *, device: torch.device
     ) -> None:
         self.windows, self.settings, self.device = windows, settings, device
+        self.uneven = settings.balance or is_uneven(windows.y[windows.split == 0])
         self.ratio = 0.0 if settings.elastic == "none" else self._ratio(model)
 
     def score(self, model: SentryModel) -> float:
@@ -49,7 +51,7 @@ class Evaluator:
                 seed=self.settings.seed,
                 device=self.device,
             )
-        return float(np.mean([headline(row) for row in found]))
+        return float(np.mean([headline(row, uneven=self.uneven) for row in found]))
 
     def _ratio(self, model: SentryModel) -> float:
         """The usual ratio, or less for a very small model."""
@@ -61,8 +63,22 @@ class Evaluator:
         return min(RATIO, *(largest_ratio(model.layout, on) for on, _ in groups))
 
 
-def headline(row: Mapping[str, Any]) -> float:
-    """The score that chooses an epoch: AUROC for two classes, else the mean of accuracy and macro-F1."""
+def headline(row: Mapping[str, Any], *, uneven: bool = False) -> float:
+    """The score that chooses an epoch: AUROC for two classes, else the mean of accuracy and macro F1.
+
+    Args:
+        row: of `evaluate`.
+        uneven: some classes are rare: macro F1 alone, in which each counts as much as another.
+    """
     if row["auroc"] is not None:
         return float(row["auroc"])
+    if uneven:
+        return float(row["macro_f1"])
     return float(0.5 * (row["accuracy"] + row["macro_f1"]))
+
+
+def is_uneven(y: NDArray[np.integer[Any]]) -> bool:
+    """Whether the rarest class there has less than half of an even share."""
+    count = np.bincount(y)
+    count = count[count > 0]
+    return len(count) > 1 and bool(count.min() < 0.5 * len(y) / len(count))

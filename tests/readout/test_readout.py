@@ -242,3 +242,15 @@ def test_folds_keep_people_together():
     assert sorted(np.unique(fold)) == [0, 1, 2, 3, 4]
     many = folds_of(np.arange(1000) % 2, np.arange(1000), 2)
     assert np.bincount(many).min() > 150
+
+
+def test_with_classes_balanced_the_probabilities_are_divided_by_how_frequent_classes_were():
+    x, y, subject = people(n=360)
+    some = (y == 0) | (np.arange(360) % 12 < 4)  # of the others a third, 120 + 40 + 40
+    x, y, subject = {s: f[some] for s, f in x.items()}, y[some], subject[some]
+    as_they_are, balanced = fit(x, y, subject), fit(x, y, subject, balance=True)
+    prior = np.log((np.bincount(y) + 1) / (len(y) + 3))
+    log = as_they_are.readout.log_probabilities(x, x) - prior
+    wanted = log - np.log(np.exp(log).sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(balanced.readout.log_probabilities(x, x), wanted, atol=1e-9)
+    assert (np.exp(wanted).mean(axis=0)[1:] > np.exp(log + prior).mean(axis=0)[1:]).all()

@@ -284,3 +284,15 @@ def test_a_recording_is_seen_as_often_as_its_size_asks_for(windows, epochs):
 def test_settings_that_mean_nothing_are_refused(changes, words):
     with pytest.raises(ConfigError, match=words):
         TrainSettings(**changes)
+
+
+def test_balanced_classes_count_alike():
+    some = np.flatnonzero((WINDOWS.split == 0) & ((WINDOWS.y == 0) | (np.arange(len(WINDOWS)) % 3 == 0)))
+    of_window = loop.class_weights(WINDOWS, some).numpy()[WINDOWS.y[some]]
+    of_class = [of_window[WINDOWS.y[some] == k].sum() for k in np.unique(WINDOWS.y[some])]
+    np.testing.assert_allclose(of_class, of_class[0], rtol=1e-5)
+    assert of_window.mean() == pytest.approx(1)
+    plain, balanced = fresh(), fresh()
+    train(plain, WINDOWS, settings=replace(SETTINGS, epochs=1))
+    train(balanced, WINDOWS, settings=replace(SETTINGS, epochs=1, balance=True))
+    assert not equal_bits(plain, balanced)
