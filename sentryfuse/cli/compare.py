@@ -22,7 +22,6 @@ def compare(
     ],
     data: Data,
     fold: Fold = None,
-    split: Annotated[str, typer.Option(help="Windows to score: test or validation.")] = "test",
     ratio: Annotated[
         list[float] | None,
         typer.Option(
@@ -52,7 +51,7 @@ def compare(
     output = Output(json_to, quiet=quiet)
     from sentryfuse.rivals import RIVALS
     from sentryfuse.rivals import compare as compare_with_rivals
-    from sentryfuse.rivals.comparison import bundle_of
+    from sentryfuse.rivals.comparison import FITTED_ON, bundle_of
     from sentryfuse.rivals.models import need_scikit_learn
     from sentryfuse.types import Budget
 
@@ -61,22 +60,22 @@ def compare(
         Budget(ratio=share)
     bundle = bundle_of(source)
     fold = _fold(fold, bundle.about.get("fold"))
-    windows = open_windows(data, fold, split=split)
+    windows = open_windows(data, fold, split="test")
     found = compare_with_rivals(
-        bundle, windows, split=split, ratios=ratio, rivals=rival or RIVALS, seed=seed, threads=threads
+        bundle, windows, ratios=ratio, rivals=rival or RIVALS, seed=seed, threads=threads
     )
-    _show(output, f"{windows.name}, {split}", found)
+    _show(output, f"{windows.name}, test", found)
     output.json(
         {
             "dataset": windows.name,
             "backbone": bundle.about.get("backbone"),
-            "split": split,
+            "split": "test",
             "seed": bundle.about.get("seed"),
             "fold": fold,
             "rivals": {
                 "seed": seed,
-                "fitted_on": list(found.fitted_on),
-                "n_windows": sum(len(windows.indices(word)) for word in found.fitted_on),
+                "fitted_on": list(FITTED_ON),
+                "n_windows": sum(len(windows.indices(word)) for word in FITTED_ON),
             },
             "measure": found.measure,
             "rows": list(found.rows),

@@ -79,6 +79,10 @@ def run_demo(
     sets = [bundle.names, *leave_one_out(bundle.names)]
     with _stage("evaluate", seconds):
         rows = _score(bundle, windows, sets)
+    with _stage("compare", seconds):
+        from sentryfuse.rivals.comparison import quick_verdict
+
+        verdict = quick_verdict(bundle, windows)
     with _stage("plan", seconds):
         plans = [bundle.plan(names, Budget(ratio=r)).to_json() for r in RATIOS[1:] for names in sets]
     with _stage("bench", seconds):
@@ -96,6 +100,7 @@ def run_demo(
     with _stage("report", seconds):
         results = {
             "title": f"sentryfuse demo: {windows.name}",
+            "verdict": verdict,
             "made": {
                 "command": f"sentryfuse demo --data {Path(data).name} --epochs {len(history)} --seed {seed}",
                 "date": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -28,6 +28,9 @@ from sentryfuse.cli.options import (
     takes_limits,
 )
 from sentryfuse.cli.output import Output, score_table
+
+if TYPE_CHECKING:
+    from sentryfuse.data import Windows
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder written by `sentryfuse train` or `prune`.")]
 Device = Annotated[str, typer.Option(help="cpu, the reference, or cuda.")]
@@ -107,12 +110,25 @@ def train(
         metrics = train_into(out, windows, recipe, group=group, overwrite=overwrite)
     if not leads:
         return
+    metrics["verdict"] = _verdict(out, windows)
     for split in ("validation", "test"):
         score_table(output, split, metrics.get(split, ()), windows.names)
     if metrics["worth"]:
         output.line(f"{metrics['worth']}; the scores of validation above are of people the readout knows")
+    if metrics["verdict"]:
+        output.line(f"on test windows, {metrics['verdict']} (`sentryfuse compare` has more rivals)")
     output.line(f"{len(metrics['history'])} epochs, {metrics['seconds']['train']:.0f} s; wrote {out}")
     output.json(metrics)
+
+
+def _verdict(run: Path, windows: Windows) -> str | None:
+    """Whether the model is worth it; `None` where nobody can tell."""
+    from sentryfuse.model.pretrained import from_pretrained
+    from sentryfuse.progress import say
+    from sentryfuse.rivals.comparison import quick_verdict
+
+    say("fitting a forest and LDA to compare with")
+    return quick_verdict(from_pretrained(run), windows)
 
 
 def evaluate(

@@ -35,6 +35,8 @@ def demo(
     results = run_demo(out, data=data, epochs=epochs, seed=seed)
     columns, rows = summary(results)
     output.table(f"{data}: all sensors, and the mean over one sensor missing", columns, rows)
+    if results["verdict"]:
+        output.line(results["verdict"])
     output.line(f"wrote results.json, report.html and model.bundle to {out}")
     output.json(results)
 

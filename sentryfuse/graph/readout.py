@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from sentryfuse.errors import ConfigError
 from sentryfuse.graph.codes import Codes, columns_of, write_codes
 from sentryfuse.graph.statistics import LARGEST, write_alike
-from sentryfuse.graph.trees import Placed, write_trees
+from sentryfuse.graph.trees import Placed, write_boosted, write_trees
 from sentryfuse.graph.wire import Shape
 from sentryfuse.graph.writer import Graph
 from sentryfuse.planning.layout import WINDOW
 from sentryfuse.readout.discriminant import FLOOR
 from sentryfuse.readout.encode import CLIP
 from sentryfuse.readout.readout import Readout, Solved
+from sentryfuse.readout.trees import Trees
 from sentryfuse.statistics import feature_names
 from sentryfuse.types import Modality
 
@@ -180,6 +181,10 @@ class _Heads:
         if "both" in trees:
             flat.append(graph.reshape(trees["both"], -1, self.k))
             pool.append(self.weights["trees"])
+        boosted = self.parts.boosted.get(self.solved.sensors)
+        if "boosted" in self.weights and boosted is not None:
+            flat.append(write_boosted(graph, self.z, self._placed(self.solved.sensors, boosted)))
+            pool.append(self.weights["boosted"])
         if not flat:  # the prior alone
             nothing = graph.hold(np.zeros((sum(self.sizes.values()), self.k)))
             flat, pool = [graph.op("MatMul", self.z, nothing)], [1.0]
@@ -208,8 +213,6 @@ class _Heads:
 
     def _trees(self) -> dict[str, str]:
         """Logits of the trees on each sensor, `(B, M, K)`, and on all together, `(B, 1, K)`."""
-        starts = dict(zip(self.sizes, np.cumsum([0, *self.sizes.values()]).tolist(), strict=False))
-        columns = {s: np.arange(starts[s], starts[s] + n) for s, n in self.sizes.items()}
         sets: list[tuple[str, ...]] = []
         names = self.solved.sensors
         if self.parts.trees and {"trees_sum", "stack"} & self.weights.keys():
@@ -219,13 +222,19 @@ class _Heads:
             sets.append(names)
         if not sets:
             return {}
-        placed = [Placed(self.parts.trees[s], np.concatenate([columns[one] for one in s])) for s in sets]
+        placed = [self._placed(s, self.parts.trees[s]) for s in sets]
         logits = write_trees(self.graph, self.z, placed)
         if single == 0:
             return {"both": logits}
         if single == len(sets):
             return {"single": logits}
         return dict(zip(("single", "both"), self.graph.split(logits, 1, [single, 1]), strict=True))
+
+    def _placed(self, names: Sequence[str], trees: Trees) -> Placed:
+        """Trees and where the features of their sensors stand."""
+        starts = dict(zip(self.sizes, np.cumsum([0, *self.sizes.values()]).tolist(), strict=False))
+        columns = [np.arange(starts[s], starts[s] + self.sizes[s]) for s in names]
+        return Placed(trees, np.concatenate(columns))
 
     def _combined(self, heads: Sequence[str], encoded: Mapping[int, Codes], trees: str) -> str:
         """Heads over what each sensor says alone, `(B, heads * K)`."""

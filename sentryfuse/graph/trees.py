@@ -61,47 +61,93 @@ def write_trees(graph: Graph, z: str, ensembles: Sequence[Placed]) -> str:
     return graph.op("Log", graph.op("Add", means, graph.hold(UNSEEN / k)))
 
 
+def write_boosted(graph: Graph, z: str, ensemble: Placed) -> str:
+    """Sum of the leaves that a window reaches, as logits.
+
+    Args:
+        graph: to write into.
+        z: name of `(B, F)`, without NaN.
+        ensemble: trees whose leaves add up; each tree's nodes stand one after the other, its root first.
+
+    Returns:
+        Name of `(B, K)`.
+
+    Raises:
+        ConfigError: trees that are too large for an engine without an operator for them.
+    """
+    trees = ensemble.trees
+    if not graph.fused:
+        return graph.reduce("Sum", _leaves_by_products(graph, z, [ensemble]), 1)
+    nodes = _nodes(ensemble)
+    counts = trees.value != 0
+    counts[~counts.any(axis=1), 0] = True  # a leaf without a number is no leaf to the engine
+    row, k = np.nonzero(counts)
+    leaf = np.flatnonzero(trees.feature < 0)
+    at = leaf[np.argsort(trees.left[leaf], kind="stable")][row]
+    targets = {
+        "target_treeids": nodes["nodes_treeids"][at],
+        "target_nodeids": nodes["nodes_nodeids"][at],
+        "target_ids": k,
+        "target_weights": trees.value[row, k],
+    }
+    return _by_operator(graph, z, trees.value.shape[1], trees.feature < 0, {**nodes, **targets})
+
+
 def _leaves_by_node(graph: Graph, z: str, ensembles: Sequence[Placed]) -> str:
     """Probabilities of the leaf that each tree ends in, `(B, T, K)`."""
     found: list[dict[str, NDArray[Any]]] = []
-    values: list[Array] = []
     n_trees = n_rows = 0
-    for trees, columns in ensembles:
-        leaf = trees.feature < 0
-        tree, start = _places(trees)
-        node = np.arange(len(leaf)) - start
-        at = np.where(leaf, 0, trees.feature)
+    for placed in ensembles:
+        trees, leaf, nodes = placed.trees, placed.trees.feature < 0, _nodes(placed)
+        tree = nodes["nodes_treeids"] + n_trees
         found.append(
             {
-                "nodes_treeids": tree + n_trees,
-                "nodes_nodeids": node,
-                "nodes_featureids": np.where(leaf, 0, columns[at]),
-                "nodes_values": trees.threshold,
-                "nodes_truenodeids": np.where(leaf, 0, trees.left - start),
-                "nodes_falsenodeids": np.where(leaf, 0, trees.right - start),
-                "leaf": leaf,
-                "target_treeids": (tree + n_trees)[leaf],
-                "target_nodeids": node[leaf],
-                "target_ids": (tree + n_trees)[leaf],
+                **nodes,
+                "nodes_treeids": tree,
+                "target_treeids": tree[leaf],
+                "target_nodeids": nodes["nodes_nodeids"][leaf],
+                "target_ids": tree[leaf],
                 "target_weights": (trees.left[leaf] + n_rows).astype(np.float32),
             }
         )
-        values.append(trees.value)
         n_trees += len(trees.root)
         n_rows += len(trees.value)
-    together: dict[str, Any] = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
-    modes = ["LEAF" if leaf else "BRANCH_LEQ" for leaf in together.pop("leaf").tolist()]
-    reached = graph.op(
+    leaf = np.concatenate([placed.trees.feature < 0 for placed in ensembles])
+    together = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+    reached = graph.op("Cast", _by_operator(graph, z, n_trees, leaf, together), to=7)
+    values = np.concatenate([placed.trees.value for placed in ensembles])
+    return graph.op("Gather", graph.hold(values), reached, axis=0)
+
+
+def _nodes(placed: Placed) -> dict[str, NDArray[Any]]:
+    """Attributes of the operator that tell the nodes of an ensemble."""
+    trees, columns = placed
+    leaf = trees.feature < 0
+    tree, start = _places(trees)
+    return {
+        "nodes_treeids": tree,
+        "nodes_nodeids": np.arange(len(leaf)) - start,
+        "nodes_featureids": np.where(leaf, 0, columns[np.where(leaf, 0, trees.feature)]),
+        "nodes_values": trees.threshold,
+        "nodes_truenodeids": np.where(leaf, 0, trees.left - start),
+        "nodes_falsenodeids": np.where(leaf, 0, trees.right - start),
+    }
+
+
+def _by_operator(
+    graph: Graph, z: str, n_targets: int, leaf: NDArray[np.bool_], attributes: dict[str, NDArray[Any]]
+) -> str:
+    given: dict[str, Any] = {**attributes}
+    return graph.op(
         "TreeEnsembleRegressor",
         z,
         domain=wire.TREES,
-        n_targets=n_trees,
+        n_targets=n_targets,
         aggregate_function="SUM",
         post_transform="NONE",
-        nodes_modes=modes,
-        **together,
+        nodes_modes=["LEAF" if one else "BRANCH_LEQ" for one in leaf.tolist()],
+        **given,
     )
-    return graph.op("Gather", graph.hold(np.concatenate(values)), graph.op("Cast", reached, to=7), axis=0)
 
 
 def _places(trees: Trees) -> tuple[Ints, Ints]:

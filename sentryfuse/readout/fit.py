@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentryfuse.errors import DataError
+from sentryfuse.readout.boosting import boosted_sets, boosted_trees
 from sentryfuse.readout.candidates import (
     Candidate,
     Task,
@@ -24,7 +25,7 @@ from sentryfuse.readout.candidates import (
 from sentryfuse.readout.discriminant import Doubles, as_scores, log_softmax
 from sentryfuse.readout.encode import KINDS, Scale, fit_scale, standardise_people
 from sentryfuse.readout.folds import folds_of
-from sentryfuse.readout.out_of_person import best_view, fit_pools, heads_out_of_person
+from sentryfuse.readout.out_of_person import TreeScores, best_view, fit_pools, heads_out_of_person
 from sentryfuse.readout.parts import Expert, Parts, Stack, View
 from sentryfuse.readout.pool import fit_pool
 from sentryfuse.readout.readout import Readout
@@ -32,6 +33,7 @@ from sentryfuse.readout.tree_experts import tree_experts
 from sentryfuse.readout.trees import Floats
 
 PERSON_WEIGHT = 50.0  # windows that the population counts for in a person's own mean and deviation
+SURE = 2.5  # standard errors over folds that boosting must gain: with less it did harm as often as good
 _IDLE = 0.03  # weight below which a head is not worth its bytes
 Normalise = Literal["auto", "population", "person"]
 
@@ -44,7 +46,7 @@ class Fit:
         readout: fitted on all training windows.
         task: the training windows and their folds.
         candidates: the encodings used, in the order of the readout's views.
-        tree_scores: out-of-person scores of the trees, by set of sensors, `(N, K)`.
+        tree_scores: out-of-person scores of the trees.
         stack_scores: scores of all experts side by side, out of person, `(N, D)`.
         chosen: what the folds chose, for a report.
     """
@@ -52,7 +54,7 @@ class Fit:
     readout: Readout
     task: Task
     candidates: tuple[Candidate, ...]
-    tree_scores: Mapping[tuple[str, ...], Doubles]
+    tree_scores: TreeScores
     stack_scores: Floats
     chosen: Mapping[str, Any]
 
@@ -210,11 +212,30 @@ def _quality(task: Task, candidates: Sequence[Candidate]) -> Doubles:
     return -log[np.arange(len(task.y)), task.y]
 
 
-def _is_better(new: Doubles, old: Doubles, task: Task) -> bool:
-    """Whether a less simple choice pays: by more than one standard error over folds."""
+def _pooled_loss(
+    task: Task,
+    candidates: tuple[Candidate, ...],
+    parts: Parts,
+    trees: TreeScores,
+    scores: Floats,
+    prior: Doubles,
+    pool: Doubles,
+) -> Doubles:
+    """Log loss of each window, mean over all sensors and each one missing, `(N,)`."""
+    found = []
+    for names in boosted_sets(task.sensors):
+        chosen = np.array([task.sensors.index(s) for s in names], dtype=np.intp)
+        heads = heads_out_of_person(task, candidates, parts, trees, scores, prior, chosen)
+        log = log_softmax(np.tensordot(heads, pool[len(names) - 1], axes=([1], [0])))
+        found.append(-log[np.arange(len(task.y)), task.y])
+    return np.asarray(np.mean(found, axis=0))
+
+
+def _is_better(new: Doubles, old: Doubles, task: Task, *, by: float = 1.0) -> bool:
+    """Whether a less simple choice pays: by more than so many standard errors over folds."""
     gain = np.array([(old - new)[task.fold == f].mean() for f in range(task.n_folds)])
     error = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else np.inf
-    return bool(gain.mean() > error)
+    return bool(gain.mean() > by * error)
 
 
 def _assemble(
@@ -228,7 +249,8 @@ def _assemble(
     trees: bool | None,
     seed: int,
 ) -> Fit:
-    grown, tree_scores = tree_experts(task, z, trees, seed)
+    grown, of_trees = tree_experts(task, z, trees, seed)
+    tree_scores = TreeScores(of_trees, {})
     experts, columns, owner, losses = {}, [], [], {}
     for m, name in enumerate(task.sensors):
         view, own = best_view(candidates, name)
@@ -238,21 +260,30 @@ def _assemble(
         columns.append(own)
         owner += [m] * task.n_classes
         losses[name] = linear.loss
-        if (name,) in tree_scores:
-            columns.append(tree_scores[(name,)])
+        if (name,) in of_trees:
+            columns.append(of_trees[(name,)])
             owner += [m] * task.n_classes
     scores: Floats = np.concatenate(columns, axis=1).astype(np.float32)
     everyone = np.ones(len(task.y), dtype=bool)
     sums = sums_by_fold(task, scores, everyone)
     shrink, _, _ = choose_shrink(task, scores, everyone, sums)
     stack = Stack(total_of(sums).moments(), np.array(owner, dtype=np.intp), shrink)
-    parts = Parts(scales, tuple(View(c.encodings, c.joint) for c in candidates), experts, grown, stack)
+    views = tuple(View(c.encodings, c.joint) for c in candidates)
+    parts = Parts(scales, views, experts, grown, {}, stack)
     pool = fit_pools(task, candidates, parts, tree_scores, scores, prior)
     slim = _without_idle(candidates, parts, pool)
     if slim is not None:
         candidates, parts = slim
         experts = dict(parts.experts)
         pool = fit_pools(task, candidates, parts, tree_scores, scores, prior)
+    boosted, of_boosted = ({}, {}) if trees is False else boosted_trees(task, z, seed)
+    if boosted:
+        more, more_scores = replace(parts, boosted=boosted), TreeScores(of_trees, of_boosted)
+        with_them = fit_pools(task, candidates, more, more_scores, scores, prior, without=pool)
+        new = _pooled_loss(task, candidates, more, more_scores, scores, prior, with_them)
+        old = _pooled_loss(task, candidates, parts, tree_scores, scores, prior, pool)
+        if _is_better(new, old, task, by=SURE):
+            parts, pool, tree_scores = more, with_them, more_scores
     readout = Readout(task.sensors, tuple(classes), parts, prior, pool, weight)
     chosen = {
         "normalise": "population" if weight is None else "person",
@@ -261,6 +292,7 @@ def _assemble(
         "loss": losses,
         "joint_shrink": {c.kind: c.joint.shrink for c in candidates if c.joint is not None},
         "stack_shrink": shrink,
+        "boosted": bool(parts.boosted),
         "pool": {
             n + 1: dict(zip(readout.heads, np.round(row, 3).tolist(), strict=True))
             for n, row in enumerate(pool)

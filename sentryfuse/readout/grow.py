@@ -68,7 +68,7 @@ def from_forest(model: Any, n_classes: int) -> Trees:
         value[:, there] = share / np.maximum(share.sum(axis=1, keepdims=True), 1e-30)
         left = np.where(leaf, row, tree.children_left + nodes)
         right = np.where(leaf, 0, tree.children_right + nodes)
-        threshold = _rounded_down(np.where(leaf, 0.0, tree.threshold))
+        threshold = rounded_down(np.where(leaf, 0.0, tree.threshold))
         columns.append((np.where(leaf, -1, tree.feature), threshold, left, right, value))
         root.append(nodes)
         depth = max(depth, int(tree.max_depth))
@@ -86,7 +86,7 @@ def from_forest(model: Any, n_classes: int) -> Trees:
     )
 
 
-def _rounded_down(threshold: NDArray[np.float64]) -> Floats:
+def rounded_down(threshold: NDArray[np.float64]) -> Floats:
     """Largest float32 that is not above: decides for every float32 as the float64 does."""
     near = threshold.astype(np.float32)
     return np.where(near > threshold, np.nextafter(near, np.float32(-np.inf)), near).astype(np.float32)

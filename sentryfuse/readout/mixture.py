@@ -19,7 +19,7 @@ from sentryfuse.readout.pool import fit_pool
 from sentryfuse.readout.readout import Readout
 
 USUAL = (0.75, 0.35)  # weights without anything to fit them to
-PULL = 3.0  # of one person towards the weights of the next larger number of sensors; of many as much less
+PULL = 1.0  # of two people towards the weights of the next larger number of sensors; of many as much less
 LEAST = 1e-9  # probability whose logarithm is taken
 Floats = NDArray[np.float32]
 
@@ -86,8 +86,8 @@ def fit_weights(
         answers: number of sensors present -> log probabilities of the readout `(N, K)`, of the transformer
             `(N, K)`, both for people it has not seen, and the classes `(N,)`.
         n_sensors: `M`.
-        n_people: whom the answers are for. One person, however many windows, says little of the next: the
-            usual weights hold until several agree.
+        n_people: whom the answers are for. One person, however many windows, says nothing of how people
+            differ: the usual weights hold until several agree.
 
     Source:
         Logarithmic opinion pool, weights of least log loss, drawn towards those for one sensor more; our
@@ -96,9 +96,9 @@ def fit_weights(
     weights = np.tile(np.array(USUAL), (n_sensors, 1))
     towards = weights[0]
     for n in range(n_sensors, 0, -1):
-        if n in answers:
+        if n in answers and n_people > 1:
             readout, transformer, y = answers[n]
             heads = np.stack([readout, transformer], axis=1)
-            towards = fit_pool(heads, y, towards=towards, strength=PULL / max(n_people, 1))
+            towards = fit_pool(heads, y, towards=towards, strength=PULL / (n_people - 1))
         weights[n - 1] = towards
     return weights

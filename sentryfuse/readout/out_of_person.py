@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,6 +22,18 @@ _SETS_OF_A_SIZE = 8
 _WINDOWS_OF_A_SIZE = 6000  # of all those sets together, to fit weights by
 
 
+class TreeScores(NamedTuple):
+    """What trees answer for people who were left out, by set of sensors, `(N, K)` each.
+
+    Attributes:
+        grown: of the extremely randomised ones.
+        boosted: of the boosted ones.
+    """
+
+    grown: Mapping[tuple[str, ...], Doubles]
+    boosted: Mapping[tuple[str, ...], Doubles]
+
+
 def best_view(candidates: Sequence[Candidate], sensor: str) -> tuple[int, Doubles]:
     """Encoding of least loss for one sensor, and its scores."""
     losses = [c.linear[sensor].loss if sensor in c.linear else np.inf for c in candidates]
@@ -32,11 +45,16 @@ def fit_pools(
     task: Task,
     candidates: tuple[Candidate, ...],
     parts: Parts,
-    tree_scores: Mapping[tuple[str, ...], Doubles],
+    trees: TreeScores,
     scores: Floats,
     prior: Doubles,
+    without: Doubles | None = None,
 ) -> Doubles:
-    """Weights of the heads by number of sensors present, `(M, H)`."""
+    """Weights of the heads by number of sensors present, `(M, H)`.
+
+    `without` holds those of the same heads but the boosted one, which new ones are drawn to; else those of
+    a number of sensors are drawn to those of one more.
+    """
     n_sensors = len(task.sensors)
     names = head_names(parts)
     rng = np.random.default_rng(0)
@@ -51,11 +69,13 @@ def fit_pools(
         heads = np.concatenate(
             [
                 heads_out_of_person(
-                    task, candidates, parts, tree_scores, scores, prior, np.array(s, dtype=np.intp)
+                    task, candidates, parts, trees, scores, prior, np.array(s, dtype=np.intp)
                 )[some]
                 for s in sets
             ]
         )
+        if without is not None:
+            towards = np.insert(without[size - 1], -1, 0.0)
         result[size - 1] = fit_pool(heads, np.tile(task.y[some], len(sets)), towards=towards)
         towards = result[size - 1]
     return result
@@ -65,7 +85,7 @@ def heads_out_of_person(
     task: Task,
     candidates: Sequence[Candidate],
     parts: Parts,
-    tree_scores: Mapping[tuple[str, ...], Doubles],
+    trees: TreeScores,
     scores: Floats,
     prior: Doubles,
     chosen: Ints,
@@ -86,9 +106,12 @@ def heads_out_of_person(
         here = task.fold == f
         stacked[here] = as_scores(part[here] @ weights + bias)
     found.append(stacked)
-    if tree_scores:
-        found.append(as_scores(np.sum([tree_scores[(s,)] for s in names], axis=0)))
-        both = tree_scores.get(names) if len(names) > 1 else None
+    if parts.trees:
+        found.append(as_scores(np.sum([trees.grown[(s,)] for s in names], axis=0)))
+        both = trees.grown.get(names) if len(names) > 1 else None
         found.append(np.zeros((n, k)) if both is None else both)
+    if parts.boosted:
+        boosted = trees.boosted.get(names)
+        found.append(np.zeros((n, k)) if boosted is None else boosted)
     found.append(np.broadcast_to(prior - prior.mean(), (n, k)))
     return np.stack(found, axis=1)

@@ -83,6 +83,7 @@ class Parts:
         views: encodings.
         experts: discriminant of each sensor.
         trees: for some sets of sensors, in the order of the sensors.
+        boosted: trees for some sets of sensors; none where they do not pay.
         stack: over the scores of the experts.
     """
 
@@ -90,4 +91,5 @@ class Parts:
     views: tuple[View, ...]
     experts: Mapping[str, Expert]
     trees: Mapping[tuple[str, ...], Trees]
+    boosted: Mapping[tuple[str, ...], Trees]
     stack: Stack

@@ -87,6 +87,7 @@ class Readout:
                     readers = (view.joint is not None) + (self.parts.experts[name].view == i)
                     macs += readers * view.encodings[name].width() * k
         used = [trees for of, trees in self.parts.trees.items() if set(of) <= set(names)]
+        used += [trees for of, trees in self.parts.boosted.items() if of == tuple(names)]
         nodes = sum(array.size for trees in used for array in trees.arrays().values())
         features = sum(2 * len(self.parts.scales[name].mean) for name in names)
         params = macs + nodes + features
@@ -222,7 +223,8 @@ def head_names(parts: Parts) -> tuple[str, ...]:
     """Names of the heads, in order."""
     joints = [f"joint{i}" for i, view in enumerate(parts.views) if view.joint is not None]
     trees = ["trees_sum", "trees"] if parts.trees else []
-    return (*joints, "sum", "stack", *trees, "prior")
+    boosted = ["boosted"] if parts.boosted else []
+    return (*joints, "sum", "stack", *trees, *boosted, "prior")
 
 
 def _reads(parts: Parts, view: int, sensor: str) -> bool:
@@ -268,5 +270,11 @@ def heads_from(parts: Parts, z: Mapping[str, Floats], solved: Solved, log_prior:
             found.append(np.zeros((n, len(log_prior))))
         else:
             found.append(as_scores(both.logits(np.concatenate([z[s] for s in names], axis=1))))
+    if parts.boosted:
+        boosted = parts.boosted.get(names)
+        if boosted is None:
+            found.append(np.zeros((n, len(log_prior))))
+        else:
+            found.append(as_scores(boosted.logits(np.concatenate([z[s] for s in names], axis=1))))
     found.append(np.broadcast_to(log_prior - log_prior.mean(), (n, len(log_prior))))
     return np.stack(found, axis=1)

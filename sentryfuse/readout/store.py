@@ -6,6 +6,7 @@ Notation: F features · E encoded numbers · Q knots · D columns · K classes �
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from sentryfuse.readout.trees import Floats, Trees
 if TYPE_CHECKING:
     from sentryfuse.readout.readout import Readout
 
-VERSION = 1
+VERSION = 2
 _MOMENTS = ("count", "mean", "offset", "within")
 _MOST_NODES = 1 << 24  # what float32 can count
 
@@ -45,9 +46,10 @@ def tensors_of(readout: Readout) -> dict[str, Floats]:
         out[f"expert.{s}.weights"] = expert.weights
         out[f"expert.{s}.bias"] = expert.bias
     _put(out, "stack", parts.stack.moments)
-    for j, trees in enumerate(parts.trees.values()):
-        for name, array in trees.arrays().items():
-            out[f"trees.{j}.{name}"] = array
+    for kind, ensembles in (("trees", parts.trees), ("boosted", parts.boosted)):
+        for j, trees in enumerate(ensembles.values()):
+            for name, array in trees.arrays().items():
+                out[f"{kind}.{j}.{name}"] = array
     return {name: np.ascontiguousarray(a, dtype=np.float32) for name, a in out.items() if a.size}
 
 
@@ -70,7 +72,10 @@ def settings_of(readout: Readout) -> dict[str, Any]:
         ],
         "experts": {s: e.view for s, e in parts.experts.items()},
         "stack": {"owner": parts.stack.owner.tolist(), "shrink": parts.stack.shrink},
-        "trees": [{"sensors": list(names), "depth": t.depth} for names, t in parts.trees.items()],
+        **{
+            kind: [{"sensors": list(names), "depth": t.depth} for names, t in ensembles.items()]
+            for kind, ensembles in (("trees", parts.trees), ("boosted", parts.boosted))
+        },
     }
 
 
@@ -126,11 +131,17 @@ def parts_from(settings: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]])
         experts[s] = Expert(at, take(f"expert.{s}.weights", (width, k)), take(f"expert.{s}.bias", (k,)))
     owner = np.array(settings["stack"]["owner"], dtype=np.intp)
     stack = Stack(_take_moments(take, "stack", k, len(owner)), owner, float(settings["stack"]["shrink"]))
-    trees = {
-        tuple(t["sensors"]): _take_trees(take, j, int(t["depth"]), k, sum(sizes[s] for s in t["sensors"]))
-        for j, t in enumerate(settings["trees"])
-    }
-    return Parts(scales, tuple(views), experts, trees, stack)
+    trees, boosted = (
+        {
+            tuple(t["sensors"]): _take_trees(
+                take, f"{kind}.{j}", int(t["depth"]), k, sum(sizes[s] for s in t["sensors"])
+            )
+            for j, t in enumerate(settings[kind])
+        }
+        for kind in ("trees", "boosted")
+    )
+    boosted = {names: replace(t, adds=True) for names, t in boosted.items()}
+    return Parts(scales, tuple(views), experts, trees, boosted, stack)
 
 
 class _Taker:
@@ -176,19 +187,17 @@ def _take_moments(take: _Taker, prefix: str, k: int, d: int) -> Moments:
     )
 
 
-def _take_trees(take: _Taker, j: int, depth: int, k: int, n_features: int) -> Trees:
-    value = take(f"trees.{j}.value", (-1, k))
-    feature = take(f"trees.{j}.feature", (-1,)).astype(np.int32)
+def _take_trees(take: _Taker, name: str, depth: int, k: int, n_features: int) -> Trees:
+    value = take(f"{name}.value", (-1, k))
+    feature = take(f"{name}.feature", (-1,)).astype(np.int32)
     v = len(feature)
-    left = take(f"trees.{j}.left", (v,)).astype(np.int32)
-    right = take(f"trees.{j}.right", (v,)).astype(np.int32)
-    root = take(f"trees.{j}.root", (-1,)).astype(np.int32)
+    left = take(f"{name}.left", (v,)).astype(np.int32)
+    right = take(f"{name}.right", (v,)).astype(np.int32)
+    root = take(f"{name}.root", (-1,)).astype(np.int32)
     leaf = feature < 0
     ok = bool(v < _MOST_NODES and 0 <= depth <= v and ((feature < n_features) & (feature >= -1)).all())
     ok = ok and bool(((left >= 0) & (left < np.where(leaf, len(value), v))).all())
     ok = ok and bool(((right >= 0) & (right < v)).all() and ((root >= 0) & (root < v)).all() and len(root))
     if not ok:
-        raise DataError(
-            f"the trees {j} of the readout point outside their own arrays; export the readout again"
-        )
-    return Trees(feature, take(f"trees.{j}.threshold", (v,)), left, right, value, root, depth)
+        raise DataError(f"the {name} of the readout point outside their own arrays; export the readout again")
+    return Trees(feature, take(f"{name}.threshold", (v,)), left, right, value, root, depth)

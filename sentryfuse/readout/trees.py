@@ -18,18 +18,20 @@ UNSEEN = 0.02  # probability shared out over all classes, so that none is ruled 
 
 @dataclass(frozen=True, eq=False)
 class Trees:
-    """Trees whose leaves hold probabilities of the classes; the answer is their mean.
+    """Trees whose leaves hold probabilities of the classes or, where boosted, parts of logits.
 
-    A node sends a window left where its feature is at most the threshold.
+    The answer is the mean of the probabilities, or the sum of the parts. A node sends a window left where its
+    feature is at most the threshold.
 
     Attributes:
         feature: column each node looks at, `(V,)`; -1 at a leaf.
         threshold: `(V,)`.
         left: node to go to, `(V,)`; at a leaf its row in `value`.
         right: node to go to, `(V,)`; 0 at a leaf.
-        value: probabilities, `(L, K)`.
+        value: probabilities, or what is added to the logits, `(L, K)`.
         root: first node of each tree, `(T,)`.
         depth: steps from a root to the deepest leaf.
+        adds: whether the leaves hold logits that add up.
     """
 
     feature: NDArray[np.int32]
@@ -39,9 +41,10 @@ class Trees:
     value: Floats
     root: NDArray[np.int32]
     depth: int
+    adds: bool = False
 
-    def probabilities(self, x: NDArray[Any]) -> Floats:
-        """Mean of the leaves reached, `(N, F)` without NaN -> `(N, K)`."""
+    def means(self, x: NDArray[Any]) -> Floats:
+        """Mean of the leaves reached, `(N, F)` without NaN -> `(N, K)`: probabilities, unless leaves add."""
         x = np.ascontiguousarray(x, dtype=np.float32)
         own = np.arange(len(self.feature), dtype=np.int32)
         leaf = self.feature < 0
@@ -62,8 +65,11 @@ class Trees:
         return result
 
     def logits(self, x: NDArray[Any]) -> Floats:
-        """Log of the probabilities, none of them 0, `(N, F)` -> `(N, K)`."""
-        return np.asarray(np.log(self.probabilities(x) + np.float32(UNSEEN / self.value.shape[1])))
+        """Sum of the leaves, or log of the probabilities, none of them 0, `(N, F)` -> `(N, K)`."""
+        means = self.means(x)
+        if self.adds:
+            return means * np.float32(len(self.root))
+        return np.asarray(np.log(means + np.float32(UNSEEN / self.value.shape[1])))
 
     @property
     def n_bytes(self) -> int:

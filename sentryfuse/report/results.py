@@ -146,10 +146,11 @@ class ReplayRow(Section):
 
 
 class Results(Section):
-    """Everything a report can show; only `evaluation` must be there."""
+    """Everything a report can show; only `evaluation` must be there. `verdict` is of `sentryfuse compare`."""
 
     evaluation: Evaluation
     title: str | None = None
+    verdict: str | None = None
     made: Made | None = None
     data: DataInfo | None = None
     model: dict[str, Any] | None = None

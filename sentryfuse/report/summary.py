@@ -83,14 +83,15 @@ def choose(results: Results) -> Choice:
 
 
 def headline(results: Results) -> list[str]:
-    """The result in one to three plain sentences.
+    """The result in one to four plain sentences.
 
     Args:
         results: checked results.
 
     Returns:
         Sentences; the first states what pruning keeps or costs, the second what happens when one
-        sensor is missing, the last warns when the answer is no better than guessing.
+        sensor is missing, one warns when the answer is no better than guessing, the last says what
+        `sentryfuse compare` found.
     """
     name = METRICS[metric_of(results.evaluation)]
     dense, pruned, last, kept = choose(results)
@@ -137,6 +138,8 @@ def headline(results: Results) -> list[str]:
     chance = chance_level(metric_of(results.evaluation), results.data)
     if chance is not None and value <= chance.value + KEPT_WITHIN:
         sentences.append(f"That is no better than guessing ({chance.label}: {chance.value:.2f}).")
+    if results.verdict:
+        sentences.append(f"{results.verdict[0].upper()}{results.verdict[1:]}.")
     return sentences
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from sentryfuse.data import Windows, leave_one_out
 from sentryfuse.data.scoring import check_recording, prepared
 from sentryfuse.errors import BudgetError, ConfigError
 from sentryfuse.rivals.features import Table
-from sentryfuse.rivals.models import RIVALS, Workshop, need_scikit_learn
+from sentryfuse.rivals.models import FOREST, LDA, RIVALS, Workshop, need_scikit_learn
 from sentryfuse.rivals.rows import Sets, merged, our_rows, rival_rows
 from sentryfuse.rivals.verdict import measure_of, verdict_of
 from sentryfuse.types import Budget
@@ -26,8 +27,8 @@ from sentryfuse.types import Budget
 if TYPE_CHECKING:
     from sentryfuse.model.pretrained import SentryModel
 
+FITTED_ON = ("train", "validation")
 RATIOS = (0.0, 0.8, 1.0)  # by default; of those, the ones this model can reach
-SCORED = ("test", "validation")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,28 +44,24 @@ class Comparison:
             had none of the sensors.
         verdict: one sentence: who is ahead.
         measure: what the verdict goes by, "accuracy" or "auroc".
-        split: which windows were scored.
-        fitted_on: which windows the rivals were fitted on.
     """
 
     rows: tuple[Mapping[str, Any], ...]
     verdict: str
     measure: str
-    split: str
-    fitted_on: tuple[str, ...]
 
 
 def compare(
     run_or_bundle: str | Path | Bundle | SentryModel,
     windows: Windows,
     *,
-    split: str = "test",
     ratios: Sequence[float] | None = None,
     rivals: Sequence[str] = RIVALS,
+    missing: bool = True,
     seed: int = 0,
     threads: int = 2,
 ) -> Comparison:
-    """Fit what a user would pick instead and score it beside ours, with all sensors and with one missing.
+    """Fit what a user would pick instead and score it beside ours on test windows.
 
     Rivals see the same windows as ours (standardised by person where ours is) as statistics of
     `sentryfuse.statistics`; they are fitted on training and validation windows together, because ours uses
@@ -73,9 +70,9 @@ def compare(
     Args:
         run_or_bundle: a folder of `train` or `prune` or a model (both need torch), or a bundle or its file.
         windows: the recording, split as the model was trained.
-        split: "test", or "validation"; then rivals are fitted on training windows only.
         ratios: share of ours to remove; `None` takes 0, 0.8 and 1, as far as the model reaches them.
         rivals: names out of `RIVALS`.
+        missing: score with each sensor missing in turn, too.
         seed: of the rivals.
         threads: for fitting and scoring; one window at a time is always timed on one.
 
@@ -83,17 +80,16 @@ def compare(
         Rows and the verdict.
 
     Raises:
-        ConfigError: scikit-learn is missing, an unknown rival, a split that was fitted on or is empty, or a
-            recording that does not belong to the model.
+        ConfigError: scikit-learn is missing, an unknown rival, no test windows, or a recording that does not
+            belong to the model.
         BudgetError: a ratio no sub-network reaches.
     """
     need_scikit_learn()
-    _check(windows, split, rivals)
+    _check(windows, rivals)
     bundle = bundle_of(run_or_bundle)
     check_recording(bundle.layout.modalities, bundle.classes, windows)
     windows = prepared(windows, normalise=bundle.normalise, floor=bundle.subject_floor)
-    fitted_on = ("train", "validation") if split == "test" else ("train",)
-    taught = np.concatenate([windows.indices(word) for word in fitted_on])
+    taught = np.concatenate([windows.indices(word) for word in FITTED_ON])
     if not len(taught):
         raise ConfigError(f"{windows.name} has no training window to fit rivals on; choose another --fold")
     workshop = Workshop(
@@ -103,12 +99,28 @@ def compare(
         seed=seed,
         threads=threads,
     )
-    sets = _sets(windows, split)
+    sets = _sets(windows, missing)
     budgets = _budgets(bundle, ratios, [names for names, _ in sets])
-    found = our_rows(bundle, windows, split, sets, budgets, threads)
-    found += rival_rows(workshop, windows, split, sets, rivals)
+    found = our_rows(bundle, windows, sets, budgets, threads)
+    found += rival_rows(workshop, windows, sets, rivals)
     rows = tuple(merged(found))
-    return Comparison(rows, verdict_of(rows), measure_of(rows), split, fitted_on)
+    return Comparison(rows, verdict_of(rows), measure_of(rows))
+
+
+def quick_verdict(source: Bundle | SentryModel, windows: Windows) -> str | None:
+    """The verdict against a forest and LDA with all sensors, for a command that has other work to do.
+
+    Args:
+        source: a bundle or a model.
+        windows: the recording, split as the model was trained.
+
+    Returns:
+        One sentence; `None` where scikit-learn or test windows are missing, or a single class was trained on.
+    """
+    there = windows.indices("test"), np.concatenate([windows.indices(word) for word in FITTED_ON])
+    if find_spec("sklearn") is None or not len(there[0]) or len(np.unique(windows.y[there[1]])) < 2:
+        return None
+    return compare(source, windows, ratios=[0.0], rivals=(FOREST, LDA), missing=False).verdict
 
 
 def bundle_of(source: str | Path | Bundle | SentryModel) -> Bundle:
@@ -133,14 +145,9 @@ def bundle_of(source: str | Path | Bundle | SentryModel) -> Bundle:
         return load_bundle(Path(folder) / "model.bundle")
 
 
-def _check(windows: Windows, split: str, rivals: Sequence[str]) -> None:
-    if split not in SCORED:
-        raise ConfigError(
-            f"compare scores windows that nobody was fitted on, split {split!r} is not that; choose "
-            f"{' or '.join(SCORED)}"
-        )
-    if not len(windows.indices(split)):
-        raise ConfigError(f"{windows.name} has no window in split {split}; choose another --split")
+def _check(windows: Windows, rivals: Sequence[str]) -> None:
+    if not len(windows.indices("test")):
+        raise ConfigError(f"{windows.name} has no test windows to score; choose --fold")
     unknown = [name for name in rivals if name not in RIVALS]
     if unknown or not rivals:
         raise ConfigError(
@@ -148,17 +155,17 @@ def _check(windows: Windows, split: str, rivals: Sequence[str]) -> None:
         )
 
 
-def _sets(windows: Windows, split: str) -> Sets:
+def _sets(windows: Windows, missing: bool) -> Sets:
     """All sensors and each one missing, with the windows that have any of them; all sensors first."""
-    indices = windows.indices(split)
+    indices = windows.indices("test")
     found: Sets = []
-    for names in (windows.names, *leave_one_out(windows.names)):
+    for names in (windows.names, *(leave_one_out(windows.names) if missing else ())):
         columns = [windows.names.index(name) for name in names]
         some = windows.present[indices][:, columns].any(axis=1)
         if some.any():
             found.append((names, indices[some]))
     if not found or found[0][0] != windows.names:
-        raise ConfigError(f"no window of {windows.name}, {split} has any sensor; choose another --split")
+        raise ConfigError(f"no test window of {windows.name} has any sensor; choose another --fold")
     return found
 
 

@@ -34,7 +34,6 @@ Sets = list[tuple[tuple[str, ...], NDArray[np.intp]]]  # sensors, and windows th
 def our_rows(
     bundle: Bundle,
     windows: Windows,
-    split: str,
     sets: Sets,
     budgets: Sequence[tuple[float, Budget]],
     threads: int,
@@ -43,7 +42,6 @@ def our_rows(
     scored = predict(
         bundle,
         windows,
-        split=split,
         present=[names for names, _ in sets],
         budgets=[budget for _, budget in budgets],
         threads=threads,
@@ -75,12 +73,11 @@ def our_rows(
 def rival_rows(
     workshop: Workshop,
     windows: Windows,
-    split: str,
     sets: Sets,
     rivals: Sequence[str],
 ) -> Iterator[dict[str, Any]]:
     """A row for every rival and set."""
-    indices = windows.indices(split)
+    indices = windows.indices("test")
     table = Table.of_recording(windows, indices)
     with Progress("rivals", len(rivals) * len(sets), even=False) as bar:
         for number, rival in enumerate(rivals):

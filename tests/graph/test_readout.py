@@ -13,6 +13,7 @@ from sentryfuse.errors import ConfigError
 from sentryfuse.graph import readout as written
 from sentryfuse.graph.readout import sorted_outside, write_readout
 from sentryfuse.readout import Readout, fit_readout, person_moments
+from sentryfuse.readout.boosting import boost
 from sentryfuse.statistics import features, quartiles
 from sentryfuse.types import Modality
 
@@ -157,6 +158,22 @@ def test_trees_by_plain_operators(with_trees, windows):
     expected = by_numpy(readout, solved.sensors, windows)
     got = OnnxRuntime().build(model, threads=1, batch=None)(feed)
     np.testing.assert_allclose(got, expected, atol=COARSE)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("present", [FEW, FEW[1:]], ids="-".join)
+def test_boosted_trees(with_trees, windows, present, fused):
+    boosted, rng = {}, np.random.default_rng(0)
+    for names in (FEW, FEW[1:]):
+        x = rng.normal(size=(90, sum(len(with_trees.parts.scales[s].mean) for s in names)))
+        y = ((x[:, 0] > 0) ^ (x[:, 1] > 0)).astype(int) + (x[:, 2] > 0.5)
+        boosted[names] = boost(x.astype(np.float32), y, np.arange(90), len(CLASSES), rounds=12, seed=0)
+    pool = np.insert(with_trees.pool, -1, 0.4, axis=1)
+    readout = replace(with_trees, parts=replace(with_trees.parts, boosted=boosted), pool=pool)
+    model = write_readout(readout, readout.solve(present), SENSORS, batch=None, fused=fused)
+    feed = {f"window.{s}": windows[s] for s in present}
+    got = OnnxRuntime().build(model, threads=1, batch=None)(feed)
+    np.testing.assert_allclose(got, by_numpy(readout, present, windows), atol=COARSE)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed here")

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from sentryfuse.engine.engines import OnnxRuntime
 from sentryfuse.errors import ConfigError
 from sentryfuse.graph import trees as room
-from sentryfuse.graph.trees import Placed, write_trees
+from sentryfuse.graph.trees import Placed, write_boosted, write_trees
 from sentryfuse.graph.wire import varint, varints
 from sentryfuse.graph.writer import Graph
 from sentryfuse.readout.trees import Trees
@@ -47,6 +49,17 @@ def test_trees_end_in_the_same_leaves(fused):
     got = OnnxRuntime().build(written(fused=fused), threads=1, batch=None)({"x": X})
     expected = [MADE.logits(X[:, :2]), MADE.logits(X[:, 1:]), ONE.logits(X)]
     np.testing.assert_allclose(got, np.stack(expected, axis=1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_boosted_leaves_add_up(fused):
+    value = np.array([[0, 1.5], [0, 0], [-2, 0], [0.25, 0.5]], np.float32)  # a leaf of nothing among them
+    adding = replace(MADE, value=value, adds=True)
+    graph = Graph(1, batch=None, fused=fused)
+    graph.op("Identity", write_boosted(graph, "x", Placed(adding, np.array([1, 2]))), writes="y")
+    made = graph.finish({"x": ("batch", 3)}, ("y", ("batch", 2)))
+    got = OnnxRuntime().build(made, threads=1, batch=None)({"x": X})
+    np.testing.assert_allclose(got, adding.logits(X[:, 1:]), rtol=1e-6)
 
 
 def test_the_onnx_package_reads_trees():

@@ -21,7 +21,7 @@ def test_arrays_give_the_probabilities_of_scikit_learn(kind):
     x, y = made()
     model = getattr(ensemble, kind)(20, max_leaf_nodes=40, random_state=0).fit(x, y)
     fresh = np.random.default_rng(1).normal(size=(500, 6)).astype(np.float32)
-    found = from_forest(model, 3).probabilities(fresh)
+    found = from_forest(model, 3).means(fresh)
     np.testing.assert_allclose(found, model.predict_proba(fresh), atol=1e-6)
 
 
@@ -29,20 +29,20 @@ def test_a_value_on_the_threshold_goes_where_scikit_learn_sends_it():
     x, y = made()
     x = np.round(x, 1)
     model = ensemble.RandomForestClassifier(10, random_state=0).fit(x, y)
-    np.testing.assert_allclose(from_forest(model, 3).probabilities(x), model.predict_proba(x), atol=1e-6)
+    np.testing.assert_allclose(from_forest(model, 3).means(x), model.predict_proba(x), atol=1e-6)
 
 
 def test_classes_that_were_not_seen_get_no_probability():
     x, y = made()
     trees = grow(x, np.where(y == 1, 3, y), 5, trees=5, leaves=8)
-    assert (trees.probabilities(x)[:, [1, 4]] == 0).all()
+    assert (trees.means(x)[:, [1, 4]] == 0).all()
     assert np.isfinite(trees.logits(x)).all()
 
 
 def test_one_class_and_few_windows_are_survived():
     x, _ = made()
     trees = grow(x[:2], np.array([1, 1]), 3, trees=3, leaves=8)
-    np.testing.assert_allclose(trees.probabilities(x[:3]), [[0, 1, 0]] * 3)
+    np.testing.assert_allclose(trees.means(x[:3]), [[0, 1, 0]] * 3)
 
 
 def test_trees_join_the_readout_and_are_stored():

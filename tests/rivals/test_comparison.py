@@ -57,7 +57,7 @@ def test_one_row_for_each_system_and_kind_of_presence(found):
         assert r["size_mb"] > 0
         assert (r["macs"] is None) == (r["system"] != "ours")
         assert r["n_windows"] == len(WINDOWS.indices("test")) * (1 if r["presence"] == "all" else len(NAMES))
-    assert (found.measure, found.split, found.fitted_on) == ("accuracy", "test", ("train", "validation"))
+    assert found.measure == "accuracy"
     assert "better than ours at r = 0 with all sensors" in found.verdict  # the bundle is not trained
 
 
@@ -101,10 +101,10 @@ def test_windows_that_ours_cannot_answer_are_left_out_for_rivals_too():
         assert row(found, system, "one missing", ratio)["n_refused"] == 3 + 1 + 1 + 1
 
 
-def test_validation_is_scored_by_rivals_that_never_saw_it():
-    found = compare(FILE, WINDOWS, split="validation", ratios=[0.0], rivals=[LDA])
-    assert found.fitted_on == ("train",)
-    assert row(found, LDA, "all")["n_windows"] == len(WINDOWS.indices("validation"))
+def test_all_sensors_alone_on_demand():
+    found = compare(FILE, WINDOWS, ratios=[0.0], rivals=[LDA], missing=False)
+    assert {r["presence"] for r in found.rows} == {"all"}
+    assert "missing" not in found.verdict
 
 
 def test_ratios_that_the_model_does_not_reach_are_left_out_unless_asked():
@@ -133,8 +133,8 @@ def test_rows_of_one_kind_become_their_mean_and_counts_their_sum():
 
 
 def test_what_cannot_be_compared_is_refused():
-    with pytest.raises(ConfigError, match="test or validation"):
-        compare(FILE, WINDOWS, split="train")
+    with pytest.raises(ConfigError, match="no test windows"):
+        compare(FILE, dataclasses.replace(WINDOWS, split=np.zeros(len(WINDOWS), np.int8)))
     with pytest.raises(ConfigError, match="svm is unknown; there are random forest"):
         compare(FILE, WINDOWS, rivals=["svm"])
     other = tuple(dataclasses.replace(m, name=f"my {m.name}") for m in WINDOWS.modalities)
