@@ -49,6 +49,7 @@ def compare(
     people are split as the model was trained.
     """
     output = Output(json_to, quiet=quiet)
+    from sentryfuse.machine import machine
     from sentryfuse.rivals import RIVALS
     from sentryfuse.rivals import compare as compare_with_rivals
     from sentryfuse.rivals.comparison import FITTED_ON, bundle_of
@@ -80,6 +81,7 @@ def compare(
             "measure": found.measure,
             "rows": list(found.rows),
             "verdict": found.verdict,
+            **machine(),
         }
     )
 

@@ -22,7 +22,12 @@ def worth(about: Mapping[str, Any], readout_macs: int | None) -> str | None:
     if not found or readout_macs is None:
         return None
     alone, both = found["readout"], found["both"]
-    people = f"{found['people']} validation {'person' if found['people'] == 1 else 'people'}"
+    people = f"{found['people']} validation people"
+    if found["people"] < 2:
+        return (
+            f"one validation person cannot tell whether the transformer adds to the statistics "
+            f"({100 * alone:.1f} % alone, {100 * both:.1f} % with it)"
+        )
     if both - alone < PAYS:
         return (
             f"on this recording the statistics alone are as good ({100 * alone:.1f} % against "

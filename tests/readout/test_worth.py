@@ -21,10 +21,18 @@ def test_a_transformer_that_adds_nothing_is_said_to_add_nothing():
 
 
 def test_a_transformer_that_adds_is_said_to_add():
-    said = worth(facts(0.9, 0.95, 1), 20_000)
+    said = worth(facts(0.9, 0.95, 2), 20_000)
     assert said is not None
     assert "adds 5.0 points" in said
-    assert "1 validation person)" in said
+    assert "2 validation people)" in said
+
+
+def test_one_person_is_too_few_to_say():
+    for both in (0.8, 0.99):
+        said = worth(facts(0.9, both, 1), 20_000)
+        assert said is not None
+        assert "cannot tell" in said
+        assert "--ratio 1" not in said
 
 
 @pytest.mark.parametrize("about", [{}, {"out_of_person": {}}])
