@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentryfuse.readout.candidates import Task
-from sentryfuse.readout.discriminant import Doubles, as_scores
+from sentryfuse.readout.discriminant import Doubles
 from sentryfuse.readout.grow import grow, rounded_down
-from sentryfuse.readout.tree_experts import MOST_SENSORS, Grown
+from sentryfuse.readout.tree_experts import MOST_SENSORS, Grown, by_set
 from sentryfuse.readout.trees import Floats, Trees
 
 MOST_BYTES = 300_000  # of all ensembles together, about
@@ -58,24 +58,13 @@ def boosted_trees(
     rounds = min(_ROUNDS, MOST_BYTES // (len(sets) * per_round))
     if rounds < _FEWEST_ROUNDS or task.n_folds < 2 or len(np.unique(task.y)) < 2:
         return {}, {}
-    grown: Grown = {}
-    scores: dict[tuple[str, ...], Doubles] = {}
-    column = {s: m for m, s in enumerate(task.sensors)}
-    for names in sets:
-        x = np.concatenate([z[s] for s in names], axis=1)
-        rows = task.present[:, [column[s] for s in names]].any(axis=1)
+
+    def make(x: Floats, rows: NDArray[np.intp]) -> Trees | None:
         if len(np.unique(task.y[rows])) < 2:
-            continue
-        mine = np.zeros((len(task.y), task.n_classes))
-        for f in range(task.n_folds):
-            out = task.fold == f
-            inside = np.flatnonzero(rows & ~out)
-            if (out & rows).any() and len(np.unique(task.y[inside])) > 1:
-                made = boost(x, task.y, inside, task.n_classes, rounds=rounds, seed=seed)
-                mine[out & rows] = as_scores(made.logits(x[out & rows]))
-        scores[names] = mine
-        grown[names] = boost(x, task.y, np.flatnonzero(rows), task.n_classes, rounds=rounds, seed=seed)
-    return grown, scores
+            return None
+        return boost(x, task.y, rows, task.n_classes, rounds=rounds, seed=seed)
+
+    return by_set(task, z, sets, make)
 
 
 def boost(

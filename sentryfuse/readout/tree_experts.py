@@ -5,7 +5,7 @@ Notation: N windows · F features · K classes · M sensors.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,21 +53,44 @@ def tree_experts(
     if wanted is False or (wanted is None and leaves < _FEWEST):
         return {}, {}
     leaves = max(leaves, _FEWEST)
+    return by_set(task, z, sets, lambda x, rows: _grown(task, x, rows, leaves, seed))
+
+
+def by_set(
+    task: Task,
+    z: Mapping[str, Floats],
+    sets: Sequence[tuple[str, ...]],
+    make: Callable[[Floats, NDArray[np.intp]], Trees | None],
+) -> tuple[Grown, dict[tuple[str, ...], Doubles]]:
+    """Trees of each set, and what they answer for people left out.
+
+    Args:
+        task: the training windows.
+        z: sensor -> standardised features `(N, F)`.
+        sets: of sensors.
+        make: trees from features of a set and the windows to learn from; `None` where those do not do.
+
+    Returns:
+        The trees by set, and their out-of-person scores, `(N, K)` each.
+    """
     grown: Grown = {}
     scores: dict[tuple[str, ...], Doubles] = {}
     column = {s: m for m, s in enumerate(task.sensors)}
     for names in sets:
         x = np.concatenate([z[s] for s in names], axis=1)
         rows = task.present[:, [column[s] for s in names]].any(axis=1)
+        whole = make(x, np.flatnonzero(rows))
+        if whole is None:
+            continue
         mine = np.zeros((len(task.y), task.n_classes))
         for f in range(task.n_folds):
             out = task.fold == f
             inside = rows & (~out if task.n_folds > 1 else out)
-            if inside.any() and (out & rows).any():
-                trees = _grown(task, x, np.flatnonzero(inside), leaves, seed)
+            trees = make(x, np.flatnonzero(inside)) if inside.any() and (out & rows).any() else None
+            if trees is not None:
                 mine[out & rows] = as_scores(trees.logits(x[out & rows]))
         scores[names] = mine
-        grown[names] = _grown(task, x, np.flatnonzero(rows), leaves, seed)
+        grown[names] = whole
     return grown, scores
 
 
