@@ -21,7 +21,7 @@ BASELINES = {
 def answers_table() -> str:
     """Ours and the best rival of `compare`, mean over the folds or seeds that were run."""
     rows = []
-    for data, (metric, _) in BASELINES.items():
+    for data, (metric, baseline) in BASELINES.items():
         found = [json.loads(path.read_text()) for path in sorted((RESULTS / "answers").glob(f"{data}*.json"))]
         if not found:
             continue
@@ -35,7 +35,7 @@ def answers_table() -> str:
         for presence in ("all", "one missing"):
             value, name = max((v, k[0]) for k, v in score.items() if k[0] != "ours" and k[2] == presence)
             cells.append(f"{value:.1f} ({name})")
-        row = [data, metric, str(len(found)), " / ".join(cells)]
+        row = [data, metric, str(len(found)), f"{100 * baseline:.1f}", " / ".join(cells)]
         for ratio in (0.0, 0.8, 1.0):
             ours = " / ".join(f"{score['ours', ratio, p]:.1f}" for p in ("all", "one missing"))
             macs = [
@@ -46,7 +46,16 @@ def answers_table() -> str:
             ]
             row.append(f"{ours} ({fmean(macs) / 1e6:.3g} MMAC)")
         rows.append(row)
-    heads = ["data", "score", "runs", "best rival", "r = 0", "r = 0.8", "readout alone (r = 1)"]
+    heads = [
+        "data",
+        "score",
+        "runs",
+        "simple baseline",
+        "best rival",
+        "r = 0",
+        "r = 0.8",
+        "readout alone (r = 1)",
+    ]
     return table(heads, rows)
 
 

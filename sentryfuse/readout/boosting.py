@@ -6,7 +6,7 @@ Notation: N windows · F features · K classes · V nodes.
 
 Source:
     Friedman (2001), as histograms (Ke et al. 2017). Few rounds of small trees, and the features they may look
-    at, are our choice: made on folds of people of made and real recordings.
+    at, are our choice, made on folds of people.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ _ROUNDS, _FEWEST_ROUNDS = 40, 12
 _PACE = 6.0  # rounds x learning rate
 _LEAVES = 15
 _FEATURES = 128
-_MOST_WINDOWS = 6000  # to learn from; more are thinned
 
 
 def boosted_sets(sensors: tuple[str, ...]) -> list[tuple[str, ...]]:
@@ -62,20 +61,17 @@ def boosted_trees(
     def make(x: Floats, rows: NDArray[np.intp]) -> Trees | None:
         if len(np.unique(task.y[rows])) < 2:
             return None
-        return boost(x, task.y, rows, task.n_classes, rounds=rounds, seed=seed)
+        return boost(x[rows], task.y[rows], task.n_classes, rounds=rounds, seed=seed)
 
-    return by_set(task, z, sets, make)
+    return by_set(task, z, sets, make, seed)
 
 
-def boost(
-    x: Floats, y: NDArray[np.integer[Any]], rows: NDArray[np.intp], n_classes: int, *, rounds: int, seed: int
-) -> Trees:
+def boost(x: Floats, y: NDArray[np.integer[Any]], n_classes: int, *, rounds: int, seed: int) -> Trees:
     """Boost small trees.
 
     Args:
         x: `(N, F)`, no NaN.
-        y: `(N,)`.
-        rows: windows to learn from, of two classes at least.
+        y: `(N,)`, of two classes at least.
         n_classes: `K`; classes that do not occur are left behind by all others.
         rounds: trees for each class (one for two classes).
         seed: of the choice of features.
@@ -85,11 +81,9 @@ def boost(
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    if len(rows) > _MOST_WINDOWS:
-        rows = np.random.default_rng(seed).choice(rows, _MOST_WINDOWS, replace=False)
     columns = np.arange(x.shape[1])
     if len(columns) > _FEATURES:
-        first = grow(x[rows], y[rows], n_classes, trees=20, leaves=64, seed=seed)
+        first = grow(x, y, n_classes, trees=20, leaves=64, seed=seed)
         used = np.bincount(first.feature[first.feature >= 0], minlength=len(columns))
         columns = np.sort(np.argsort(-used, kind="stable")[:_FEATURES])
     model = HistGradientBoostingClassifier(
@@ -98,11 +92,11 @@ def boost(
         max_leaf_nodes=_LEAVES,
         max_bins=63,
         max_features=0.3,
-        min_samples_leaf=min(20, max(2, len(rows) // 50)),
+        min_samples_leaf=min(20, max(2, len(x) // 50)),
         early_stopping=False,
         random_state=seed,
     )
-    model.fit(np.ascontiguousarray(x[rows][:, columns]), y[rows])
+    model.fit(np.ascontiguousarray(x[:, columns]), y)
     return from_boosting(model, n_classes, columns)
 
 

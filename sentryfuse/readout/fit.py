@@ -46,7 +46,7 @@ class Fit:
         readout: fitted on all training windows.
         task: the training windows and their folds.
         candidates: the encodings used, in the order of the readout's views.
-        tree_scores: out-of-person scores of the trees.
+        tree_scores: out-of-person scores of the trees, also of boosted ones that were not kept.
         stack_scores: scores of all experts side by side, out of person, `(N, D)`.
         chosen: what the folds chose, for a report.
     """
@@ -212,23 +212,25 @@ def _quality(task: Task, candidates: Sequence[Candidate]) -> Doubles:
     return -log[np.arange(len(task.y)), task.y]
 
 
-def _pooled_loss(
+def _pooled_losses(
     task: Task,
     candidates: tuple[Candidate, ...],
     parts: Parts,
     trees: TreeScores,
     scores: Floats,
     prior: Doubles,
-    pool: Doubles,
+    pools: Sequence[Doubles],
 ) -> Doubles:
-    """Log loss of each window, mean over all sensors and each one missing, `(N,)`."""
-    found = []
-    for names in boosted_sets(task.sensors):
+    """Log loss of each window under each pool, mean over all sensors and each one missing, `(pools, N)`."""
+    sets = boosted_sets(task.sensors)
+    found = np.zeros((len(pools), len(task.y)))
+    for names in sets:
         chosen = np.array([task.sensors.index(s) for s in names], dtype=np.intp)
         heads = heads_out_of_person(task, candidates, parts, trees, scores, prior, chosen)
-        log = log_softmax(np.tensordot(heads, pool[len(names) - 1], axes=([1], [0])))
-        found.append(-log[np.arange(len(task.y)), task.y])
-    return np.asarray(np.mean(found, axis=0))
+        for i, pool in enumerate(pools):
+            log = log_softmax(np.tensordot(heads, pool[len(names) - 1], axes=([1], [0])))
+            found[i] -= log[np.arange(len(task.y)), task.y] / len(sets)
+    return found
 
 
 def _is_better(new: Doubles, old: Doubles, task: Task, *, by: float = 1.0) -> bool:
@@ -250,7 +252,8 @@ def _assemble(
     seed: int,
 ) -> Fit:
     grown, of_trees = tree_experts(task, z, trees, seed)
-    tree_scores = TreeScores(of_trees, {})
+    boosted, of_boosted = ({}, {}) if trees is False else boosted_trees(task, z, seed)
+    tree_scores = TreeScores(of_trees, of_boosted)
     experts, columns, owner, losses = {}, [], [], {}
     for m, name in enumerate(task.sensors):
         view, own = best_view(candidates, name)
@@ -276,14 +279,15 @@ def _assemble(
         candidates, parts = slim
         experts = dict(parts.experts)
         pool = fit_pools(task, candidates, parts, tree_scores, scores, prior)
-    boosted, of_boosted = ({}, {}) if trees is False else boosted_trees(task, z, seed)
     if boosted:
-        more, more_scores = replace(parts, boosted=boosted), TreeScores(of_trees, of_boosted)
-        with_them = fit_pools(task, candidates, more, more_scores, scores, prior, without=pool)
-        new = _pooled_loss(task, candidates, more, more_scores, scores, prior, with_them)
-        old = _pooled_loss(task, candidates, parts, tree_scores, scores, prior, pool)
+        more = replace(parts, boosted=boosted)
+        pools = (
+            np.insert(pool, -1, 0.0, axis=1),
+            fit_pools(task, candidates, more, tree_scores, scores, prior, without=pool),
+        )
+        old, new = _pooled_losses(task, candidates, more, tree_scores, scores, prior, pools)
         if _is_better(new, old, task, by=SURE):
-            parts, pool, tree_scores = more, with_them, more_scores
+            parts, pool = more, pools[1]
     readout = Readout(task.sensors, tuple(classes), parts, prior, pool, weight)
     chosen = {
         "normalise": "population" if weight is None else "person",

@@ -6,7 +6,6 @@ Notation: F features · E encoded numbers · Q knots · D columns · K classes �
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
 VERSION = 2
 _MOMENTS = ("count", "mean", "offset", "within")
+_LARGEST_PART = 1e4  # of a logit that one leaf may add
 _MOST_NODES = 1 << 24  # what float32 can count
 
 
@@ -134,13 +134,17 @@ def parts_from(settings: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]])
     trees, boosted = (
         {
             tuple(t["sensors"]): _take_trees(
-                take, f"{kind}.{j}", int(t["depth"]), k, sum(sizes[s] for s in t["sensors"])
+                take,
+                f"{kind}.{j}",
+                int(t["depth"]),
+                k,
+                sum(sizes[s] for s in t["sensors"]),
+                adds=kind == "boosted",
             )
             for j, t in enumerate(settings[kind])
         }
         for kind in ("trees", "boosted")
     )
-    boosted = {names: replace(t, adds=True) for names, t in boosted.items()}
     return Parts(scales, tuple(views), experts, trees, boosted, stack)
 
 
@@ -187,7 +191,7 @@ def _take_moments(take: _Taker, prefix: str, k: int, d: int) -> Moments:
     )
 
 
-def _take_trees(take: _Taker, name: str, depth: int, k: int, n_features: int) -> Trees:
+def _take_trees(take: _Taker, name: str, depth: int, k: int, n_features: int, *, adds: bool) -> Trees:
     value = take(f"{name}.value", (-1, k))
     feature = take(f"{name}.feature", (-1,)).astype(np.int32)
     v = len(feature)
@@ -198,6 +202,12 @@ def _take_trees(take: _Taker, name: str, depth: int, k: int, n_features: int) ->
     ok = bool(v < _MOST_NODES and 0 <= depth <= v and ((feature < n_features) & (feature >= -1)).all())
     ok = ok and bool(((left >= 0) & (left < np.where(leaf, len(value), v))).all())
     ok = ok and bool(((right >= 0) & (right < v)).all() and ((root >= 0) & (root < v)).all() and len(root))
+    # every leaf is looked at, because a bundle is asked for some sets of sensors only when it is loaded
+    least, most = (-_LARGEST_PART, _LARGEST_PART) if adds else (0.0, 1.001)
+    ok = ok and bool(((value >= least) & (value <= most)).all())
     if not ok:
-        raise DataError(f"the {name} of the readout point outside their own arrays; export the readout again")
-    return Trees(feature, take(f"{name}.threshold", (v,)), left, right, value, root, depth)
+        raise DataError(
+            f"the {name} of the readout point outside their own arrays or hold no answers; "
+            "export the readout again"
+        )
+    return Trees(feature, take(f"{name}.threshold", (v,)), left, right, value, root, depth, adds)

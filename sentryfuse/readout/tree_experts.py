@@ -21,7 +21,7 @@ MOST_BYTES = 240_000  # of all ensembles together, about
 _TREES = 30
 _LEAVES = 64
 _FEWEST = 12  # leaves below which trees are not worth their bytes
-_MOST_WINDOWS = 6000  # to grow by; more are thinned
+_MOST_WINDOWS = 6000  # to learn from; more are thinned
 
 
 def sets_of(sensors: tuple[str, ...]) -> list[tuple[str, ...]]:
@@ -53,7 +53,12 @@ def tree_experts(
     if wanted is False or (wanted is None and leaves < _FEWEST):
         return {}, {}
     leaves = max(leaves, _FEWEST)
-    return by_set(task, z, sets, lambda x, rows: _grown(task, x, rows, leaves, seed))
+
+    def make(x: Floats, rows: NDArray[np.intp]) -> Trees:
+        rows = rows if len(rows) else np.arange(len(x))
+        return grow(x[rows], task.y[rows], task.n_classes, trees=_TREES, leaves=leaves, seed=seed)
+
+    return by_set(task, z, sets, make, seed)
 
 
 def by_set(
@@ -61,6 +66,7 @@ def by_set(
     z: Mapping[str, Floats],
     sets: Sequence[tuple[str, ...]],
     make: Callable[[Floats, NDArray[np.intp]], Trees | None],
+    seed: int,
 ) -> tuple[Grown, dict[tuple[str, ...], Doubles]]:
     """Trees of each set, and what they answer for people left out.
 
@@ -69,6 +75,7 @@ def by_set(
         z: sensor -> standardised features `(N, F)`.
         sets: of sensors.
         make: trees from features of a set and the windows to learn from; `None` where those do not do.
+        seed: of the choice of windows where there are too many.
 
     Returns:
         The trees by set, and their out-of-person scores, `(N, K)` each.
@@ -79,14 +86,14 @@ def by_set(
     for names in sets:
         x = np.concatenate([z[s] for s in names], axis=1)
         rows = task.present[:, [column[s] for s in names]].any(axis=1)
-        whole = make(x, np.flatnonzero(rows))
+        whole = make(x, _thinned(rows, seed))
         if whole is None:
             continue
         mine = np.zeros((len(task.y), task.n_classes))
         for f in range(task.n_folds):
             out = task.fold == f
             inside = rows & (~out if task.n_folds > 1 else out)
-            trees = make(x, np.flatnonzero(inside)) if inside.any() and (out & rows).any() else None
+            trees = make(x, _thinned(inside, seed)) if inside.any() and (out & rows).any() else None
             if trees is not None:
                 mine[out & rows] = as_scores(trees.logits(x[out & rows]))
         scores[names] = mine
@@ -94,9 +101,8 @@ def by_set(
     return grown, scores
 
 
-def _grown(task: Task, x: Floats, rows: NDArray[np.intp], leaves: int, seed: int) -> Trees:
-    if len(rows) == 0:
-        rows = np.arange(len(x))
-    if len(rows) > _MOST_WINDOWS:
-        rows = np.random.default_rng(seed).choice(rows, _MOST_WINDOWS, replace=False)
-    return grow(x[rows], task.y[rows], task.n_classes, trees=_TREES, leaves=leaves, seed=seed)
+def _thinned(rows: NDArray[np.bool_] | np.bool_, seed: int) -> NDArray[np.intp]:
+    chosen = np.flatnonzero(rows)
+    if len(chosen) > _MOST_WINDOWS:
+        chosen = np.random.default_rng(seed).choice(chosen, _MOST_WINDOWS, replace=False)
+    return chosen

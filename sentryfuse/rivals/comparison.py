@@ -115,10 +115,12 @@ def quick_verdict(source: Bundle | SentryModel, windows: Windows) -> str | None:
         windows: the recording, split as the model was trained.
 
     Returns:
-        One sentence; `None` where scikit-learn or test windows are missing, or a single class was trained on.
+        One sentence; `None` where scikit-learn is missing, no test window has a sensor, or a single class was
+        trained on.
     """
-    there = windows.indices("test"), np.concatenate([windows.indices(word) for word in FITTED_ON])
-    if find_spec("sklearn") is None or not len(there[0]) or len(np.unique(windows.y[there[1]])) < 2:
+    taught = np.concatenate([windows.indices(word) for word in FITTED_ON])
+    scored = windows.present[windows.indices("test")].any()
+    if find_spec("sklearn") is None or not scored or len(np.unique(windows.y[taught])) < 2:
         return None
     return compare(source, windows, ratios=[0.0], rivals=(FOREST, LDA), missing=False).verdict
 

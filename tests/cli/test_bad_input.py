@@ -102,6 +102,10 @@ BAD = {
     "a recording of another model": ("predict BUNDLE --data wearable", "use its own data"),
     "an unknown sensor in predict": ("predict BUNDLE --data DATA --present ecg", "ecg"),
     "comparing a recording of another model": ("compare BUNDLE --data wearable", "use its own data"),
+    "comparing on what was trained on": (
+        "compare BUNDLE --data DATA --split train",
+        "No such option: --split",
+    ),
     "comparing with nobody": ("compare BUNDLE --data DATA --rival svm", "random forest"),
     "comparing too small a model": ("compare BUNDLE --data DATA --ratio 1.5", "ratio"),
     "comparing nothing": ("compare W/none.bundle --data DATA", "none.bundle"),

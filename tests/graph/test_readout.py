@@ -167,7 +167,7 @@ def test_boosted_trees(with_trees, windows, present, fused):
     for names in (FEW, FEW[1:]):
         x = rng.normal(size=(90, sum(len(with_trees.parts.scales[s].mean) for s in names)))
         y = ((x[:, 0] > 0) ^ (x[:, 1] > 0)).astype(int) + (x[:, 2] > 0.5)
-        boosted[names] = boost(x.astype(np.float32), y, np.arange(90), len(CLASSES), rounds=12, seed=0)
+        boosted[names] = boost(x.astype(np.float32), y, len(CLASSES), rounds=12, seed=0)
     pool = np.insert(with_trees.pool, -1, 0.4, axis=1)
     readout = replace(with_trees, parts=replace(with_trees.parts, boosted=boosted), pool=pool)
     model = write_readout(readout, readout.solve(present), SENSORS, batch=None, fused=fused)

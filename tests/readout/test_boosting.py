@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sentryfuse.errors import DataError
 from sentryfuse.readout import Readout, fit_readout
 from sentryfuse.readout.boosting import boost, boosted_sets, from_boosting
 
@@ -28,7 +29,7 @@ def test_leaves_add_up_to_the_logits_of_scikit_learn(k):
 
 def test_classes_that_were_not_seen_are_left_behind():
     x, y = made(3)
-    trees = boost(x, np.where(y == 1, 3, y), np.arange(400), 5, rounds=12, seed=0)
+    trees = boost(x, np.where(y == 1, 3, y), 5, rounds=12, seed=0)
     assert set(trees.logits(x).argmax(axis=1)) <= {0, 2, 3}
 
 
@@ -57,3 +58,14 @@ def test_boosting_is_left_out_where_a_line_tells_the_classes():
     y = np.arange(300) % 2
     x = {s: (rng.normal(size=(300, 8)) + 0.7 * y[:, None]).astype(np.float32) for s in ("a", "b")}
     assert not fit_readout(x, y, np.arange(300) // 30, ("no", "yes")).readout.parts.boosted
+
+
+@pytest.mark.parametrize(("kind", "leaf"), [("boosted", 1e30), ("trees", -0.5), ("trees", 1e30)])
+def test_leaves_that_could_answer_without_end_are_refused(kind, leaf):
+    x, y, subject = features_of_an_exclusive_or()
+    readout = fit_readout(x, y, subject, ("no", "yes"), trees=True).readout
+    tensors = readout.tensors()
+    value = tensors[f"{kind}.1.value"].copy()
+    value[3, 1] = leaf
+    with pytest.raises(DataError, match="export the readout again"):
+        Readout.from_tensors(readout.settings(), {**tensors, f"{kind}.1.value": value})

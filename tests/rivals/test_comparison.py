@@ -14,6 +14,7 @@ from sentryfuse.data import leave_one_out
 from sentryfuse.data.metrics import scores
 from sentryfuse.errors import BudgetError, ConfigError
 from sentryfuse.rivals import Comparison, compare
+from sentryfuse.rivals.comparison import quick_verdict
 from sentryfuse.rivals.features import Table
 from sentryfuse.rivals.models import LDA, SENSOR_SUM, Workshop
 from sentryfuse.rivals.rows import merged
@@ -180,3 +181,11 @@ def test_a_bundle_is_compared_where_torch_does_not_exist():
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "by accuracy" in done.stdout
+
+
+def test_no_verdict_where_nothing_can_be_compared():
+    nobody = WINDOWS.present & (WINDOWS.split != 2)[:, None]
+    assert quick_verdict(sf.load_bundle(FILE), dataclasses.replace(WINDOWS, present=nobody)) is None
+    one = dataclasses.replace(WINDOWS, y=np.zeros_like(WINDOWS.y))
+    assert quick_verdict(sf.load_bundle(FILE), one) is None
+    assert "all sensors" in (quick_verdict(sf.load_bundle(FILE), WINDOWS) or "")
