@@ -11,7 +11,7 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,22 +39,22 @@ def boosted_sets(sensors: tuple[str, ...]) -> list[tuple[str, ...]]:
 
 
 def boosted_trees(
-    task: Task, z: Mapping[str, Floats], seed: int
+    task: Task, z: Mapping[str, Floats], sets: Sequence[tuple[str, ...]], seed: int
 ) -> tuple[Grown, dict[tuple[str, ...], Doubles]]:
-    """Boost for the sets that have them, out of person and on all windows.
+    """Boost for some of the sets that have them, out of person and on all windows.
 
     Args:
         task: the training windows.
         z: sensor -> standardised features `(N, F)`.
+        sets: some of `boosted_sets`.
         seed: of the choice of features.
 
     Returns:
         The trees by set, and their out-of-person scores, `(N, K)` each; nothing where so many classes leave
         no room for enough rounds, or one class is all there is.
     """
-    sets = boosted_sets(task.sensors)
     per_round = (1 if task.n_classes == 2 else task.n_classes) * _LEAVES * (32 + 4 * task.n_classes)
-    rounds = min(_ROUNDS, MOST_BYTES // (len(sets) * per_round))
+    rounds = min(_ROUNDS, MOST_BYTES // (len(boosted_sets(task.sensors)) * per_round))
     if rounds < _FEWEST_ROUNDS or task.n_folds < 2 or len(np.unique(task.y)) < 2:
         return {}, {}
 

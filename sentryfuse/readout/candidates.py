@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sentryfuse.readout.discriminant import NEVER, Doubles, Moments, Sums, as_scores, solve_shrunk
+from sentryfuse.readout.discriminant import NEVER, Doubles, Moments, Sums, as_scores
 from sentryfuse.readout.encode import Encoding, Kind, fit_encoding
-from sentryfuse.readout.joint import Joint, fit_joint, target_of
+from sentryfuse.readout.joint import Joint, fit_joint, weights_of_all
 from sentryfuse.readout.parts import Ints
 from sentryfuse.readout.pool import badness, choose
 from sentryfuse.readout.trees import Floats
@@ -181,10 +181,10 @@ def _joint(
         scores = np.zeros((len(task.y), task.n_classes))
         for f, m in enumerate(moments):
             here = task.fold == f
-            target = target_of(m, starts)
-            weights = solve_shrunk(m.within.astype(np.float32), m.offset.T.astype(np.float32), shrink, target)
+            weights = weights_of_all(m, starts, shrink)
             bias = -0.5 * (m.offset.T * weights).sum(axis=0) - m.mean @ weights
-            scores[here] = as_scores(whole[here] @ weights + np.where(m.count > 0, bias, NEVER))
+            logits = whole[here] @ weights.astype(np.float32) + np.where(m.count > 0, bias, NEVER)
+            scores[here] = as_scores(logits)
         bad.append(badness(scores, task.y))
     best = SHRINKS[choose(bad, task.fold, [liking(s) for s in SHRINKS])]
     folds = [fit_joint(m, widths, best) for m in moments]

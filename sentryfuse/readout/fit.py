@@ -29,7 +29,8 @@ from sentryfuse.readout.out_of_person import TreeScores, best_view, fit_pools, h
 from sentryfuse.readout.parts import Expert, Parts, Stack, View
 from sentryfuse.readout.pool import fit_pool
 from sentryfuse.readout.readout import Readout
-from sentryfuse.readout.tree_experts import tree_experts
+from sentryfuse.readout.threads import side_by_side
+from sentryfuse.readout.tree_experts import Grown, tree_experts
 from sentryfuse.readout.trees import Floats
 
 PERSON_WEIGHT = 50.0  # windows that the population counts for in a person's own mean and deviation
@@ -46,7 +47,7 @@ class Fit:
         readout: fitted on all training windows.
         task: the training windows and their folds.
         candidates: the encodings used, in the order of the readout's views.
-        tree_scores: out-of-person scores of the trees, also of boosted ones that were not kept.
+        tree_scores: out-of-person scores of the trees.
         stack_scores: scores of all experts side by side, out of person, `(N, D)`.
         chosen: what the folds chose, for a report.
     """
@@ -104,7 +105,7 @@ def fit_readout(
     balance: bool = False,
     seed: int = 0,
 ) -> Fit:
-    """Fit a readout to the statistics of training windows.
+    """Fit a readout to the statistics of training windows; needs scikit-learn.
 
     Args:
         features: sensor -> `(N, F)` of `sentryfuse.statistics.features`, in the order of the sensors.
@@ -114,7 +115,7 @@ def fit_readout(
         present: `(N, M)`; False where a window lacks a sensor; `None` means all there.
         normalise: standardise features by "population" or by "person"; "auto" lets folds of training people
             choose.
-        trees: whether small trees may answer too; `None` lets the folds choose; needs scikit-learn.
+        trees: whether small trees may answer too; `None` lets the folds choose.
         balance: every class counts alike: the probabilities are divided by how frequent classes were.
         seed: of folds and trees.
 
@@ -133,17 +134,19 @@ def fit_readout(
     several = len(np.unique(people)) > 2 and len(people) >= 10 * len(np.unique(people))
     if normalise == "person" or (normalise == "auto" and several):
         options.append(PERSON_WEIGHT)
-    tried = []
-    for weight in options:
+
+    def standardised_by(weight: float | None) -> tuple[Doubles, float | None, dict[str, Floats], Candidate]:
         z = standardised(scales, x, people, weight)
         plain = make_candidate(task, KINDS[0], z)
-        tried.append((_quality(task, (plain,)), weight, z, plain))
+        return _quality(task, (plain,)), weight, z, plain
+
+    tried = side_by_side(standardised_by, options)
     best = tried[0]
     for other in tried[1:]:
         if _is_better(other[0], best[0], task):
             best = other
     _, weight, z, plain = best
-    candidates = (plain, *(make_candidate(task, kind, z) for kind in KINDS[1:]))
+    candidates = (plain, *side_by_side(lambda kind: make_candidate(task, kind, z), KINDS[1:]))
     prior = np.log((np.bincount(task.y, minlength=task.n_classes) + 1) / (len(task.y) + task.n_classes))
     fit = _assemble(task, classes, scales, z, candidates, weight, prior, trees, seed)
     return _balanced(fit) if balance else fit
@@ -220,9 +223,9 @@ def _pooled_losses(
     scores: Floats,
     prior: Doubles,
     pools: Sequence[Doubles],
+    sets: Sequence[tuple[str, ...]],
 ) -> Doubles:
-    """Log loss of each window under each pool, mean over all sensors and each one missing, `(pools, N)`."""
-    sets = boosted_sets(task.sensors)
+    """Log loss of each window under each pool, mean over some sets of sensors, `(pools, N)`."""
     found = np.zeros((len(pools), len(task.y)))
     for names in sets:
         chosen = np.array([task.sensors.index(s) for s in names], dtype=np.intp)
@@ -252,8 +255,7 @@ def _assemble(
     seed: int,
 ) -> Fit:
     grown, of_trees = tree_experts(task, z, trees, seed)
-    boosted, of_boosted = ({}, {}) if trees is False else boosted_trees(task, z, seed)
-    tree_scores = TreeScores(of_trees, of_boosted)
+    tree_scores = TreeScores(of_trees, {})
     experts, columns, owner, losses = {}, [], [], {}
     for m, name in enumerate(task.sensors):
         view, own = best_view(candidates, name)
@@ -279,15 +281,10 @@ def _assemble(
         candidates, parts = slim
         experts = dict(parts.experts)
         pool = fit_pools(task, candidates, parts, tree_scores, scores, prior)
-    if boosted:
-        more = replace(parts, boosted=boosted)
-        pools = (
-            np.insert(pool, -1, 0.0, axis=1),
-            fit_pools(task, candidates, more, tree_scores, scores, prior, without=pool),
+    if trees is not False:
+        parts, pool, tree_scores = _with_boosting(
+            task, z, candidates, parts, pool, tree_scores, scores, prior, seed
         )
-        old, new = _pooled_losses(task, candidates, more, tree_scores, scores, prior, pools)
-        if _is_better(new, old, task, by=SURE):
-            parts, pool = more, pools[1]
     readout = Readout(task.sensors, tuple(classes), parts, prior, pool, weight)
     chosen = {
         "normalise": "population" if weight is None else "person",
@@ -303,6 +300,38 @@ def _assemble(
         },
     }
     return Fit(readout, task, candidates, tree_scores, scores, chosen)
+
+
+def _with_boosting(
+    task: Task,
+    z: Mapping[str, Floats],
+    candidates: tuple[Candidate, ...],
+    parts: Parts,
+    pool: Doubles,
+    trees: TreeScores,
+    scores: Floats,
+    prior: Doubles,
+    seed: int,
+) -> tuple[Parts, Doubles, TreeScores]:
+    """The same with boosted trees where they pay: looked at with all sensors, then with each one missing."""
+    without = np.insert(pool, -1, 0.0, axis=1)
+    sets = boosted_sets(task.sensors)
+    boosted: Grown = {}
+    answers: dict[tuple[str, ...], Doubles] = {}
+    for looked_at, by in ((sets[:1], 1.0), (sets, SURE)):
+        grown, own = boosted_trees(task, z, [s for s in looked_at if s not in boosted], seed)
+        boosted, answers = boosted | grown, answers | own
+        if not boosted:
+            break
+        more, more_scores = replace(parts, boosted=boosted), TreeScores(trees.grown, answers)
+        sizes = {len(names) for names in looked_at} if looked_at is not sets else None
+        new = fit_pools(task, candidates, more, more_scores, scores, prior, without=pool, sizes=sizes)
+        losses = _pooled_losses(task, candidates, more, more_scores, scores, prior, (without, new), looked_at)
+        if not _is_better(losses[1], losses[0], task, by=by):
+            break
+    else:
+        return more, new, more_scores
+    return parts, pool, trees
 
 
 def _without_idle(

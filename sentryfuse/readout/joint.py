@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sentryfuse.readout.discriminant import NEVER, Doubles, Moments, solve_shrunk
 
 Ints = NDArray[np.intp]
-_LARGE = 400  # columns above which the inverse is taken in float32
+_LARGE = 400  # columns above which float32 has to do
 MOST_COLUMNS = 200  # of all sensors together: moments of 80 kB as float32
 
 
@@ -68,6 +68,16 @@ def target_of(moments: Moments, starts: Ints) -> Doubles:
     )
 
 
+def weights_of_all(moments: Moments, starts: Ints, shrink: float) -> Doubles:
+    """Shrunk discriminant for all sensors, `(sum E, K)`."""
+    target = target_of(moments, starts)
+    if len(moments.within) > _LARGE and target.max() > 0:
+        weights = _solved_symmetric(_shrunk(moments, target, shrink), moments.offset.T)[1]
+        if weights is not None:
+            return weights
+    return solve_shrunk(moments.within, moments.offset.T, shrink, target)
+
+
 def weights_of_sets(moments: Moments, starts: Ints, shrink: float) -> list[Doubles]:
     """Shrunk discriminants for all sensors and all but one, `(sum E, K)` each, 0 where absent.
 
@@ -76,13 +86,16 @@ def weights_of_sets(moments: Moments, starts: Ints, shrink: float) -> list[Doubl
     """
     total = len(moments.within)
     target = target_of(moments, starts)
-    if not target.max(initial=0) > 0:
-        return [np.zeros_like(moments.offset.T)]
-    matrix = (1 - shrink) * moments.within
-    matrix.flat[:: total + 1] += (shrink + 1e-9) * target + 1e-9 * target.max()
     right = moments.offset.T
-    inverse = np.linalg.inv(matrix.astype(np.float32) if total > _LARGE else matrix)
-    found = [solve_shrunk(moments.within, right, shrink, target)]
+    if not target.max(initial=0) > 0:
+        return [np.zeros_like(right)]
+    matrix = _shrunk(moments, target, shrink)
+    factor, weights = _solved_symmetric(matrix, right) if total > _LARGE else (None, None)
+    if factor is None or weights is None:
+        inverse, weights = np.linalg.inv(matrix), solve_shrunk(moments.within, right, shrink, target)
+    else:
+        inverse = _inverse_symmetric(factor)
+    found = [weights]
     if len(starts) < 3:
         return found
     for m in range(len(starts) - 1):
@@ -94,6 +107,27 @@ def weights_of_sets(moments: Moments, starts: Ints, shrink: float) -> list[Doubl
         weights[out] = 0
         found.append(weights)
     return found
+
+
+def _shrunk(moments: Moments, target: Doubles, shrink: float) -> Doubles:
+    matrix = (1 - shrink) * moments.within
+    matrix.flat[:: len(matrix) + 1] += (shrink + 1e-9) * target + 1e-9 * target.max()
+    return matrix
+
+
+def _solved_symmetric(matrix: Doubles, right: Doubles) -> tuple[NDArray[np.float32] | None, Doubles | None]:
+    """Cholesky factor in float32 and the solution; `None` where the matrix is not positive enough for it."""
+    from scipy.linalg import lapack  # comes with scikit-learn
+
+    factor, weights, info = lapack.sposv(matrix.astype(np.float32), right.astype(np.float32), lower=1)
+    return (factor, weights.astype(np.float64)) if info == 0 else (None, None)
+
+
+def _inverse_symmetric(factor: NDArray[np.float32]) -> NDArray[np.float32]:
+    from scipy.linalg import lapack
+
+    lower = lapack.spotri(factor, lower=1)[0]
+    return np.asarray(np.tril(lower) + np.tril(lower, -1).T)
 
 
 def _basis(directions: Doubles, most: int) -> Doubles:

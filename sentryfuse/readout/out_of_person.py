@@ -5,7 +5,7 @@ Notation: N windows · K classes · M sensors · H heads · D scores of all expe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
@@ -49,11 +49,12 @@ def fit_pools(
     scores: Floats,
     prior: Doubles,
     without: Doubles | None = None,
+    sizes: Collection[int] | None = None,
 ) -> Doubles:
     """Weights of the heads by number of sensors present, `(M, H)`.
 
     `without` holds those of the same heads but the boosted one, which new ones are drawn to; else those of
-    a number of sensors are drawn to those of one more.
+    a number of sensors are drawn to those of one more. `sizes` are the numbers asked for, `None` all of them.
     """
     n_sensors = len(task.sensors)
     names = head_names(parts)
@@ -62,6 +63,8 @@ def fit_pools(
     towards = np.full(len(names), 1 / (len(names) - 1))
     towards[-1] = 1.0
     for size in range(n_sensors, 0, -1):
+        if sizes is not None and size not in sizes:
+            continue
         sets = list(combinations(range(n_sensors), size))
         if len(sets) > _SETS_OF_A_SIZE:
             sets = [sets[i] for i in rng.choice(len(sets), _SETS_OF_A_SIZE, replace=False)]

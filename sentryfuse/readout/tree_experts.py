@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sentryfuse.readout.candidates import Task
 from sentryfuse.readout.discriminant import Doubles, as_scores
 from sentryfuse.readout.grow import grow
+from sentryfuse.readout.threads import side_by_side
 from sentryfuse.readout.trees import Floats, Trees
 
 Grown = dict[tuple[str, ...], Trees]
@@ -80,15 +81,14 @@ def by_set(
     Returns:
         The trees by set, and their out-of-person scores, `(N, K)` each.
     """
-    grown: Grown = {}
-    scores: dict[tuple[str, ...], Doubles] = {}
     column = {s: m for m, s in enumerate(task.sensors)}
-    for names in sets:
+
+    def of_set(names: tuple[str, ...]) -> tuple[Trees, Doubles] | None:
         x = np.concatenate([z[s] for s in names], axis=1)
         rows = task.present[:, [column[s] for s in names]].any(axis=1)
         whole = make(x, _thinned(rows, seed))
         if whole is None:
-            continue
+            return None
         mine = np.zeros((len(task.y), task.n_classes))
         for f in range(task.n_folds):
             out = task.fold == f
@@ -96,9 +96,10 @@ def by_set(
             trees = make(x, _thinned(inside, seed)) if inside.any() and (out & rows).any() else None
             if trees is not None:
                 mine[out & rows] = as_scores(trees.logits(x[out & rows]))
-        scores[names] = mine
-        grown[names] = whole
-    return grown, scores
+        return whole, mine
+
+    found = {names: made for names, made in zip(sets, side_by_side(of_set, sets), strict=True) if made}
+    return {names: made[0] for names, made in found.items()}, {n: made[1] for n, made in found.items()}
 
 
 def _thinned(rows: NDArray[np.bool_] | np.bool_, seed: int) -> NDArray[np.intp]:
