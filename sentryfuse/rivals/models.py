@@ -27,6 +27,7 @@ SENSOR_SUM = "sum of LDAs per sensor"
 RIVALS = (FOREST, EXTRA_TREES, BOOSTING, LOGISTIC, LDA, SENSOR_SUM)
 
 _TREES = 200
+_TAKES_NAN = (FOREST, BOOSTING)  # what is unknown is left as it is, and they learn from that, too
 _LINEAR_CLIP = 6.0  # [deviations]; as in our own readout
 _TREE_CLIP = 1e6  # trees do not mind large values, but infinite ones
 _LEAST = 1e-12
@@ -60,17 +61,20 @@ class Single:
         scales: sensor -> training mean and deviation of its features.
         clip: largest standardised value [deviations].
         n_classes: K.
+        fills: whether unknown features become the training mean.
     """
 
     model: Any
     scales: Mapping[str, Scale]
     clip: float
     n_classes: int
+    fills: bool
 
     def probabilities(self, table: Table) -> NDArray[np.float64]:
         """Of each class, `(N, K)`; 0 for one that was not in training."""
         found = np.zeros((len(next(iter(table.columns.values()))), self.n_classes))
-        found[:, self.model.classes_] = self.model.predict_proba(_encoded(table, self.scales, self.clip))
+        x = _encoded(table, self.scales, self.clip, fills=self.fills)
+        found[:, self.model.classes_] = self.model.predict_proba(x)
         return found
 
     @property
@@ -149,13 +153,15 @@ class Workshop:
         clip = _LINEAR_CLIP if rival in (LDA, LOGISTIC) else _TREE_CLIP
         wide = sum(len(scale.mean) for scale in scales.values()) * self._n_classes > _WIDE
         model = self._makers[rival](wide)
-        x = _encoded(self._table.rows(chosen), scales, clip)
+        fills = rival not in _TAKES_NAN
+        x = _encoded(self._table.rows(chosen), scales, clip, fills=fills)
+        x[:, np.isnan(x).all(axis=0)] = 0  # boosting fails where nothing of a feature is known
         with warnings.catch_warnings(), at_most(self._threads if x.size > _WORTH_THREADS else 1):
             warnings.simplefilter("ignore")  # steps that did not converge, features that say the same
             model.fit(x, self._y[chosen])
         if hasattr(model, "n_jobs"):
             model.n_jobs = 1  # one window is answered on one thread
-        return Single(model, scales, clip, self._n_classes)
+        return Single(model, scales, clip, self._n_classes, fills)
 
 
 def need_scikit_learn() -> None:
@@ -193,13 +199,13 @@ def _makers(seed: int, threads: int) -> dict[str, Callable[[bool], Any]]:
     }
 
 
-def _encoded(table: Table, scales: Mapping[str, Scale], clip: float) -> Floats:
-    """Standardised features side by side, `(N, F)`; what is unknown becomes the training mean."""
+def _encoded(table: Table, scales: Mapping[str, Scale], clip: float, *, fills: bool) -> Floats:
+    """Standardised features side by side, `(N, F)`; unknown ones stay NaN or become the training mean."""
     parts = []
     for name, scale in scales.items():
         with np.errstate(over="ignore", invalid="ignore"):
             z = (table.columns[name] - scale.mean) * scale.inverse
-        parts.append(np.clip(np.where(np.isnan(z), np.float32(0), z), -clip, clip))
+        parts.append(np.clip(np.where(np.isnan(z), np.float32(0), z) if fills else z, -clip, clip))
     return np.concatenate(parts, axis=1)
 
 

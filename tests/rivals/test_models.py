@@ -134,3 +134,17 @@ def test_a_missing_scikit_learn_is_named_with_the_way_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(ConfigError, match=r"scikit-learn.*pip install 'sentryfuse\[compare\]'"):
         need_scikit_learn()
+
+
+@pytest.mark.parametrize("rival", RIVALS)
+def test_what_is_unknown_is_no_obstacle_and_to_some_a_hint(rival):
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 300)
+    x = rng.normal(size=(300, 3)).astype(np.float32)
+    x[:, 0] = np.where(y == 1, np.nan, x[:, 0])  # the answer
+    x[:, 1] = np.nan  # never measured
+    table = Table({"a": x}, {"a": np.ones(300, dtype=bool)})
+    p = Workshop(table, y, 2, seed=0, threads=1).fit(rival, ["a"]).probabilities(table)
+    assert np.isfinite(p).all()
+    if rival in (FOREST, BOOSTING):
+        assert (p.argmax(1) == y).all()
