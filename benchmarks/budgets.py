@@ -19,7 +19,6 @@ from sentryfuse.files import write_json
 from sentryfuse.machine import machine
 from sentryfuse.measure.bench import random_windows
 from sentryfuse.measure.profiling import profile
-from sentryfuse.planning.plan import largest_ratio
 
 ROOT = Path(__file__).resolve().parent.parent
 PLANS, ROUNDS, WINDOWS = 50, 10, 30
@@ -40,7 +39,7 @@ def main() -> None:
         on = rng.random(len(bundle.names)) < 0.7
         on[rng.integers(len(on))] = True
         present = [name for name, is_on in zip(bundle.names, on, strict=True) if is_on]
-        least = bundle.plan(present, Budget(ratio=largest_ratio(layout, present)))
+        least = bundle.plan(present, Budget(ratio=0.97))
         ends = [device.median_ms(layout, present, kept) for kept in (least.kept, None)]
         limit = device.safe_factor * float(rng.uniform(1.02 * ends[0], ends[1]))
         asked.append((limit, bundle.plan(present, Budget(latency_ms=limit), device)))

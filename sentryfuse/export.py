@@ -14,7 +14,6 @@ from sentryfuse.engine.session import Session
 from sentryfuse.errors import BundleError
 from sentryfuse.files import write_atomically
 from sentryfuse.model.pretrained import SentryModel
-from sentryfuse.planning.plan import largest_ratio
 from sentryfuse.pruning.cut import selection
 from sentryfuse.types import Budget, Plan
 
@@ -86,10 +85,11 @@ def check_against_torch(model: SentryModel, path: Path) -> dict[str, Any]:
 
 
 def _plans_to_check(bundle: Bundle) -> Iterator[Plan]:
-    """All sensors and each one missing, dense, middle and nearly the smallest."""
+    """All sensors and each one missing, dense, middle and nearly nothing; not those without any layer."""
     names = bundle.names
     sets = [names, *(tuple(n for n in names if n != missing) for missing in names if len(names) > 1)]
     for i, present in enumerate(sets):
-        most = largest_ratio(bundle.layout, present)
-        for ratio in (0.0, 0.5, 0.8) if i == 0 else (0.6,):
-            yield bundle.plan(present, Budget(ratio=min(ratio, most)))
+        for ratio in (0.0, 0.5, 0.8, 0.97) if i == 0 else (0.6, 0.95):
+            plan = bundle.plan(present, Budget(ratio=ratio))
+            if not plan.readout_alone:
+                yield plan

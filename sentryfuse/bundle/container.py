@@ -23,7 +23,7 @@ from safetensors.numpy import save_file
 from sentryfuse.errors import BundleError
 from sentryfuse.files import write_atomically
 
-FORMAT = 2
+FORMAT = 3  # in 2 every block kept a unit
 SEAL = "manifest.sha256"
 MAX_BYTES = 2 * 10**9  # the engine takes a model as one message, which cannot be larger
 MAX_HEADER = 8 * 2**20  # bytes

@@ -66,7 +66,8 @@ class Session:
     ) -> None:
         self.bundle, self.plan, self.batch = bundle, plan, batch
         self.engine = find_engine(engine)
-        self._parts, rest = split(bundle.layout, plan.present, () if plan.readout_alone else apart)
+        self._alone = plan.readout_alone and bundle.mixture is not None
+        self._parts, rest = split(bundle.layout, plan.present, () if self._alone else apart)
         self.apart = tuple(self._parts)
         # OpenVINO 2026.4 ends the process on some graphs when it knows all sizes and has one thread
         sizes = batch if self.engine.fused else None
@@ -74,7 +75,7 @@ class Session:
         try:
             models = [
                 bundle.writer.write(plan, part, batch=sizes, fused=self.engine.fused)
-                for part in (() if plan.readout_alone else (*self._parts.values(), rest))
+                for part in (() if self._alone else (*self._parts.values(), rest))
             ]
             sliced = time.perf_counter()
             answers = [self.engine.build(m, threads=threads, batch=batch) for m in models]
@@ -123,7 +124,7 @@ class Session:
         Raises:
             ConfigError: a present sensor's window is missing or has another shape.
         """
-        made = None if self.plan.readout_alone else self.transformer(windows, tokens)
+        made = None if self._alone else self.transformer(windows, tokens)
         mixture = self.bundle.mixture
         if mixture is None or self._readout is None:
             assert made is not None, "a plan without layers is of a bundle with a readout"

@@ -125,6 +125,27 @@ class Site:
             prefix + leaf: value for leaf, value in slice_leaves(block, self.kept[block.name], own).items()
         }
 
+    def surrounds(self, block: Block, *names: str, macs: int = 0) -> None:
+        """Say what goes with a block's last unit; the layout must say the same, since budgets count that.
+
+        Args:
+            block: of the step.
+            names: of what surrounds it, inside the step.
+            macs: for every token that leaves [MAC].
+
+        Raises:
+            Misfit: the layout says something else.
+        """
+        inside = f"{block.name[len(self.step.name) + 1 :]}."
+        own = {inside + leaf for leaf, axes in block.leaves.items() if set(axes) == {"d_model"}}
+        around = tuple(f"{name}." for name in names)
+        params = sum(t.size for name, t in self.tensors.items() if name in own or name.startswith(around))
+        if (block.shell, block.shell_params, block.shell_macs) != (names, params, macs):
+            raise Misfit(
+                f"has a block {block.name} with which {params} weights ({', '.join(names)}) and {macs} "
+                "multiplications per token go, where the layout says otherwise"
+            )
+
     def option(self, name: str, allowed: Sequence[Any] = ()) -> Any:
         """An option of the step, one of those allowed.
 

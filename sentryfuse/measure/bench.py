@@ -65,7 +65,7 @@ def bench(
     Raises:
         ConfigError: unknown sensors, fewer than one repeat or thread, a negative number of builds, or an
             engine that is unknown or not installed.
-        BudgetError: a ratio no sub-network reaches.
+        BudgetError: a ratio outside 0..1.
     """
     if repeats < 1 or threads < 1 or builds < 0:
         raise ConfigError(

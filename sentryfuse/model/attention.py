@@ -29,8 +29,9 @@ class Selection:
     """Which units take part in a forward pass, without changing the model, and who looks on.
 
     Attributes:
-        kept: block name -> indices of the units that take part, `(units kept,)`; absent name = all.
-            The weights are sliced on the fly, so a smaller selection is also faster.
+        kept: block name -> indices of the units that take part, `(units kept,)`; absent name = all, none =
+            the whole block is left out. The weights are sliced on the fly, so a smaller selection is also
+            faster.
         gates: block name -> factor `xi` on every unit, `(B, units)` or `(units,)`; absent name = ones.
         watch: called in every block with what enters its last product, after gates: one row per token, one
             column per FFN channel or per dimension of each head. Where there are experts, also what each is

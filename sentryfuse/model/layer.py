@@ -5,18 +5,20 @@ Notation: B batch · L tokens · D d_model · F FFN channels · E experts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sentryfuse.model.attention import SentryAttention
+from sentryfuse.model.attention import Selection, SentryAttention
 from sentryfuse.model.call import Call
 from sentryfuse.model.feedforward import TOP_ONE, Experts, FeedForward, Routing
 from sentryfuse.planning.layout import AttentionRule, Step
 
 LOWEST = 1e9  # pads the maximum over neighbours
+Branch = TypeVar("Branch", bound=SentryAttention | FeedForward | Experts)
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,10 @@ class LayerShape:
     """What one transformer layer is made of.
 
     Attributes:
-        groups: KV group of every query head, `(H,)`.
+        groups: KV group of every query head, `(H,)`; empty where the attention has been cut away.
         head_dim: `K`.
-        d_ff: FFN channels: one number, or the expert of every channel.
+        d_ff: FFN channels: one number, or the expert of every channel; 0 or empty where the feed-forward has
+            been cut away.
         routing: of the experts, if there are any.
         norm: "pre" or "post".
         halves: convolution and max-pooling with stride 2 between attention and feed-forward.
@@ -45,6 +48,9 @@ class LayerShape:
 class Layer(nn.Module):
     """Attention, optional halving, feed-forward; `(B, L, D)` -> `(B, L', D)`, `L'` = `L` or ceil(L/2).
 
+    A branch without units is not there: its norm, its products and its sum. The product inside the halving
+    goes with the feed-forward; the pooling stays, since later layers count on as many tokens.
+
     Inside, the tokens of all windows lie flat in one matrix, `(B * L, D)`: most of the work is then plain
     matrix products, in torch and on the device, and only attention looks at windows.
     """
@@ -52,16 +58,21 @@ class Layer(nn.Module):
     def __init__(self, name: str, d_model: int, *, shape: LayerShape, rule: AttentionRule) -> None:
         super().__init__()
         self.name, self.shape, self.d_model = name, shape, d_model
-        self.attn = SentryAttention(
-            f"{name}.attn", d_model, groups=shape.groups, head_dim=shape.head_dim, rule=rule
-        )
-        self.ffn: FeedForward | Experts
-        if isinstance(shape.d_ff, int):
-            self.ffn = FeedForward(f"{name}.ffn", d_model, d_ff=shape.d_ff)
-        else:
-            self.ffn = Experts(f"{name}.ffn", d_model, groups=shape.d_ff, routing=shape.routing)
-        self.norm_attn, self.norm_ffn = nn.LayerNorm(d_model), nn.LayerNorm(d_model)
-        self.halve = nn.Linear(3 * d_model, d_model) if shape.halves else None
+        self.attn: SentryAttention | None = None
+        if shape.groups:
+            self.norm_attn = nn.LayerNorm(d_model)
+            self.attn = SentryAttention(
+                f"{name}.attn", d_model, groups=shape.groups, head_dim=shape.head_dim, rule=rule
+            )
+        self.ffn: FeedForward | Experts | None = None
+        self.halve: nn.Linear | None = None
+        if shape.d_ff:
+            if isinstance(shape.d_ff, int):
+                self.ffn = FeedForward(f"{name}.ffn", d_model, d_ff=shape.d_ff)
+            else:
+                self.ffn = Experts(f"{name}.ffn", d_model, groups=shape.d_ff, routing=shape.routing)
+            self.norm_ffn = nn.LayerNorm(d_model)
+            self.halve = nn.Linear(3 * d_model, d_model) if shape.halves else None
         self.drop = nn.Dropout(shape.dropout) if shape.dropout else nn.Identity()
 
     def forward(self, x: Tensor, source: Tensor | None = None, *, at: Call) -> Tensor:
@@ -78,21 +89,25 @@ class Layer(nn.Module):
         select = at.select
         batch, length = x.shape[:2]
         x, pre = x.flatten(0, 1), self.shape.norm == "pre"
-        asked = None
-        if source is not None:
-            flat = source.flatten(0, 1)
-            asked = (self.norm_attn(flat) if pre else flat, source.shape[1])
-        y = self.attn(self.norm_attn(x) if pre else x, (batch, length), asked, select)
-        x = x + self.drop(y)
-        x, length = self._halve(x if pre else self.norm_attn(x), batch, length)
-        into = self.norm_ffn(x) if pre else x
-        y = self.ffn(into, batch, select) if isinstance(self.ffn, Experts) else self.ffn(into, select)
-        x = x + self.drop(y)
-        return (x if pre else self.norm_ffn(x)).reshape(batch, length, self.d_model)
+        attn, ffn = _left(self.attn, select), _left(self.ffn, select)
+        if attn is not None:
+            asked = None
+            if source is not None:
+                flat = source.flatten(0, 1)
+                asked = (self.norm_attn(flat) if pre else flat, source.shape[1])
+            x = x + self.drop(attn(self.norm_attn(x) if pre else x, (batch, length), asked, select))
+            x = x if pre else self.norm_attn(x)
+        x, length = self._halve(x, batch, length, whole=ffn is not None)
+        if ffn is not None:
+            into = self.norm_ffn(x) if pre else x
+            y = ffn(into, batch, select) if isinstance(ffn, Experts) else ffn(into, select)
+            x = x + self.drop(y)
+            x = x if pre else self.norm_ffn(x)
+        return x.reshape(batch, length, self.d_model)
 
-    def _halve(self, x: Tensor, batch: int, length: int) -> tuple[Tensor, int]:
-        """Convolution and max-pooling over three neighbours with stride 2, as slices and one product."""
-        if self.halve is None:
+    def _halve(self, x: Tensor, batch: int, length: int, *, whole: bool) -> tuple[Tensor, int]:
+        """Convolution (if `whole`) and max-pooling over three neighbours with stride 2, as slices."""
+        if not self.shape.halves:
             return x, length
         y = x.reshape(batch, length, self.d_model)
         left = (length + 1) // 2
@@ -101,22 +116,35 @@ class Layer(nn.Module):
             [padded[:, k : k + 2 * left].unflatten(1, (left, 2))[:, :, 0] for k in range(3)]
             for padded in beside
         )
-        y = self.halve(torch.cat(zero, 2)) + torch.stack(lowest).amax(0)
+        y = torch.stack(lowest).amax(0)
+        if whole and self.halve is not None:
+            y = self.halve(torch.cat(zero, 2)) + y
         return y.reshape(batch * left, self.d_model), left
 
     def step(self, reads: tuple[str, ...], writes: str, needs: tuple[str, ...]) -> Step:
         """This layer as a step of a layout; a second read is the source of cross-attention."""
-        blocks, d_model = (self.attn.block, self.ffn.block), self.d_model
+        d_model = self.d_model
+        blocks = []
+        if self.attn is not None:
+            beside = _n_weights(self.norm_attn) + self.attn.o.bias.numel()
+            blocks.append(replace(self.attn.block, shell=("norm_attn",), shell_params=beside))
+        if self.ffn is not None:
+            own = self.ffn.down.bias  # None of experts
+            beside = _n_weights(self.norm_ffn, self.halve) + (0 if own is None else own.numel())
+            shell = ("norm_ffn",) if self.halve is None else ("norm_ffn", "halve")
+            macs = 0 if self.halve is None else self.halve.weight.numel()
+            block = replace(self.ffn.block, shell=shell, shell_params=beside, shell_macs=macs)
+            blocks.append(block)
         return Step(
             self.name,
             "layer",
             reads,
             writes,
             needs=needs,
-            blocks=blocks,
+            blocks=tuple(blocks),
             leaves="half" if self.shape.halves else "same",
             options=self._options(),
-            macs_per_token=3 * d_model * d_model if self.shape.halves else 0,
+            macs_per_token=0 if self.halve is None else self.halve.weight.numel(),
             params_fixed=sum(p.numel() for p in self.parameters())
             - sum(block.params(d_model) for block in blocks),
         )
@@ -126,3 +154,15 @@ class Layer(nn.Module):
             return {"norm": self.shape.norm}
         routing = self.ffn.routing
         return {"norm": self.shape.norm, "weighting": routing.weighting, "activation": routing.activation}
+
+
+def _left(branch: Branch | None, select: Selection | None) -> Branch | None:
+    """A branch, unless it has lost all of its units."""
+    if branch is None or select is None:
+        return branch
+    kept = select.kept.get(branch.block.name)
+    return branch if kept is None or len(kept) else None
+
+
+def _n_weights(*modules: nn.Module | None) -> int:
+    return sum(p.numel() for module in modules if module is not None for p in module.parameters())

@@ -25,7 +25,7 @@ from sentryfuse.readout import Mixture
 from sentryfuse.readout.worth import worth
 from sentryfuse.types import Modality
 
-FORMAT = 3  # 2 knew nothing of what varies inside windows, and had no readout beside the transformer
+FORMAT = 4  # models of 3 were never trained without one of their blocks
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,7 +41,8 @@ def count(
     Args:
         layout: of the model.
         present: names of the sensors that are on; `None` means all. Absent ones cost nothing.
-        kept: block name -> kept units; an absent name means all of that block's.
+        kept: block name -> kept units, none where the block is gone; an absent name means all of that
+            block's.
 
     Returns:
         The cost; elementwise work (norms, activations, softmax) is not in MACs.
@@ -55,7 +56,9 @@ def count(
         for block in step.blocks:
             units = None if kept is None else kept.get(block.name)
             prunable += block.macs(layout.d_model, layout.attention, span, units)
-            params += block.params(layout.d_model, units)
+            shell_macs, shell_params = block.shell_of(units, span.leaving)
+            fixed -= shell_macs
+            params += block.params(layout.d_model, units) - shell_params
     return Cost(
         macs=fixed + prunable,
         prunable_macs=prunable,

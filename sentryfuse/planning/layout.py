@@ -123,7 +123,8 @@ class Block:
     """A group of units that pruning may remove: the heads of one attention, or one feed-forward's channels.
 
     Units may share something that goes with the last of them: query heads a key/value head, FFN channels
-    of a mixture of experts their expert, with its column of the router.
+    of a mixture of experts their expert, with its column of the router. With the last unit of all the block
+    is gone: its products, its shell and the sum with what enters it; tokens pass as they are.
 
     Attributes:
         name: prefix of its weights, such as `encoder.acc.0.attn`.
@@ -134,6 +135,10 @@ class Block:
         head_dim: `K`; 0 for "ffn".
         active: experts that answer each token; 0 without experts.
         capacity: tokens an expert takes, as a multiple of its fair share; 0 = it computes all of them.
+        shell: names inside the step of what surrounds the block and goes with its last unit, such as
+            `norm_attn`; a bias of its own that no unit owns goes as well.
+        shell_params: weights of all that, among the step's `params_fixed`.
+        shell_macs: work of all that per token that leaves, among the step's `macs_per_token` [MAC].
     """
 
     name: Name
@@ -143,6 +148,9 @@ class Block:
     head_dim: Width = 0
     active: Width = 0
     capacity: Annotated[float, Interval(ge=0, le=MAX_WIDTH)] = 0.0
+    shell: Annotated[tuple[Name, ...], Len(0, 16)] = ()
+    shell_params: Amount = 0
+    shell_macs: Amount = 0
 
     def __post_init__(self) -> None:
         """Refuse units without a place among the others."""
@@ -181,7 +189,7 @@ class Block:
         own: dict[int, list[int]] = {group: [] for group in self.groups_of(kept)}
         for place, unit in enumerate(kept):
             own[self.groups[unit]].append(place)
-        widest = max(map(len, own.values()))
+        widest = max(map(len, own.values()), default=0)
         return [seats + [-1] * (widest - len(seats)) for seats in own.values()]
 
     def places(self, length: int, experts: int) -> int:
@@ -192,6 +200,10 @@ class Block:
     def params(self, d_model: int, kept: Sequence[int] | None = None) -> int:
         """Weights owned by the kept units (all without `kept`)."""
         return int(self.params_of(d_model, *self._sizes(kept)))
+
+    def shell_of(self, kept: Sequence[int] | None, leaving: int) -> tuple[int, int]:
+        """MACs and weights that the step is spared when `kept` is empty, of `leaving` tokens; else none."""
+        return (0, 0) if kept is None or len(kept) else (self.shell_macs * leaving, self.shell_params)
 
     def macs(self, d_model: int, rule: AttentionRule, span: Span, kept: Sequence[int] | None = None) -> int:
         """Multiply-accumulates of the kept units (all without `kept`) on `span` tokens [MAC]."""

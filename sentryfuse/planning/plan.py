@@ -1,14 +1,15 @@
 """Importance and a budget -> a frozen decision. Looks, never touches a model. Torch-free.
 
 All units of the blocks that run are put in one order of removal, cheapest loss per MAC saved first. A
-budget only says how far along that order to go, so plans nest by construction.
+budget only says how far along that order to go, so plans nest by construction. With its last unit a block is
+gone; where none is left the readout answers alone or, without one, what embeds and the head.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -22,7 +23,7 @@ from sentryfuse.planning.layout import KINDS, Block, Layout, Span
 from sentryfuse.planning.profile import DeviceProfile
 from sentryfuse.types import Budget, Cost, Plan, check_present
 
-STEP = 8  # FFN widths are multiples of it, and it is the least width
+STEP = 8  # FFN widths are multiples of it
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,11 @@ class Removal:
     block: Block
     order: NDArray[np.intp]
     taken: NDArray[np.intp]  # units gone after each removal
-    macs: NDArray[np.int64]  # MACs saved by each removal
+    macs: NDArray[np.int64]  # prunable MACs saved by each removal
+    shell_macs: NDArray[np.int64]  # and what goes with the last unit, which the ratio does not count
     params: NDArray[np.int64]
     price: NDArray[np.float64]  # importance lost per MAC saved, rising
-    ms_per_mac: float  # time a removed MAC saves, 0 without a profile
+    ms: NDArray[np.float64]  # time saved by each removal, 0 without a profile
 
 
 def plan_layout(
@@ -58,8 +60,8 @@ def plan_layout(
         budget: any limits; several at once all hold.
         scorer: name of who ranked the units; written into the plan.
         profile: times measured on the device; needed for a budget in milliseconds or millijoules.
-        beside: what a readout beside the transformer costs; it can answer alone, at ratio 1 and where a
-            budget of MACs or memory is below the smallest sub-network. `None` = there is none.
+        beside: what a readout beside the transformer costs; it answers alone where no layer is left, at
+            ratio 1 for instance. `None` = there is none.
 
     Returns:
         The plan; its cost never exceeds the budget.
@@ -79,7 +81,7 @@ def plan_layout(
         return follow(layout, names, removals, budget=budget, scorer=scorer, profile=profile, beside=beside)
     except BudgetError:
         measured = budget.latency_ms is not None or budget.energy_mj is not None
-        if beside is None or measured or budget.ratio:
+        if beside is None or measured:
             raise
         alone = _alone(layout, names, budget, scorer, beside)
         if (budget.macs or math.inf) < beside.macs or (budget.memory_mb or math.inf) < beside.weights_mb:
@@ -119,18 +121,20 @@ def follow(
     prices = np.concatenate([r.price for r in removals]) if removals else np.empty(0)
     sequence = np.argsort(prices, kind="stable")
     owner = np.repeat(np.arange(len(removals)), [len(r.price) for r in removals])[sequence]
-    saved_macs = np.cumsum(np.concatenate([r.macs for r in removals])[sequence])
-    saved_params = np.cumsum(np.concatenate([r.params for r in removals])[sequence])
+
+    def saved(what: str) -> NDArray[Any]:
+        """After each removal."""
+        parts = [getattr(r, what) for r in removals]
+        return np.cumsum(np.concatenate(parts)[sequence]) if parts else np.empty(0)
 
     needed = {"none": 0}
     limits: list[tuple[str, float, NDArray[Any]]] = [
-        *_limits(layout, dense, budget, saved_macs, saved_params)
+        *_limits(layout, dense, budget, saved("macs"), saved("shell_macs"), saved("params"))
     ]
     if profile is not None:
-        saved_ms = np.cumsum(np.concatenate([r.macs * r.ms_per_mac for r in removals])[sequence])
-        limits += _time_limits(layout, names, budget, profile, saved_ms)
-    for limit, over, saved in limits:
-        n = int(np.searchsorted(saved, over)) + 1 if over > 0 else 0
+        limits += _time_limits(layout, names, budget, profile, saved("ms"))
+    for limit, over, after in limits:
+        n = int(np.searchsorted(after, over)) + 1 if over > 0 else 0
         needed[limit] = n
     binding = max(needed, key=lambda k: needed[k])
     n = needed[binding]
@@ -139,6 +143,8 @@ def follow(
     for removal, steps in zip(removals, gone, strict=True):
         left = removal.order[removal.taken[steps - 1] if steps else 0 :]
         kept[removal.block.name] = tuple(np.sort(left).tolist())
+    if beside is not None and n and not any(kept.values()):
+        return replace(_alone(layout, names, budget, scorer, beside), binding=binding)
     return Plan(
         present=names,
         kept=kept,
@@ -184,22 +190,17 @@ def _limits(
     dense: Cost,
     budget: Budget,
     saved_macs: NDArray[np.int64],
+    saved_shells: NDArray[np.int64],
     saved_params: NDArray[np.int64],
 ) -> list[tuple[str, int, NDArray[np.int64]]]:
     """Every limit as (name, what must be saved, what has been saved after each removal)."""
     found: list[tuple[str, int, NDArray[np.int64]]] = []
+    if budget.ratio is not None:  # any can be met, since a block may lose all it has
+        of = dense.prunable_macs if budget.protocol == "present" else count(layout).prunable_macs
+        found.append(("ratio", math.ceil(dense.prunable_macs - (1 - _exact(budget.ratio)) * of), saved_macs))
+    saved_macs = saved_macs + saved_shells
     most_macs = int(saved_macs[-1]) if len(saved_macs) else 0
     most_params = int(saved_params[-1]) if len(saved_params) else 0
-    if budget.ratio is not None:
-        of = dense.prunable_macs if budget.protocol == "present" else count(layout).prunable_macs
-        over = math.ceil(dense.prunable_macs - (1 - _exact(budget.ratio)) * of)
-        if over > most_macs:
-            raise BudgetError(
-                f"ratio {budget.ratio:g} ({budget.protocol}) leaves less than the smallest sub-network "
-                f"(one head and {STEP} channels per block); the nearest possible ratio is "
-                f"{_ratio(of, dense.prunable_macs - most_macs):g}"
-            )
-        found.append(("ratio", over, saved_macs))
     if budget.macs is not None:
         over = math.ceil(dense.macs - _exact(budget.macs))
         if over > most_macs:
@@ -251,21 +252,6 @@ def _time_limits(
     return found
 
 
-def largest_ratio(
-    layout: Layout, present: Iterable[str] | None = None, *, protocol: str = "present"
-) -> float:
-    """The largest ratio any sub-network reaches with these sensors, rounded down to three digits.
-
-    Args:
-        layout: of the model.
-        present: names of the sensors that are on; `None` means all.
-        protocol: what the ratio refers to, "present" or "full".
-    """
-    least = {name: _core(block, np.zeros(block.units)).tolist() for name, block in layout.blocks.items()}
-    of = count(layout, present if protocol == "present" else None).prunable_macs
-    return _ratio(of, count(layout, present, kept=least).prunable_macs)
-
-
 def check_plan(layout: Layout, plan: Plan) -> None:
     """Refuse a plan that was made for another model.
 
@@ -279,15 +265,11 @@ def check_plan(layout: Layout, plan: Plan) -> None:
         other = sorted(live.keys() ^ plan.kept.keys())[0]
         raise ConfigError(f"the plan and the model disagree on block {other}; plan this model again")
     for name, kept in plan.kept.items():
-        if not kept or list(kept) != sorted(set(kept)) or kept[0] < 0 or kept[-1] >= live[name].units:
+        if kept and (list(kept) != sorted(set(kept)) or kept[0] < 0 or kept[-1] >= live[name].units):
             raise ConfigError(
                 f"the plan keeps units of {name} that the model does not have "
                 f"({live[name].units} units); plan this model again"
             )
-
-
-def _ratio(of: int, left: int) -> float:
-    return (1000 - math.ceil(1000 * Fraction(left, max(of, 1)))) / 1000
 
 
 def _exact(value: float) -> Fraction:
@@ -315,6 +297,7 @@ def removals_of(
             span,
             _checked(importance, block) * exchange[block.kind],
             profile.ms_per_mac(layout, step, span, block.kind) if profile else 0.0,
+            profile.ms_per_block(layout, step, span) if profile else 0.0,
         )
         for block, span, step in live
     ]
@@ -331,47 +314,57 @@ def _checked(importance: Importance, block: Block) -> NDArray[np.float64]:
 
 
 def _removal(
-    layout: Layout, block: Block, span: Span, values: NDArray[np.float64], ms_per_mac: float
+    layout: Layout,
+    block: Block,
+    span: Span,
+    values: NDArray[np.float64],
+    ms_per_mac: float,
+    ms_of_block: float,
 ) -> Removal:
-    order = np.argsort(values, kind="stable")
-    groups: Any
-    if block.capacity:
-        order, taken, widths = _evenly(block, values)
-        units, groups = block.units - np.concatenate([[0], taken]), max(block.groups) + 1
-        macs = block.macs_of(layout.d_model, layout.attention, span, groups * widths, groups)
+    order, taken = _order(block, values)
+    units = block.units - np.concatenate([[0], taken])
+    groups: Any = np.zeros(len(units), np.intp)
+    if block.capacity:  # all are computed at the width of the widest, and none is left out before the last
+        n = max(block.groups) + 1
+        groups = np.where(units > 0, n, 0)
+        widths = np.concatenate([[max(np.bincount(block.groups))], _widths(block)])
+        macs = np.where(units > 0, block.macs_of(layout.d_model, layout.attention, span, n * widths, n), 0)
     else:
-        if block.active:
-            core = _core(block, values)
-            order = np.concatenate([order[~np.isin(order, core)], core])
-        if block.kind == "ffn":
-            first = block.units % STEP or STEP
-            taken = np.arange(first, block.units - STEP + 1, STEP)
-        else:
-            taken = np.arange(1, block.units)
-        gone = np.concatenate([[0], taken])
-        groups = np.zeros(len(gone), np.intp)
         if block.groups:  # a group lives until the last of its units is removed
             last = np.zeros(max(block.groups) + 1, np.intp)
             np.maximum.at(last, np.asarray(block.groups)[order], np.arange(block.units))
-            groups = (last >= gone[:, None]).sum(1)
-        units = block.units - gone
+            groups = (last >= (block.units - units)[:, None]).sum(1)
         macs = block.macs_of(layout.d_model, layout.attention, span, units, groups)
-    params = block.params_of(layout.d_model, units, groups)
+    shell_macs, shell_params = block.shell_of((), span.leaving)
+    at_last = np.arange(1, len(units)) == len(taken)
+    saved, shells = -np.diff(macs), np.where(at_last, shell_macs, 0)
+    params = -np.diff(block.params_of(layout.d_model, units, groups)) + np.where(at_last, shell_params, 0)
     lost = np.diff(np.concatenate([[0.0], np.cumsum(values[order])[taken - 1]]))
-    saved = -np.diff(macs)
-    return Removal(block, order, taken, saved, -np.diff(params), _rising(lost, saved), ms_per_mac)
+    ms = saved * ms_per_mac + np.where(at_last, ms_of_block, 0.0)  # a profile knows of shells as steps
+    return Removal(block, order, taken, saved, shells, params, _rising(lost, saved + shells), ms)
 
 
-def _evenly(
-    block: Block, values: NDArray[np.float64]
-) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+def _order(block: Block, values: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Units in the order in which they go, and how many are gone after each removal; at last all."""
+    order = np.argsort(values, kind="stable")
+    if block.capacity:
+        return _evenly(block, values)
+    if block.kind == "heads":
+        return order, np.arange(1, block.units + 1)
+    if block.active:
+        core = _core(block, values)
+        order = np.concatenate([order[~np.isin(order, core)], core])
+    return order, np.arange(block.units % STEP or STEP, block.units + 1, STEP)
+
+
+def _evenly(block: Block, values: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Order of removal where experts are computed side by side: all become narrower together.
 
     Their products are as wide as the widest of them, and to drop one saves nothing, since its tokens go to
     the others.
 
     Returns:
-        Order of removal, units gone after each removal, and width before the first and after each removal.
+        Order of removal, and units gone after each removal.
     """
     group_of = np.asarray(block.groups)
     best = np.argsort(-values, kind="stable")
@@ -379,21 +372,18 @@ def _evenly(
     for group in range(group_of.max() + 1):
         own = best[group_of[best] == group]
         rank[own] = np.arange(len(own))
-    widest = int(rank.max()) + 1
-    widths = np.concatenate([[widest], np.arange((widest - 1) // STEP * STEP, 0, -STEP)])
-    order = np.lexsort((values, -rank))
-    taken = np.array([(rank >= width).sum() for width in widths[1:]], np.intp)
-    return order, taken, widths
+    return np.lexsort((values, -rank)), np.array([(rank >= width).sum() for width in _widths(block)], np.intp)
+
+
+def _widths(block: Block) -> NDArray[np.intp]:
+    """Channels of the widest expert after each removal, where all become narrower together."""
+    widest = int(np.bincount(block.groups).max())
+    return np.arange((widest - 1) // STEP * STEP, -1, -STEP)
 
 
 def _core(block: Block, values: NDArray[np.float64]) -> NDArray[np.intp]:
-    """What no budget takes: the best head; the best channels, of as few experts as hold `STEP` of them."""
+    """The channels of experts that go last: the best of as few experts as hold `STEP` of them."""
     best = np.argsort(-values, kind="stable")
-    if not block.active:
-        return best[: 1 if block.kind == "heads" else STEP]
-    if block.capacity:
-        order, taken, _ = _evenly(block, values)
-        return order[taken[-1] if len(taken) else 0 :]
     group_of = np.asarray(block.groups)[best]
     sizes = np.bincount(group_of)
     worth = np.zeros(len(sizes))

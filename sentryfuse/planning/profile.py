@@ -16,6 +16,7 @@ from sentryfuse.files import read_json, write_json
 from sentryfuse.planning.layout import Layout, Span, Step
 
 FORMAT = 1
+OF_LAYER = 0.5  # share of a layer that one of its two blocks is
 Kept = Mapping[str, Sequence[int]]
 
 
@@ -95,6 +96,19 @@ class DeviceProfile:
         """
         return self.safe_factor * self.ms_per.get(f"{_kind_of(layout, step, span)} {kind}", 0.0) / 1e6
 
+    def ms_per_block(self, layout: Layout, step: Step, span: Span) -> float:
+        """Time beside its MACs that goes with a block's last unit, at the factor that holds budgets [ms].
+
+        Args:
+            layout: of the model.
+            step: the layer.
+            span: its tokens.
+        """
+        kind = _kind_of(layout, step, span)
+        tokens = span.leaving * layout.d_model / 1e6
+        per_layer = self.ms_per.get(f"{kind} steps", 0.0) + tokens * self.ms_per.get(f"{kind} tokens", 0.0)
+        return self.safe_factor * OF_LAYER * per_layer
+
     def save(self, path: str | Path) -> None:
         """Write the profile as JSON, under a temporary name first."""
         write_json(Path(path), self.to_json())
@@ -135,7 +149,8 @@ def features(layout: Layout, present: Iterable[str] | None, kept: Kept | None = 
 
     Returns:
         `session` (1), `embed <name>` (1), `join` (steps without arithmetic of their own), `head` (1), and
-        for every kind of layer its steps, tokens [million values], and MACs of heads and FFN [million].
+        for every kind of layer its steps, tokens [million values], and MACs of heads and FFN [million]. A
+        layer that has lost one of its two blocks counts half.
     """
     spans = layout.spans(present)
     found: dict[str, float] = {"session": 1.0}
@@ -151,10 +166,12 @@ def features(layout: Layout, present: Iterable[str] | None, kept: Kept | None = 
             add("head" if step.writes == "logits" else "join", 1)
         else:
             kind = _kind_of(layout, step, span)
-            add(f"{kind} steps", 1)
-            add(f"{kind} tokens", span.leaving * layout.d_model / 1e6)
             for block in step.blocks:
                 units = None if kept is None else kept.get(block.name)
+                if units is not None and not len(units):
+                    continue
+                add(f"{kind} steps", OF_LAYER)
+                add(f"{kind} tokens", OF_LAYER * span.leaving * layout.d_model / 1e6)
                 macs = block.macs(layout.d_model, layout.attention, span, units)
                 add(f"{kind} {block.kind}", macs / 1e6)
     return found

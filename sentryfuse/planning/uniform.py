@@ -25,10 +25,10 @@ def plan_uniform(
 ) -> Plan:
     """Keep the largest common share of units per block that fits.
 
-    Every block rounds the share up to what it can have: whole heads, FFN widths that are multiples of 8, at
-    least one head and eight FFN channels; experts with a capacity stay equally wide. Steps are coarse, so
-    blocks go down one by one, the least important per MAC first; otherwise much of a small budget would stay
-    unused, since all blocks lose a head at once.
+    Every block rounds the share up to what it can have: whole heads, FFN widths that are multiples of 8;
+    experts with a capacity stay equally wide. Steps are coarse, so blocks go down one by one, the least
+    important per MAC first; otherwise much of a small budget would stay unused, since all blocks lose a head
+    at once.
 
     Args:
         layout: of the model.

@@ -13,7 +13,7 @@ Array = NDArray[np.float32]
 
 
 def slice_leaves(block: Block, kept: Sequence[int], leaves: Mapping[str, Array]) -> dict[str, Array]:
-    """Cut the weights of one block down to the kept units.
+    """Cut the weights of one block down to the kept units; nothing is left of a block without units.
 
     Args:
         block: the block as it is now.
@@ -28,6 +28,8 @@ def slice_leaves(block: Block, kept: Sequence[int], leaves: Mapping[str, Array])
     """
     if len(kept) == block.units:
         return dict(leaves)
+    if not len(kept):
+        return {}
     width = np.arange(block.head_dim or 1)
     rows = {
         axis: (np.asarray(which, np.intp)[:, None] * len(width) + width).ravel()
@@ -64,7 +66,8 @@ def slice_weights(
 
     Args:
         layout: of the model the tensors belong to.
-        kept: block name -> kept units; steps that hold only unnamed blocks do not run.
+        kept: block name -> kept units, none where the block is gone; steps that hold only unnamed blocks do
+            not run.
         tensors: all weights of the backbone by name.
 
     Returns:
@@ -77,7 +80,13 @@ def slice_weights(
         result |= slice_block(block, kept[block.name], tensors)
     for step in live:
         prefix = f"{step.name}."
+        gone = tuple(
+            f"{inside}."
+            for block in step.blocks
+            if not len(kept[block.name])
+            for inside in (block.name, *(prefix + name for name in block.shell))
+        )
         for name, value in tensors.items():
-            if name.startswith(prefix) and name not in result:
+            if name.startswith(prefix) and name not in result and not name.startswith(gone):
                 result[name] = value
     return result

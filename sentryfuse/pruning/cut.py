@@ -29,9 +29,9 @@ def prune(model: SentryModel, plan: Plan) -> SentryModel:
         ConfigError: the plan belongs to another model.
     """
     layout = model.layout
-    if plan.readout_alone:
+    if not any(plan.kept.values()):
         raise ConfigError(
-            "a plan without layers leaves no model to prune; deploy the whole bundle and ask it for ratio 1"
+            "a plan without a unit leaves no model to prune; deploy the whole bundle and ask it for ratio 1"
         )
     check_plan(layout, plan)
     tensors = {name: t.numpy() for name, t in model.tensors().items()}
@@ -68,4 +68,6 @@ def prune(model: SentryModel, plan: Plan) -> SentryModel:
 
 def selection(plan: Plan, device: torch.device | None = None) -> Selection:
     """The plan as a selection for a forward pass of the big model; weights are sliced on the fly."""
-    return Selection(kept={name: torch.tensor(kept, device=device) for name, kept in plan.kept.items()})
+    return Selection(
+        kept={name: torch.tensor(kept, dtype=torch.long, device=device) for name, kept in plan.kept.items()}
+    )

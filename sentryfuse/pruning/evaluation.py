@@ -70,7 +70,7 @@ def evaluate(
 
     Raises:
         ConfigError: unknown names, or a recording that does not belong to the model.
-        BudgetError: a ratio no sub-network reaches.
+        BudgetError: a ratio outside 0..1.
     """
     check_recording(model.layout.modalities, model.config.classes, windows)
     windows = prepared(windows, normalise=model.config.normalise, floor=model.config.subject_floor)

@@ -17,7 +17,7 @@ import numpy as np
 from sentryfuse.bundle import Bundle, load_bundle
 from sentryfuse.data import Windows, leave_one_out
 from sentryfuse.data.scoring import check_recording, prepared
-from sentryfuse.errors import BudgetError, ConfigError
+from sentryfuse.errors import ConfigError
 from sentryfuse.rivals.features import Table
 from sentryfuse.rivals.models import FOREST, LDA, RIVALS, Workshop, need_scikit_learn
 from sentryfuse.rivals.rows import Sets, merged, our_rows, rival_rows
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sentryfuse.model.pretrained import SentryModel
 
 FITTED_ON = ("train", "validation")
-RATIOS = (0.0, 0.8, 1.0)  # by default; of those, the ones this model can reach
+RATIOS = (0.0, 0.8, 1.0)  # by default
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ def compare(
     Args:
         run_or_bundle: a folder of `train` or `prune` or a model (both need torch), or a bundle or its file.
         windows: the recording, split as the model was trained.
-        ratios: share of ours to remove; `None` takes 0, 0.8 and 1, as far as the model reaches them.
+        ratios: share of ours to remove; `None` takes 0, 0.8 and 1.
         rivals: names out of `RIVALS`.
         missing: score with each sensor missing in turn, too.
         seed: of the rivals.
@@ -82,7 +82,7 @@ def compare(
     Raises:
         ConfigError: scikit-learn is missing, an unknown rival, no test windows, or a recording that does not
             belong to the model.
-        BudgetError: a ratio no sub-network reaches.
+        BudgetError: a ratio outside 0..1.
     """
     need_scikit_learn()
     _check(windows, rivals)
@@ -100,7 +100,8 @@ def compare(
         threads=threads,
     )
     sets = _sets(windows, missing)
-    budgets = _budgets(bundle, ratios, [names for names, _ in sets])
+    asked = RATIOS if ratios is None else ratios
+    budgets = [(float(ratio), Budget(ratio=ratio)) for ratio in sorted(set(asked))]
     found = our_rows(bundle, windows, sets, budgets, threads)
     found += rival_rows(workshop, windows, sets, rivals)
     rows = tuple(merged(found))
@@ -168,21 +169,4 @@ def _sets(windows: Windows, missing: bool) -> Sets:
             found.append((names, indices[some]))
     if not found or found[0][0] != windows.names:
         raise ConfigError(f"no test window of {windows.name} has any sensor; choose another --fold")
-    return found
-
-
-def _budgets(
-    bundle: Bundle, ratios: Sequence[float] | None, sets: Sequence[Sequence[str]]
-) -> list[tuple[float, Budget]]:
-    if ratios:
-        return [(float(ratio), Budget(ratio=ratio)) for ratio in sorted(set(ratios))]
-    found = []
-    for ratio in RATIOS:
-        try:
-            budget = Budget(ratio=ratio)
-            for names in sets:
-                bundle.plan(names, budget)
-        except BudgetError:
-            continue
-        found.append((ratio, budget))
     return found

@@ -66,7 +66,7 @@ def replay(
 
     Raises:
         ConfigError: unknown sensors, a recording of another model, or a schedule out of order.
-        BudgetError: a ratio no sub-network reaches.
+        BudgetError: a ratio outside 0..1.
     """
     check_recording(bundle.layout.modalities, bundle.classes, windows)
     changes = _checked(schedule, bundle)

@@ -12,10 +12,11 @@ from sentryfuse.engine.engines import Engine, find_engine
 from sentryfuse.engine.session import Session
 from sentryfuse.engine.sessions import Sessions
 from sentryfuse.errors import BudgetError, ConfigError
-from sentryfuse.planning.plan import largest_ratio
 from sentryfuse.planning.profile import DeviceProfile
 from sentryfuse.runtime.events import Events
 from sentryfuse.types import Budget, Plan
+
+SMALLEST = Budget(ratio=1.0)  # the readout alone or, without one, what embeds and the head
 
 
 class Choice(NamedTuple):
@@ -100,7 +101,7 @@ class Serving:
             self.check(Budget(energy_mj=1e9))
 
     def choose(self, present: tuple[str, ...]) -> Choice:
-        """The plan for these sensors, or the smallest there is and why no plan fits."""
+        """The plan for these sensors, or the smallest there is, and why no other fits."""
         budget = self.budget
         found = self._over.get((present, budget))
         if found is not None:
@@ -108,7 +109,7 @@ class Serving:
         try:
             return Choice(self.sessions.plan(present, budget, self.profile), "")
         except BudgetError as error:
-            least = smallest(self.bundle, present)
+            least = SMALLEST
             found = Choice(self.sessions.plan(present, least), str(error))
         self._over = {(present, budget): found}
         return found
@@ -206,9 +207,4 @@ class Serving:
         try:
             return sessions.plan(present, self.budget, self.profile)
         except BudgetError:
-            return sessions.plan(present, smallest(bundle, present))
-
-
-def smallest(bundle: Bundle, present: tuple[str, ...]) -> Budget:
-    """The budget of what costs least: the readout alone, or else the smallest sub-network."""
-    return Budget(ratio=1.0 if bundle.mixture is not None else largest_ratio(bundle.layout, present))
+            return sessions.plan(present, SMALLEST)

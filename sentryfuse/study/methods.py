@@ -10,10 +10,8 @@ import numpy as np
 
 from sentryfuse.data import Windows
 from sentryfuse.data.scoring import Planner
-from sentryfuse.errors import BudgetError
 from sentryfuse.model import Selection
 from sentryfuse.model.pretrained import SentryModel
-from sentryfuse.planning.plan import largest_ratio
 from sentryfuse.pruning import make_plan
 from sentryfuse.pruning.calibration import Calibrator
 from sentryfuse.pruning.cut import selection
@@ -94,27 +92,8 @@ class Pruner:
             self.scorer = make_scorer(method.scorer, subject.calibrator)
 
     def planner(self, ratio: float, protocol: str | None) -> Planner:
-        """Present names -> plan.
-
-        With sensors whose smallest sub-network is larger than the ratio leaves, that one is planned.
-        """
-        budget = Budget(ratio=ratio, protocol=protocol or "present")
-        usual = self._planner(budget)
-
-        blind = self.method is not None and self.method.sensors == "blind"
-
-        def plan_for(names: tuple[str, ...]) -> Plan:
-            try:
-                return usual(names)
-            except BudgetError:
-                planned = self.model.names if blind else names
-                least = largest_ratio(self.model.layout, planned, protocol=budget.protocol)
-                return self._planner(replace(budget, ratio=least))(names)
-
-        return plan_for
-
-    def _planner(self, budget: Budget) -> Planner:
-        method = self.method
+        """Present names -> plan."""
+        budget, method = Budget(ratio=ratio, protocol=protocol or "present"), self.method
         if method is None:
             return lambda names: make_plan(self.model, names, budget)
         return make_planner(

@@ -15,7 +15,7 @@ from sentryfuse.errors import ConfigError
 from sentryfuse.model.pretrained import SentryModel
 from sentryfuse.planning.importance import Importance
 from sentryfuse.planning.layout import Layout
-from sentryfuse.planning.plan import largest_ratio, plan_layout
+from sentryfuse.planning.plan import plan_layout
 from sentryfuse.pruning.calibration import Calibration
 from sentryfuse.pruning.gradients import taylor_importance
 from sentryfuse.pruning.scorers import GateScorer, Scorer
@@ -123,12 +123,11 @@ def draw_subnetwork(
         layout: of the model.
         importance: of every unit, block name -> `(units,)`.
         present: names of the sensors that are on.
-        ratio: share of the prunable MACs to remove; lowered to what the smallest sub-network allows.
+        ratio: share of the prunable MACs to remove.
 
     Returns:
-        Block name -> kept units of the blocks that run.
+        Block name -> kept units of the blocks that run, none where a block is gone.
     """
-    ratio = min(ratio, largest_ratio(layout, present))
     return dict(
         plan_layout(layout, importance, present=present, budget=Budget(ratio=ratio), scorer="elastic").kept
     )

@@ -198,7 +198,7 @@ class _Run:
         torch.manual_seed(settings.seed)
         self.curriculum = Curriculum(max_rate=settings.sensor_dropout)
         self.rule = make_rule(settings.elastic, model, self.windows, seed=settings.seed)
-        self.evaluator = Evaluator(model, self.windows, settings, device=group.device)
+        self.evaluator = Evaluator(self.windows, settings, device=group.device)
         self.scale = SaliencyScale()
         self.memory = SaliencyMemory(model.gate)
         self.class_weight = class_weights(self.windows, indices) if settings.balance else None
@@ -369,7 +369,10 @@ class _Run:
         low, high = self.settings.ratios
         for ratio in (self.rng.uniform(low, high), high):
             kept = draw_subnetwork(layout, importance, present=on, ratio=ratio)
-            units = {name: torch.tensor(few, device=self.group.device) for name, few in kept.items()}
+            units = {
+                name: torch.tensor(few, dtype=torch.long, device=self.group.device)
+                for name, few in kept.items()
+            }
             logits = self.model(batch, on, select=Selection(kept=units))
             loss = part * F.kl_div(logits.log_softmax(1), teacher.softmax(1), reduction="batchmean")
             (0.5 * loss * weight).backward()

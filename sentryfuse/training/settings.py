@@ -34,7 +34,8 @@ class TrainSettings:
             of the final weights.
         keep_after: share of the training before which no epoch is kept. Few validation people often score
             best by chance long before the model, and above all its sub-networks, are at their best.
-        ratios: pruning ratios of elastic steps: one drawn uniformly, and the highest.
+        ratios: pruning ratios of elastic steps: one drawn uniformly, and the highest, at which most blocks
+            have lost all of their units.
         gate_weight: weight of the saliency loss.
         patience: epochs without a better validation score before stopping early.
         average: share of the training that the running mean of the weights reaches back; the mean is
@@ -63,7 +64,7 @@ class TrainSettings:
     warm_up: float = 0.1
     gate_until: float = 0.35
     keep_after: float = 0.6
-    ratios: tuple[float, float] = (0.3, 0.9)
+    ratios: tuple[float, float] = (0.3, 0.97)
     gate_weight: float = 1.0
     patience: int = 100
     average: float = 0.1

@@ -9,10 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sentryfuse.data import Windows, batches
-from sentryfuse.data.scoring import presence_mask
+from sentryfuse.data import Windows
 from sentryfuse.model.pretrained import SentryModel
-from sentryfuse.planning.plan import largest_ratio
 from sentryfuse.pruning.evaluation import evaluate
 from sentryfuse.training.elastic import STATIC
 from sentryfuse.training.settings import TrainSettings
@@ -24,18 +22,15 @@ class Evaluator:
     """Scores models on the validation windows of one training.
 
     Args:
-        model: of the training; its sizes say how much can be cut away.
         windows: the recording, prepared for the model.
         settings: of the training; without elastic steps nothing is pruned for the score.
         device: what computes.
     """
 
-    def __init__(
-        self, model: SentryModel, windows: Windows, settings: TrainSettings, *, device: torch.device
-    ) -> None:
+    def __init__(self, windows: Windows, settings: TrainSettings, *, device: torch.device) -> None:
         self.windows, self.settings, self.device = windows, settings, device
         self.uneven = settings.balance or is_uneven(windows.y[windows.split == 0])
-        self.ratio = 0.0 if settings.elastic == "none" else self._ratio(model)
+        self.ratio = 0.0 if settings.elastic == "none" else RATIO
 
     def score(self, model: SentryModel) -> float:
         """Mean of the headline scores with all sensors and with some missing, 0..1."""
@@ -52,15 +47,6 @@ class Evaluator:
                 device=self.device,
             )
         return float(np.mean([headline(row, uneven=self.uneven) for row in found]))
-
-    def _ratio(self, model: SentryModel) -> float:
-        """The usual ratio, or less for a very small model."""
-        indices = self.windows.indices("validation")
-        mask = presence_mask(
-            model.names, len(indices), present=None, missing_rate=MISSING, seed=self.settings.seed
-        )
-        groups = batches(self.windows, indices, batch_size=len(indices), present=mask)
-        return min(RATIO, *(largest_ratio(model.layout, on) for on, _ in groups))
 
 
 def headline(row: Mapping[str, Any], *, uneven: bool = False) -> float:

@@ -26,8 +26,18 @@ Shapes = dict[str, tuple[int, ...]]
 
 def layer(name: str, reads: tuple[str, ...], writes: str, ffn: dict[str, Any], **more: Any) -> Step:
     """A transformer layer of three heads in two groups."""
-    heads = Block(f"{name}.attn", "heads", 3, (0, 1, 1), 2)
-    blocks = (heads, Block(f"{name}.ffn", "ffn", **ffn))
+    halves = 3 * D * D if more.get("leaves") == "half" else 0
+    bias = 0 if "groups" in ffn else D
+    shells: list[dict[str, Any]] = [
+        {"shell": ("norm_attn",), "shell_params": 2 * D + D},
+        {
+            "shell": ("norm_ffn", "halve") if halves else ("norm_ffn",),
+            "shell_params": 2 * D + bias + (halves + D if halves else 0),
+            "shell_macs": halves,
+        },
+    ]
+    heads = Block(f"{name}.attn", "heads", 3, (0, 1, 1), 2, **shells[0])
+    blocks = (heads, Block(f"{name}.ffn", "ffn", **ffn, **shells[1]))
     return Step(name, "layer", reads, writes, blocks=blocks, **more)
 
 

@@ -23,7 +23,7 @@ from tests.tiny import CLASSES, GOLDEN, NAMES, SENSOR_SETS
 
 pytestmark = pytest.mark.device
 
-GOOD = GOLDEN / "tiny-v2.bundle"
+GOOD = GOLDEN / "tiny-v3.bundle"
 CONTENT = GOOD.read_bytes()
 HEADER = 8 + int.from_bytes(CONTENT[:8], "little")
 damages = settings(max_examples=60, deadline=None, derandomize=True)
@@ -115,10 +115,10 @@ def test_a_safetensors_file_of_something_else_is_refused(target):
 def test_another_version_is_refused_and_named(target):
     manifest, tensors = parts()
     save_file(tensors, target, metadata={"manifest": json.dumps({**manifest, "format": 99})})
-    refused(target, "format 99, this version reads 2")
+    refused(target, "format 99, this version reads 3")
 
 
-@pytest.mark.parametrize("version", [0, -1, 3, 10**40, 2.0, True, None, "2", [2]])
+@pytest.mark.parametrize("version", [0, -1, 2, 4, 10**40, 3.0, True, None, "3", [3]])
 def test_what_is_no_version_of_ours_is_refused(target, version):
     manifest, tensors = parts()
     save_file(tensors, target, metadata={"manifest": json.dumps({**manifest, "format": version})})

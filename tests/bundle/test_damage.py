@@ -25,7 +25,7 @@ from tests.tiny import GOLDEN, tiny_batch
 
 pytestmark = pytest.mark.device
 
-GOOD = GOLDEN / "tiny-v2.bundle"
+GOOD = GOLDEN / "tiny-v3.bundle"
 SHARE = 30  # mutants of a kind in the unmarked tests
 SECONDS = 2.0  # of processor time, to refuse any of them; they take a hundredth of it
 

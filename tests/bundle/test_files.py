@@ -13,7 +13,7 @@ from tests.tiny import GOLDEN
 
 pytestmark = pytest.mark.device
 
-GOOD = GOLDEN / "tiny-v2.bundle"
+GOOD = GOLDEN / "tiny-v3.bundle"
 CONTENT = GOOD.read_bytes()
 
 

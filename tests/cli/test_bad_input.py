@@ -73,7 +73,7 @@ BAD = {
     "an unknown scorer": ("evaluate RUN --data DATA --scorer luck", "taylor-oracle"),
     "an unknown protocol": ("evaluate RUN --data DATA --protocol some", "present"),
     "an unknown split": ("evaluate RUN --data DATA --split tset", "validation"),
-    "a ratio nobody reaches": ("plan BUNDLE --ratio 0.9999", "nearest"),
+    "a budget nobody meets": ("plan BUNDLE --macs 5", "the smallest needs"),
     "negative memory": ("plan BUNDLE --memory-mb -1", "memory_mb"),
     "a budget without a profile": ("plan BUNDLE --latency-ms 5", "measured on the device"),
     "a profile that is a text": ("plan BUNDLE --latency-ms 5 --profile FILE", "file.txt"),

@@ -32,7 +32,7 @@ NAMES = [
 
 @pytest.fixture(scope="module")
 def bundle():
-    return load_bundle(GOLDEN / "tiny-v2.bundle")
+    return load_bundle(GOLDEN / "tiny-v3.bundle")
 
 
 @pytest.mark.parametrize("name", NAMES)

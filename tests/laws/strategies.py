@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from sentryfuse.planning.layout import AttentionRule, Block, Layout, Step
-from sentryfuse.planning.plan import largest_ratio, plan_layout
+from sentryfuse.planning.plan import plan_layout
 from sentryfuse.types import Budget, Modality, Plan
 
 
@@ -34,20 +34,13 @@ class Question:
             scorer="law",
         )
 
-    def ratio(self, protocol: str = "present") -> float:
-        """A ratio that some sub-network reaches: the largest one, nothing, or in between."""
-        most = max(0.0, largest_ratio(self.layout, self.present, protocol=protocol))
-        return float(self.rng.choice([most, most * self.rng.random(), most * self.rng.random(), 0]))
+    def ratio(self) -> float:
+        """A ratio: all, nothing, or in between."""
+        return float(self.rng.choice([1, self.rng.random(), self.rng.random(), 0]))
 
     def smallest(self) -> Plan:
-        """The plan that keeps least."""
-        most = largest_ratio(self.layout, self.present)
-        macs = self.plan(ratio=most).cost.macs
-        while True:  # the ratio is rounded to three digits, so a few MACs may be left
-            try:
-                macs = self.plan(macs=macs - 1).cost.macs
-            except ValueError:
-                return self.plan(macs=macs)
+        """The plan that keeps no unit."""
+        return self.plan(ratio=1)
 
 
 def random_question(seed: int) -> Question:
@@ -94,14 +87,36 @@ def _layer(name: str, reads: str, needs: tuple[str, ...], rng: np.random.Generat
     """Heads whose KV groups are of any size in any order; one feed-forward or two experts."""
     raw = rng.integers(0, 4, rng.integers(1, 9)).tolist()
     groups = tuple(sorted(set(raw)).index(group) for group in raw)
-    blocks = [Block(f"{name}.attn", "heads", len(groups), groups, int(rng.choice([4, 8])))]
+    shells = rng.integers(0, 40, (2, 2)).tolist()
+    blocks = [
+        Block(
+            f"{name}.attn",
+            "heads",
+            len(groups),
+            groups,
+            int(rng.choice([4, 8])),
+            shell_params=shells[0][0],
+            shell_macs=shells[0][1],
+        )
+    ]
     n = int(rng.choice([8, 16, 24, 64, 12, 5]))  # a width made by hand need not be a multiple of 8
     experts: tuple[int, ...] = ()
     if rng.random() < 0.4:
         drawn = rng.integers(0, 4, n).tolist()
         experts = tuple(sorted(set(drawn)).index(expert) for expert in drawn)
     active, capacity = (1, float(rng.choice([0.0, 0.0, 1.0, 1.5]))) if experts else (0, 0.0)
-    blocks.append(Block(f"{name}.ffn", "ffn", n, experts, active=active, capacity=capacity))
+    blocks.append(
+        Block(
+            f"{name}.ffn",
+            "ffn",
+            n,
+            experts,
+            active=active,
+            capacity=capacity,
+            shell_params=shells[1][0],
+            shell_macs=shells[1][1],
+        )
+    )
     return Step(
         name,
         "layer",
@@ -110,8 +125,8 @@ def _layer(name: str, reads: str, needs: tuple[str, ...], rng: np.random.Generat
         needs=needs,
         blocks=tuple(blocks),
         leaves="half" if rng.random() < 0.3 else "same",
-        macs_per_token=int(rng.integers(50)),
-        params_fixed=int(rng.integers(100)),
+        macs_per_token=shells[0][1] + shells[1][1] + int(rng.integers(50)),
+        params_fixed=shells[0][0] + shells[1][0] + int(rng.integers(100)),
     )
 
 

@@ -87,9 +87,13 @@ def test_dense_and_prunable_parts_add_up(case):
     layout = tiny_model(case).layout
     full = full_plan(layout, SENSOR_SETS[0])
     assert full.cost == full.dense == count(layout)
-    nothing = count(layout, kept=dict.fromkeys(layout.blocks, ()))
+    nothing, spans = count(layout, kept=dict.fromkeys(layout.blocks, ())), layout.spans(None)
     assert nothing.prunable_macs == 0
-    assert full.cost.macs - full.cost.prunable_macs == nothing.macs
+    shells = [(b.shell_macs * spans[s.name].leaving, b.shell_params) for s in layout.steps for b in s.blocks]
+    macs, params = map(sum, zip(*shells, strict=True))
+    assert full.cost.macs - full.cost.prunable_macs == nothing.macs + macs
+    owned = sum(block.params(layout.d_model) for block in layout.blocks.values())
+    assert full.cost.params - owned == nothing.params + params
 
 
 @pytest.mark.parametrize("case", CASES)

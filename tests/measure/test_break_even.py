@@ -13,7 +13,7 @@ from tests.tiny import GOLDEN, tiny_batch
 
 pytestmark = pytest.mark.device
 
-BUNDLE = load_bundle(GOLDEN / "tiny-v2.bundle")
+BUNDLE = load_bundle(GOLDEN / "tiny-v3.bundle")
 LENGTH = longest(BUNDLE, BUNDLE.names)
 
 

@@ -16,7 +16,7 @@ from tests.tiny import GOLDEN, tiny_batch
 
 pytestmark = pytest.mark.device
 
-BUNDLE = load_bundle(GOLDEN / "tiny-v2.bundle")
+BUNDLE = load_bundle(GOLDEN / "tiny-v3.bundle")
 IDLE_W, BUSY_W = 2.0, 10.0
 
 

@@ -46,7 +46,7 @@ def test_loading_refuses_and_names_the_first_tensor_that_does_not_fit():
 
 def test_another_format_is_refused():
     data = tiny_model().config.to_json()
-    with pytest.raises(CheckpointError, match="format 99, this version reads 3"):
+    with pytest.raises(CheckpointError, match="format 99, this version reads 4"):
         ModelConfig.from_json({**data, "format": 99})
     with pytest.raises(CheckpointError, match="lacks the key 'shape'"):
         ModelConfig.from_json({k: v for k, v in data.items() if k != "shape"})

@@ -25,7 +25,7 @@ pytest.importorskip("sklearn")
 
 pytestmark = pytest.mark.device
 
-FILE = GOLDEN / "tiny-v2.bundle"
+FILE = GOLDEN / "tiny-v3.bundle"
 WINDOWS = tiny_windows()
 QUICK = (LDA, SENSOR_SUM)
 SCORES = ("accuracy", "macro_f1", "auroc", "nll", "ece")
@@ -108,13 +108,12 @@ def test_all_sensors_alone_on_demand():
     assert "missing" not in found.verdict
 
 
-def test_ratios_that_the_model_does_not_reach_are_left_out_unless_asked():
-    found = compare(FILE, WINDOWS, rivals=[LDA])
-    ratios = {r["ratio"] for r in found.rows if r["system"] == "ours"}
-    assert 0.0 in ratios
-    assert ratios <= {0.0, 0.8, 1.0}
+def test_ours_is_whole_small_and_without_a_layer_unless_other_ratios_are_asked_for():
+    for asked, ratios in ((None, {0.0, 0.8, 1.0}), ([0.99], {0.99})):
+        found = compare(FILE, WINDOWS, ratios=asked, rivals=[LDA])
+        assert {r["ratio"] for r in found.rows if r["system"] == "ours"} == ratios
     with pytest.raises(BudgetError):
-        compare(FILE, WINDOWS, ratios=[0.99], rivals=[LDA])
+        compare(FILE, WINDOWS, ratios=[1.1], rivals=[LDA])
 
 
 def test_rows_of_one_kind_become_their_mean_and_counts_their_sum():

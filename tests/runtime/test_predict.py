@@ -23,7 +23,7 @@ WINDOWS = tiny_windows()
 
 @pytest.fixture(scope="module")
 def bundle() -> Bundle:
-    return load_bundle(GOLDEN / "tiny-v2.bundle")
+    return load_bundle(GOLDEN / "tiny-v3.bundle")
 
 
 def test_one_row_for_each_combination_in_order(bundle):
@@ -96,7 +96,7 @@ def test_a_recording_or_a_budget_that_does_not_fit_is_refused(bundle):
         predict(bundle, other)
     with pytest.raises(ConfigError, match="unknown sensor ecg"):
         predict(bundle, WINDOWS, present=[["ecg"]])
-    with pytest.raises(BudgetError, match="nearest possible"):
-        predict(bundle, WINDOWS, budgets=[Budget(ratio=0.99)])
+    with pytest.raises(BudgetError, match="the smallest needs"):
+        predict(bundle, WINDOWS, budgets=[Budget(macs=5)])
     with pytest.raises(ConfigError, match="split"):
         predict(bundle, WINDOWS, split="holdout")

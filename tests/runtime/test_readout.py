@@ -67,14 +67,16 @@ def test_a_budget_below_the_smallest_sub_network_is_met_by_the_readout(made):
     assert plan.cost.macs <= least.macs
     with pytest.raises(BudgetError):
         bundle.plan(None, sf.Budget(macs=least.macs - 1))
-    with pytest.raises(BudgetError, match="nearest possible ratio"):
-        bundle.plan(None, sf.Budget(ratio=0.99))
 
 
-def test_a_model_without_a_readout_has_no_ratio_1(made):
-    model = tiny_model()
-    with pytest.raises(BudgetError, match="nearest possible ratio"):
-        sf.plan(model, None, sf.Budget(ratio=1.0))
+def test_without_a_layer_a_model_without_a_readout_answers_by_what_embeds_and_the_head(made):
+    windows, _, _ = made
+    plan = sf.plan(tiny_model(), None, sf.Budget(ratio=1.0))
+    assert not plan.readout_alone
+    assert not any(plan.kept.values())
+    (row,) = sf.evaluate(tiny_model(), windows, ratios=[1.0])
+    assert 0 < row["macs"] <= plan.cost.macs < plan.dense.macs - plan.dense.prunable_macs / 2
+    assert 0 <= row["accuracy"] <= 1
 
 
 def test_a_pruned_model_keeps_its_readout(made):

@@ -16,7 +16,6 @@ from sentryfuse.bundle import load_bundle
 from sentryfuse.engine import Session
 from sentryfuse.engine.engines import OnnxRuntime
 from sentryfuse.errors import BudgetError, ConfigError
-from sentryfuse.planning.plan import largest_ratio
 from sentryfuse.planning.profile import DeviceProfile, features
 from sentryfuse.power import CallbackMeter, open_reader, read_policy
 from sentryfuse.runtime import Events, Result, Runtime, Status
@@ -28,7 +27,7 @@ from tests.tiny import GOLDEN
 
 pytestmark = pytest.mark.device
 
-BUNDLE = load_bundle(GOLDEN / "tiny-v2.bundle")
+BUNDLE = load_bundle(GOLDEN / "tiny-v3.bundle")
 ACC, TEMP, AGE = BUNDLE.layout.modalities
 WINDOW_S = 4.0
 
@@ -200,7 +199,7 @@ def test_a_budget_nobody_can_meet_gets_the_smallest_sub_network_and_says_so():
     with Runtime(BUNDLE, source(healthy())) as runtime:
         runtime.set_budget(Budget(macs=10))
         results = list(runtime)
-    least = BUNDLE.plan(None, Budget(ratio=largest_ratio(BUNDLE.layout, None)))
+    least = BUNDLE.plan(None, Budget(ratio=1))
     assert {r.plan_id for r in results} == {least.plan_id}
     assert all(r.status is Status.DEGRADED and "smallest needs" in r.reason for r in results)
     assert runtime.counters()["events"]["over_budget"] == 1

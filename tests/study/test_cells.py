@@ -10,7 +10,6 @@ import pytest
 from sentryfuse.data.metrics import scores
 from sentryfuse.data.scoring import answer_all
 from sentryfuse.errors import ConfigError
-from sentryfuse.planning.plan import largest_ratio
 from sentryfuse.pruning.calibration import Calibrator
 from sentryfuse.pruning.evaluation import torch_answer
 from sentryfuse.pruning.scorers import make_plan, make_scorer
@@ -56,8 +55,7 @@ def test_lines_are_what_one_window_set_after_another_gives(place, name):
 
         def plan_for(names, line=line, scorer=scorer):
             protocol = line["protocol"] or "present"
-            most = largest_ratio(model.layout, names, protocol=protocol)
-            budget = Budget(ratio=min(line["ratio"], most), protocol=protocol)
+            budget = Budget(ratio=line["ratio"], protocol=protocol)
             return make_plan(model, names, budget, scorer=scorer)
 
         answered, probabilities, cost, refused = answer_all(

@@ -66,7 +66,7 @@ def compensate(
     changed = small.tensors()
     for name, kept in plan.kept.items():
         block = model.layout.blocks[name]
-        if len(kept) < block.units:
+        if 0 < len(kept) < block.units:
             made = repair_block(block, kept, tensors, moments, repair, damping=damping)
             changed |= {key: torch.from_numpy(value) for key, value in made.items()}
     small.load_tensors(changed)
