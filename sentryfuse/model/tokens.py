@@ -16,8 +16,8 @@ from sentryfuse.graph.patch import (
     POWER_FLOOR,
     SIZE_FLOOR,
     SUMMARY_CLIP,
-    PatchSizes,
 )
+from sentryfuse.graph.patch_sizes import PatchSizes
 from sentryfuse.model.call import Call
 from sentryfuse.planning.layout import Step
 from sentryfuse.types import Modality

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sentryfuse.bundle.tensors import MEASURED
-from sentryfuse.graph.patch import PatchSizes
+from sentryfuse.graph.patch_sizes import PatchSizes
 from sentryfuse.planning.layout import AttentionRule, Block, Layout, Step
 from sentryfuse.types import Modality
 
