@@ -30,7 +30,7 @@ class Units(NamedTuple):
     """Names of constants of what varies inside training windows [training deviations].
 
     Attributes:
-        within: one over it, `(C, 1)`.
+        within: one over it, `(C, 1)`; of windows without gaps over the root of the length, too.
         back: itself, `(C, 1, 1)`.
     """
 
@@ -112,7 +112,10 @@ def together(graph: Graph, sites: Sequence[Site], reads: Sequence[Sequence[Any]]
         within = [site.measured("within", m.n_channels)[:, None] for site in sites]
         if not min(value.min() for value in within) > 0:
             raise Misfit(f"holds sizes that are not positive in {sites[0].step.name}.within")
-        units = Units(each(1 / value for value in within), each(value[..., None] for value in within))
+        root = 1.0 if observed else np.float32(np.sqrt(m.length))  # as `_whole` has it
+        units = Units(
+            each(1 / (value * root) for value in within), each(value[..., None] for value in within)
+        )
         described, stats = (
             _partial(graph, sizes, z, observed, units) if observed else _whole(graph, sizes, z, units)
         )
@@ -124,12 +127,15 @@ def together(graph: Graph, sites: Sequence[Site], reads: Sequence[Sequence[Any]]
     y = product(_patches_first(graph, described, sizes), sizes.n_patches, weights)
     position = [site.weight("position", sizes.n_tokens, d) for site in sites]
     if stats:
-        scales = [_of_statistics(site, sizes) for site in sites]
+        scales, orders = zip(*(_of_statistics(site, sizes) for site in sites), strict=True)
         stats = graph.op(
             "Mul", graph.op("Sub", stats, each(s.mean for s in scales)), each(1 / s.std for s in scales)
         )
         stats = graph.op("Clip", stats, graph.hold(-SUMMARY_CLIP), graph.hold(SUMMARY_CLIP))
-        own = [site.weight("summarise.weight", d, sizes.summary) for site in sites]
+        own = [
+            site.weight("summarise.weight", d, sizes.summary)[:, order]
+            for site, order in zip(sites, orders, strict=True)
+        ]
         own_bias = [site.weight("summarise.bias", d)[None] for site in sites]
         y = graph.op("Concat", y, product(stats, 1, own), axis=1)
         fixed = [
@@ -167,14 +173,13 @@ def _patches_first(graph: Graph, described: str, sizes: PatchSizes) -> str:
     return graph.turn(described, 0, 2, 1, 3) if turns else described
 
 
-def _patches(graph: Graph, sizes: PatchSizes, z: str) -> str:
+def _patches(graph: Graph, sizes: PatchSizes, z: str, basis: Array) -> str:
     """`(B, C, T)` -> what each patch is described by, `(B, C, N, bins + 2 F)`."""
     if sizes.patch * sizes.n_patches != sizes.modality.length:
-        z = graph.op("Gather", z, graph.hold(sizes.fill, np.int64), axis=2)
+        last = graph.cut(z, 2, -1, LAST)
+        z = graph.op("Concat", z, *[last] * (sizes.patch * sizes.n_patches - sizes.modality.length), axis=2)
     channels = sizes.modality.n_channels * (1 + sizes.modality.may_miss)
-    return graph.op(
-        "MatMul", graph.reshape(z, -1, channels, sizes.n_patches, sizes.patch), graph.hold(sizes.basis)
-    )
+    return graph.op("MatMul", graph.reshape(z, -1, channels, sizes.n_patches, sizes.patch), graph.hold(basis))
 
 
 def _pairs(before: int, n: int) -> Array:
@@ -206,16 +211,37 @@ def _of_logarithms(
     return made, shifts
 
 
-def _of_statistics(site: Site, sizes: PatchSizes) -> Scale:
-    """What the statistics are standardised by, whose logarithms of power are written as they are."""
+def _of_statistics(site: Site, sizes: PatchSizes) -> tuple[Scale, NDArray[np.intp]]:
+    """What the statistics are standardised by as they are written, and which number is where.
+
+    A channel's statistics are written side by side; some in another unit, of which the scale takes account:
+    logarithms of powers as they are and, of whole windows, all but the mean and deviation in
+    `1 / sqrt(T)` of what varies inside training windows (`_whole`).
+    """
+    m, length = _modality(site), sizes.modality.length
     mean, std = (site.measured(f"summary_{kind}", sizes.summary).copy() for kind in ("mean", "std"))
     if not std.min() > 0:
         raise Misfit(f"holds deviations that are not positive in {site.step.name}.summary_std")
-    if sizes.frequencies:
-        first = sizes.summary - sizes.modality.n_channels * (sizes.frequencies + sizes.slow)
+    channels, spectra = m.n_channels, sizes.frequencies + sizes.slow
+    single = sizes.summary // channels - spectra  # statistics of one number per channel
+    if spectra:
+        first = single * channels
         mean[first:] = (mean[first:] - LOG_SHIFT) / LOG_SCALE
         std[first:] /= LOG_SCALE
-    return Scale(mean, std)
+    if not m.may_miss:
+        inside = slice(channels, 5 * channels)  # largest, smallest, last, slope
+        mean[inside] /= np.sqrt(length)
+        std[inside] /= np.sqrt(length)
+        mean[6 * channels : 7 * channels] += np.log((length - 1) / np.sqrt(length))
+    places = np.arange(channels)[:, None]
+    order = np.concatenate(
+        [
+            np.arange(single) * channels + places,
+            single * channels + places * spectra + np.arange(spectra),
+        ],
+        1,
+    ).ravel()
+    return Scale(mean[order], std[order]), order
 
 
 def _values(graph: Graph, inner: str, mean: str, spread: str, units: Units, shares: str = "") -> list[str]:
@@ -228,39 +254,40 @@ def _values(graph: Graph, inner: str, mean: str, spread: str, units: Units, shar
     return [graph.op("Add", graph.op("Mul", inner, units.back), middle), own]
 
 
-def _flat(graph: Graph, *values: str) -> str:
-    """Statistics `(B, C, ...)` side by side, `(B, numbers)`."""
-    return graph.op("Concat", *(graph.op("Flatten", value, axis=1) for value in values), axis=1)
-
-
-def _slope(graph: Graph, sizes: PatchSizes, v: str) -> str:
-    """Slope over the window, `(B, C)`."""
-    return graph.reduce("Sum", graph.op("Mul", v, graph.hold(sizes.ramp)), 2)
+def _flat(graph: Graph, sizes: PatchSizes, *values: str) -> str:
+    """Statistics `(B, C, numbers)` side by side, `(B, all numbers)`, those of a channel together."""
+    return graph.reshape(graph.op("Concat", *values, axis=2), -1, sizes.summary)
 
 
 def _whole(graph: Graph, sizes: PatchSizes, z: str, units: Units) -> tuple[str, str]:
-    """Patches `(B, C, N, numbers)` and statistics `(B, numbers)` of windows without gaps."""
+    """Patches `(B, C, N, numbers)` and statistics `(B, numbers)` of windows without gaps.
+
+    Inside, values are divided by the root of the length, so that the deviation is the root of a sum of
+    squares; the basis, and the scale of the statistics, take it back.
+    """
     bins, frequencies, slow, length = sizes.bins, sizes.frequencies, sizes.slow, sizes.modality.length
     mean = graph.reduce("Mean", z, 2, keep=1)
     v = graph.op("Mul", graph.op("Sub", z, mean), units.within)
-    spread = graph.op("Sqrt", graph.reduce("Mean", graph.op("Mul", v, v), 2, keep=1))
-    described = _patches(graph, sizes, v)
+    spread = graph.reduce("L2", v, 2, keep=1)
+    described = _patches(graph, sizes, v, sizes.basis * np.float32(np.sqrt(length)))
     inner = graph.cut(described, 3, 0, bins) if frequencies else described
     parts = _values(graph, inner, mean, spread, units)
     steps = graph.op("Sub", graph.cut(v, 2, 1, LAST), graph.cut(v, 2, 0, length - 1))
-    rough = graph.reduce("Mean", graph.op("Abs", steps), 2)
-    last = graph.cut(v, 2, -1, LAST)
-    stats = [mean, *(graph.reduce(kind, v, 2) for kind in ("Max", "Min")), last, _slope(graph, sizes, v)]
-    stats += [_log(graph, size, SIZE_FLOOR) for size in (spread, rough)]
+    sums = graph.op("MatMul", v, graph.hold(sizes.last_and_slope))
+    logarithms = [spread, graph.reduce("L1", steps, 2, keep=1)]
+    floors = [SIZE_FLOOR, SIZE_FLOOR * (length - 1) / np.sqrt(length)]
     if frequencies:
         power = _power(graph, described, bins, frequencies)
         parts.append(_log(graph, power))
-        powers = graph.reduce("Mean", power, 2)  # (B, C, F)
+        logarithms.append(graph.reduce("Mean", power, 2))  # (B, C, F)
         if slow:
             waves = graph.op("MatMul", graph.reduce("Mean", inner, 3), graph.hold(sizes.slow_basis))
-            powers = graph.op("Concat", powers, _power(graph, waves, 0, slow), axis=2)
-        stats.append(_log(graph, powers))
-    return graph.op("Concat", *parts, axis=3), _flat(graph, *stats)
+            logarithms.append(_power(graph, waves, 0, slow))
+        floors += [POWER_FLOOR] * (frequencies + slow)
+    logs = graph.op("Add", graph.op("Concat", *logarithms, axis=2), graph.hold(floors))
+    extremes = [graph.reduce(kind, v, 2, keep=1) for kind in ("Max", "Min")]
+    stats = _flat(graph, sizes, mean, *extremes, sums, graph.op("Log", logs))
+    return graph.op("Concat", *parts, axis=3), stats
 
 
 def _partial(graph: Graph, sizes: PatchSizes, z: str, observed: str, units: Units) -> tuple[str, str]:
@@ -273,7 +300,7 @@ def _partial(graph: Graph, sizes: PatchSizes, z: str, observed: str, units: Unit
     v = graph.op("Mul", graph.op("Mul", graph.op("Sub", z, mean), units.within), observed)
     squares = graph.reduce("Sum", graph.op("Mul", v, v), 2, keep=1)
     spread = graph.op("Sqrt", graph.op("Div", squares, some))
-    both = _patches(graph, sizes, graph.op("Concat", v, observed, axis=1))
+    both = _patches(graph, sizes, graph.op("Concat", v, observed, axis=1), sizes.basis)
     inner, shares = graph.split(both, 1, [channels, channels])
     parts = [*_values(graph, inner, mean, spread, units, shares), shares]
     clock = graph.op("Mul", observed, graph.hold(np.arange(1, length + 1)))
@@ -281,6 +308,7 @@ def _partial(graph: Graph, sizes: PatchSizes, z: str, observed: str, units: Unit
     there = graph.op("Cast", graph.op("Equal", clock, newest), to=1)
     last = graph.op("Mul", graph.reduce("Sum", graph.op("Mul", v, there), 2, keep=1), seen)
     shared = [graph.op("Div", value, graph.hold(float(length))) for value in (count, newest)]
-    extremes = [graph.reduce(kind, v, 2) for kind in ("Max", "Min")]
-    stats = [mean, *extremes, last, _slope(graph, sizes, v), _log(graph, spread, SIZE_FLOOR), *shared, seen]
-    return graph.op("Concat", *parts, axis=1), _flat(graph, *stats)
+    extremes = [graph.reduce(kind, v, 2, keep=1) for kind in ("Max", "Min")]
+    slope = graph.reduce("Sum", graph.op("Mul", v, graph.hold(sizes.ramp)), 2, keep=1)
+    stats = [mean, *extremes, last, slope, _log(graph, spread, SIZE_FLOOR), *shared, seen]
+    return graph.op("Concat", *parts, axis=1), _flat(graph, sizes, *stats)

@@ -90,6 +90,13 @@ class PatchSizes:
         return weights
 
     @property
+    def last_and_slope(self) -> Array:
+        """Weights of the samples in the last value and in the slope, `(T, 2)`."""
+        last = np.zeros(self.modality.length, np.float32)
+        last[-1] = 1
+        return np.stack([last, self.ramp], 1)
+
+    @property
     def per_patch(self) -> int:
         """Numbers that describe a patch, all channels."""
         if self.modality.length == 1:
@@ -116,7 +123,8 @@ class PatchSizes:
     def padding_macs(self) -> int:
         """Those among them that multiply by zeros and ones: sums and slices that are quicker as products."""
         pairs = int(self.basis.shape[1]) * self.frequencies
-        return self.modality.n_channels * (self.n_patches * pairs + 2 * self.slow**2)
+        sums = 0 if self.modality.may_miss or self.modality.length == 1 else 2 * self.modality.length
+        return self.modality.n_channels * (self.n_patches * pairs + 2 * self.slow**2 + sums)
 
 
 def _averages(length: int) -> NDArray[np.float64]:

@@ -115,7 +115,7 @@ class Graph:
         return self.ops("Split", x, self.ints(*sizes), outputs=len(sizes), axis=axis)
 
     def reduce(self, kind: str, x: str, *axes: int, keep: int = 0) -> str:
-        """Sum, Mean, Max or Min over axes."""
+        """Sum, Mean, Max, Min, L1 or L2 over axes."""
         return self.op(f"Reduce{kind}", x, self.ints(*axes), keepdims=keep)
 
     def turn(self, x: str, *order: int) -> str:
