@@ -20,6 +20,7 @@ from sentryfuse.files import write_text
 ROOT = Path(__file__).resolve().parent.parent
 TABLES = {
     "answers": accuracy.answers_table,
+    "range": accuracy.range_table,
     "pruning": accuracy.pruning_table,
     "sets": accuracy.sets_table,
     "backbones": accuracy.backbones_table,

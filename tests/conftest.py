@@ -11,6 +11,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@pytest.fixture
+def units_go_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In models as small as the tests' a block is mostly small operations, and would go whole."""
+    monkeypatch.setattr("sentryfuse.planning.plan.OVERHEAD", {"heads": 0.0, "ffn": 0.0})
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Callable[[str], Path]:
     """Path of a real recording by file name; the test is skipped where it is missing."""

@@ -23,6 +23,7 @@ def answers_table() -> str:
     rows = []
     for data, (metric, baseline) in BASELINES.items():
         found = [json.loads(path.read_text()) for path in sorted((RESULTS / "answers").glob(f"{data}*.json"))]
+        found = [run for run in found if run["backbone"] == "maestro"]
         if not found:
             continue
         score: dict[tuple[str, float | None, str], float] = {}
@@ -57,6 +58,38 @@ def answers_table() -> str:
         "readout alone (r = 1)",
     ]
     return table(heads, rows)
+
+
+def range_table() -> str:
+    """From the full network down to the readout: scores, and how much faster than the full network."""
+    steps = (0.0, 0.4, 0.6, 0.8, 0.9, 0.95, 0.98, 1.0)
+    rows = []
+    for backbone in ("maestro", "flexmoe", "mult"):
+        for data, (metric, _) in BASELINES.items():
+            runs = [json.loads(path.read_text()) for path in sorted((RESULTS / "answers").glob("*.json"))]
+            runs = [r for r in runs if (r["backbone"], r["dataset"]) == (backbone, data)]
+            ours = {
+                (r["ratio"], r["presence"]): [x for run in runs for x in run["rows"] if _same(x, r)]
+                for run in runs
+                for r in run["rows"]
+                if r["system"] == "ours"
+            }
+            if not {(step, "all") for step in steps} <= ours.keys():
+                continue
+            whole = fmean(r["time_ms"] for r in ours[0.0, "all"])
+            row = [backbone, data, str(len(runs))]
+            for step in steps:
+                both = " / ".join(
+                    f"{100 * fmean(r[metric] for r in ours[step, presence]):.1f}"
+                    for presence in ("all", "one missing")
+                )
+                row.append(f"{both} ({whole / fmean(r['time_ms'] for r in ours[step, 'all']):.1f}x)")
+            rows.append(row)
+    return table(["backbone", "data", "runs", *(f"r = {step:g}" for step in steps)], rows)
+
+
+def _same(one: Row, other: Row) -> bool:
+    return all(one[key] == other[key] for key in ("system", "ratio", "presence"))
 
 
 def pruning_table() -> str:

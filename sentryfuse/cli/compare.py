@@ -26,8 +26,7 @@ def compare(
         list[float] | None,
         typer.Option(
             metavar="R",
-            help="Share of our prunable MACs to remove; by default 0, 0.8 and 1, as far as the model reaches "
-            "them. Repeats.",
+            help="Share of our prunable MACs to remove; by default 0, 0.8 and 1. Repeats.",
         ),
     ] = None,
     rival: Annotated[

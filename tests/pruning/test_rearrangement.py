@@ -51,6 +51,7 @@ def test_it_is_the_published_search(seed):
         assert length(gradient, found) <= length(gradient, kept)
 
 
+@pytest.mark.usefixtures("units_go_one_by_one")
 @pytest.mark.parametrize("allocate", [plan_layout, plan_uniform])
 @pytest.mark.parametrize("case", CASES)
 def test_a_plan_gets_no_dearer_and_groups_that_are_gone_stay_gone(case, allocate):
@@ -79,6 +80,7 @@ def test_a_plan_gets_no_dearer_and_groups_that_are_gone_stay_gone(case, allocate
     assert changed
 
 
+@pytest.mark.usefixtures("units_go_one_by_one")
 def test_only_kwon_refines_a_plan():
     model = tiny_model("sparse")
     calibrator = Calibrator(model, WINDOWS)

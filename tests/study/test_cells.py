@@ -125,6 +125,7 @@ def test_calibration_is_a_part_of_the_training_windows(place):
     assert calibration(windows, 10**6, seed=0) is windows
 
 
+@pytest.mark.usefixtures("units_go_one_by_one")
 @pytest.mark.parametrize("repair", ["bias", "scale", "ridge"])
 def test_a_repair_changes_answers_and_not_costs(place, repair):
     model, windows, sample = place
