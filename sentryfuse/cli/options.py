@@ -53,12 +53,12 @@ Ratios = Annotated[
     typer.Option(
         "--ratio",
         metavar="R",
-        help="Share of the prunable MACs to remove, 0 <= R < 1; 0 by default. Repeats.",
+        help="Share of the prunable MACs to remove, 0 <= R <= 1 (1: no layer); 0 by default. Repeats.",
     ),
 ]
 Ratio = Annotated[
     float | None,
-    typer.Option(metavar="R", help="Share of the prunable MACs to remove, 0 <= R < 1."),
+    typer.Option(metavar="R", help="Share of the prunable MACs to remove, 0 <= R <= 1 (1: no layer)."),
 ]
 ProfileFile = Annotated[
     Path | None,

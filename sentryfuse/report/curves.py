@@ -1,4 +1,4 @@
-"""Two figures made of lines: accuracy against the pruning ratio, and training."""
+"""Figures made of lines: accuracy against the pruning ratio and against time, and training."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ from sentryfuse.report.results import Epoch, Results
 from sentryfuse.report.summary import METRICS, chance_level
 from sentryfuse.report.tables import (
     accuracy_table,
+    cost_rows,
     main_protocol,
     main_scorer,
     metric_of,
+    percent,
     without_one,
 )
 
@@ -152,6 +154,56 @@ def pruning_figure(results: Results) -> str | None:
         gap=0.07,
         label=f"{metric} against the pruning ratio",
     )
+
+
+def time_figure(results: Results) -> str | None:
+    """Accuracy (or AUROC) against the median time of one window, from the full network to what is left of it.
+
+    One line with all sensors, one for the mean over one sensor missing; every point is a pruning ratio that
+    was both scored and timed. `None` where fewer than two were. Of several engines the first is drawn.
+    """
+    scored = {
+        row["ratio"]: row
+        for row in accuracy_table(results.evaluation, results.names)
+        if row["protocol"] == main_protocol(results.evaluation)
+        and row["scorer"] == main_scorer(r.scorer for r in results.evaluation.rows)
+    }
+    timed = cost_rows(results)
+    first = [row for row in timed if all(row[key] == timed[0][key] for key in ("engine", "threads"))]
+
+    def points(time: str, score: str) -> list[tuple[float, float, float]]:
+        rows = [(row[time], scored.get(row["ratio"], {}).get(score), row["ratio"]) for row in first]
+        return [(x, y, ratio) for x, y, ratio in rows if x is not None and y is not None]
+
+    whole, one = points("p50_ms", "all_sensors"), points("one_p50_ms", "one_missing")
+    if len(whole) < 2:
+        return None
+    metric = METRICS[metric_of(results.evaluation)]
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.set_ylim(0, 1.02)
+        axes.set_xlim(0, 1.08 * max(x for x, _, _ in whole))
+        axes.set_xlabel("one window, median [ms]")
+        axes.set_ylabel(metric)
+        handles = [_line(axes, [p[:2] for p in whole], color=BLUE, label="all sensors")]
+        if one:
+            style = {"color": VERMILLION, "marker": "s", "label": "one sensor missing, mean"}
+            handles.append(_line(axes, [p[:2] for p in one], **style))
+        for x, y, ratio in whole:
+            axes.annotate(
+                percent(ratio),
+                (x, y),
+                xytext=(0, -12),
+                textcoords="offset points",
+                ha="center",
+                va="top",
+                color=MUTED,
+                fontsize=9,
+            )
+        legend_below(figure, handles, columns=2)
+
+    return draw_svg(paint, "time", width=9, height=3.6, gap=0.07, label=f"{metric} against time")
 
 
 def _each_set(results: Results, scorer: str, protocol: str) -> dict[str, Points]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from sentryfuse.errors import ConfigError
 from sentryfuse.files import write_text
-from sentryfuse.report.curves import pruning_figure, training_figure
+from sentryfuse.report.curves import pruning_figure, time_figure, training_figure
 from sentryfuse.report.figures import MISSING
 from sentryfuse.report.kept import kept_figures
 from sentryfuse.report.results import DataInfo, Results, SplitInfo, parse_results
@@ -106,6 +106,7 @@ def render_report(results: Mapping[str, Any]) -> str:
         accuracy=_accuracy_table(checked),
         protocol=main_protocol(evaluation),
         random_missing=_plain_table(random_missing_rows(checked)),
+        time=markup(time_figure(checked)),
         cost=_cost_table(checked),
         replay=markup(replay_figure(checked)),
         replay_sentence=replay_sentence(checked) if checked.replay else "",

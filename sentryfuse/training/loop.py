@@ -381,8 +381,9 @@ class _Run:
 
     def _target(self, chosen: NDArray[np.intp]) -> Tensor:
         """Label distributions, `(B, n_classes)`."""
-        labels = torch.from_numpy(self.windows.y[chosen])
-        return F.one_hot(labels, len(self.windows.classes)).float()
+        labels, n_classes = torch.from_numpy(self.windows.y[chosen]), len(self.windows.classes)
+        spread = self.settings.label_smoothing
+        return (1 - spread) * F.one_hot(labels, n_classes).float() + spread / n_classes
 
     def _set_learning_rate(self) -> None:
         """One cycle: up over the first 15 %, then down along a cosine to nothing."""

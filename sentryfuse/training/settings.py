@@ -47,6 +47,8 @@ class TrainSettings:
             learned by heart.
         readout: the readout beside the transformer, its features standardised by "population", by "person",
             or as folds of training people choose ("auto"); "none" leaves it out.
+        label_smoothing: share of every label that is spread over all classes; answers that are less sure of
+            themselves are weighed better against the readout's.
         mixup: `a` of Beta(a, a), from which the blend of two windows is drawn; 0 = none.
         balance: count every class alike, however rare: in the loss, in the readout's prior and in the weights
             of the two. Answers then favour no class; probabilities are those of a world in which classes are
@@ -70,6 +72,7 @@ class TrainSettings:
     average: float = 0.1
     augment: float = 0.15
     hide: float = 0.6
+    label_smoothing: float = 0.1
     mixup: float = 0.0
     readout: str = "auto"
     balance: bool = False
@@ -87,7 +90,15 @@ class TrainSettings:
             raise ConfigError(f"ratios must rise within 0 <= ratio < 1, got {low} to {high}")
         if not 0 <= self.sensor_dropout < 1:
             raise ConfigError(f"sensor_dropout is a rate within 0 <= rate < 1, got {self.sensor_dropout}")
-        for name in ("all_present", "warm_up", "gate_until", "keep_after", "average", "hide"):
+        for name in (
+            "all_present",
+            "warm_up",
+            "gate_until",
+            "keep_after",
+            "average",
+            "hide",
+            "label_smoothing",
+        ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is a share within 0..1, got {getattr(self, name)}")
         if not 0 <= self.augment < math.inf:

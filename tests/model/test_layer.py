@@ -41,8 +41,8 @@ def test_without_a_unit_tokens_pass_as_they_are_or_are_pooled(norm, halves):
 @pytest.mark.parametrize(("norm", "halves"), FORMS)
 def test_a_branch_that_is_gone_changes_nothing_of_the_other(norm, halves):
     layer, x = made(norm, halves), torch.randn(3, 7, D)
-    for gone, sizes in (("attn", {"groups": ()}), ("ffn", {"d_ff": 0})):
-        small = made(norm, halves, **sizes)
+    for gone in ("attn", "ffn"):
+        small = made(norm, halves, groups=()) if gone == "attn" else made(norm, halves, d_ff=0)
         small.load_state_dict({n: t for n, t in layer.state_dict().items() if n in small.state_dict()})
         assert torch.equal(run(layer, x, **{gone: NOTHING}), run(small, x))
 
@@ -57,8 +57,9 @@ def test_a_source_nobody_asks_is_not_read():
 def test_the_shell_of_a_block_is_what_its_absence_spares(norm, halves):
     layer = made(norm, halves)
     whole = layer.step(("x",), "y", ())
-    for block, sizes in zip(whole.blocks, ({"groups": ()}, {"d_ff": 0}), strict=True):
-        left = made(norm, halves, **sizes).step(("x",), "y", ())
+    smaller = made(norm, halves, groups=()), made(norm, halves, d_ff=0)
+    for block, layer in zip(whole.blocks, smaller, strict=True):
+        left = layer.step(("x",), "y", ())
         assert whole.params_fixed - left.params_fixed == block.shell_params
         assert whole.macs_per_token - left.macs_per_token == block.shell_macs
         assert [b.name for b in left.blocks] == [b.name for b in whole.blocks if b != block]

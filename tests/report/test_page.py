@@ -199,3 +199,17 @@ def test_without_the_extra_the_error_says_what_to_install(story, monkeypatch, mi
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(ConfigError, match=r"pip install 'sentryfuse\[report\]'"):
         render_report(story())
+
+
+def test_accuracy_against_time_is_drawn_where_ratios_were_scored_and_timed(story):
+    results = story()
+    html = render_report(results)
+    figure = html[html.index('<section id="cost">') :]
+    figure = figure[figure.index("<svg") : figure.index("</svg>")]
+    assert "one window, median [ms]" in figure
+    assert "one sensor missing, mean</text>" in figure
+    assert "80 %" in figure
+    for row in results["bench"]:
+        row["ratio"] = 0.0
+    html = render_report(results)
+    assert "<svg" not in html[html.index('<section id="cost">') : html.index('<section id="replay">')]

@@ -40,7 +40,7 @@ def test_the_best_units_are_the_ones_that_stay():
     scores = {n: np.arange(b.units, dtype=np.float32) for n, b in model.layout.blocks.items()}
     kept = draw_subnetwork(model.layout, scores, present=SENSOR_SETS[0], ratio=0.5)
     for name, units in kept.items():
-        assert 0 < len(units)
+        assert len(units) > 0
         assert units == tuple(range(model.layout.blocks[name].units))[-len(units) :]
 
 
