@@ -58,6 +58,11 @@ class ReadoutSession:
             if m.name in outside:
                 alike.setdefault((m.length, m.n_channels, m.may_miss), []).append(m)
         self._sorted = [*alike.values()]
+        self._population: dict[str, Array] = {}
+        if readout.person_weight is not None:
+            for name in self._names:
+                scale = readout.parts.scales[name]
+                self._population |= {f"{MEAN}{name}": scale.mean, f"{INVERSE}{name}": scale.inverse}
 
     def __call__(self, windows: Mapping[str, Array], person: Mapping[str, Person] | None) -> Array:
         """Log probabilities, `(B, K)`.
@@ -70,15 +75,14 @@ class ReadoutSession:
         feed = {f"{WINDOW}{name}": windows[name] for name in self._names}
         for group in self._sorted:
             found = quartiles(group[0], np.concatenate([windows[m.name] for m in group]))
-            parts = np.split(found, len(group))
-            feed |= {f"{QUARTILES}{m.name}": part for m, part in zip(group, parts, strict=True)}
+            n = len(found) // len(group)
+            for i, m in enumerate(group):
+                feed[f"{QUARTILES}{m.name}"] = found[i * n : (i + 1) * n]
+        feed |= self._population
         weight = self._readout.person_weight
-        if weight is not None:
-            for name in self._names:
-                scale, known = self._readout.parts.scales[name], person.get(name) if person else None
-                mean, inverse = (
-                    (scale.mean, scale.inverse) if known is None else scale.of_person(known, weight)
-                )
+        if weight is not None and person:
+            for name in person.keys() & set(self._names):
+                mean, inverse = self._readout.parts.scales[name].of_person(person[name], weight)
                 feed |= {f"{MEAN}{name}": mean, f"{INVERSE}{name}": inverse}
         return self._answer(feed)
 
