@@ -1,6 +1,7 @@
 """Independent pieces of a fit side by side, one processor each.
 
-numpy and scikit-learn release the interpreter where they spend their time, so threads are enough.
+numpy releases the interpreter where it spends its time, so threads are enough. Not for scikit-learn, which
+changes the filters of warnings for all threads while it fits.
 """
 
 from __future__ import annotations

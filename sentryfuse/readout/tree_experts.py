@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from sentryfuse.readout.candidates import Task
 from sentryfuse.readout.discriminant import Doubles, as_scores
 from sentryfuse.readout.grow import grow
-from sentryfuse.readout.threads import side_by_side
 from sentryfuse.readout.trees import Floats, Trees
 
 Grown = dict[tuple[str, ...], Trees]
@@ -98,7 +97,8 @@ def by_set(
                 mine[out & rows] = as_scores(trees.logits(x[out & rows]))
         return whole, mine
 
-    found = {names: made for names, made in zip(sets, side_by_side(of_set, sets), strict=True) if made}
+    # one after another: scikit-learn changes the filters of warnings as it goes, which threads would mix up
+    found = {names: made for names in sets if (made := of_set(names)) is not None}
     return {names: made[0] for names, made in found.items()}, {n: made[1] for n, made in found.items()}
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -41,9 +43,16 @@ def features_of_an_exclusive_or(n: int = 600):
     return x, np.where(rng.random(n) < 0.05, 1 - y, y), np.arange(n) // 50
 
 
-def test_boosting_is_kept_where_folds_gain_and_is_stored():
+@pytest.fixture(scope="module")
+def fit():
     x, y, subject = features_of_an_exclusive_or()
-    fit = fit_readout(x, y, subject, ("no", "yes"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return fit_readout(x, y, subject, ("no", "yes"), trees=True)
+
+
+def test_boosting_is_kept_where_folds_gain_and_is_stored(fit):
+    x, _, _ = features_of_an_exclusive_or()
     assert set(fit.readout.parts.boosted) == set(boosted_sets(("a", "b", "c")))
     assert fit.readout.heads[-2:] == ("boosted", "prior")
     again = Readout.from_tensors(fit.readout.settings(), fit.readout.tensors())
@@ -61,9 +70,8 @@ def test_boosting_is_left_out_where_a_line_tells_the_classes():
 
 
 @pytest.mark.parametrize(("kind", "leaf"), [("boosted", 1e30), ("trees", -0.5), ("trees", 1e30)])
-def test_leaves_that_could_answer_without_end_are_refused(kind, leaf):
-    x, y, subject = features_of_an_exclusive_or()
-    readout = fit_readout(x, y, subject, ("no", "yes"), trees=True).readout
+def test_leaves_that_could_answer_without_end_are_refused(fit, kind, leaf):
+    readout = fit.readout
     tensors = readout.tensors()
     value = tensors[f"{kind}.1.value"].copy()
     value[3, 1] = leaf
