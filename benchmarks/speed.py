@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import tempfile
 import time
@@ -27,9 +25,10 @@ import torch
 
 from sentryfuse import Budget, Modality, create_model, export_bundle, load_bundle
 from sentryfuse.engine.session import Session
+from sentryfuse.machine import machine
 
 ROOT = Path(__file__).resolve().parent.parent
-RATIOS = (0.0, 0.4, 0.5, 0.6, 0.75, 0.8)
+RATIOS = (0.0, 0.4, 0.6, 0.8, 0.9, 0.95, 0.98)
 EAGER = "eager torch, dense"
 SHAPES = {  # sensors, patches per sensor, width
     "5 x 17 tokens, d 64 (preset small)": (5, 16, 64),
@@ -65,9 +64,8 @@ def main() -> None:
         "threads": 1,
         "batch": 1,
         "rounds": options.rounds,
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
         "rows": rows,
+        **machine(),
     }
     options.out.write_text(json.dumps(result, indent=1) + "\n")
 

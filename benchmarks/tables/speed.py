@@ -42,7 +42,7 @@ def speed_table() -> str:
     found = result("speed.json")
     if found is None:
         return ""
-    ratios = (0.5, 0.6, 0.75)
+    ratios = (0.6, 0.8, 0.95)
     rows: dict[str, dict[str, str]] = {}
     for row in found["rows"]:
         made = rows.setdefault(row["shape"], {"sensors x tokens": row["shape"]})
