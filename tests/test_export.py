@@ -55,6 +55,7 @@ def agree(model: SentryModel, bundle: Bundle, sets, batch) -> None:
             bundle.plan(present, Budget(ratio=0.97)),
             bundle.plan(present, Budget(ratio=1)),
             any_plan(bundle.layout, present, seed=seed),
+            any_plan(bundle.layout, present, seed=seed, vanish=True),
         ):
             for size in (None, len(next(iter(batch.values())))):
                 got = Session(bundle, plan, batch=size).run(batch)

@@ -22,16 +22,21 @@ def plan_json(plan: Plan, layout: Layout, profile: DeviceProfile | None = None) 
     asked = plan.budget.limits
     whole = plan.dense if plan.budget.protocol == "present" else count(layout)
     values = {
-        "ratio": 1 - plan.cost.prunable_macs / whole.prunable_macs,
+        "ratio": 1 - plan.cost.prunable_macs / whole.prunable_macs if whole.prunable_macs else 0.0,
         "macs": plan.cost.macs,
         "memory_mb": plan.cost.weights_mb,
     }
     expected: dict[str, Any] = {}
-    if profile is not None and not plan.readout_alone:  # no profile has times of the readout yet
-        p95 = profile.p95_ms(layout, plan.present, plan.kept)
+    if profile is not None:
+        kept = plan.kept
+        if (
+            plan.readout_alone
+        ):  # no profile has times of the readout alone: at most what it takes beside a head
+            kept = {block.name: () for step in layout.route(plan.present) for block in step.blocks}
+        p95 = profile.p95_ms(layout, plan.present, kept)
         values["latency_ms"] = p95
         expected = {"latency_ms": {"p95": p95, "label": "modelled from times of this device"}}
-        energy_mj = profile.energy_mj(layout, plan.present, plan.kept)
+        energy_mj = profile.energy_mj(layout, plan.present, kept)
         if energy_mj is not None:
             values["energy_mj"] = energy_mj
             label = f"modelled from times and power of this device ({profile.energy.get('label')})"

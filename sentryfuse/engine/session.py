@@ -67,6 +67,14 @@ class Session:
         self.bundle, self.plan, self.batch = bundle, plan, batch
         self.engine = find_engine(engine)
         self._alone = plan.readout_alone and bundle.mixture is not None
+        if (
+            plan.readout_alone
+            and not self._alone
+            and any(s.blocks for s in bundle.layout.route(plan.present))
+        ):
+            raise ConfigError(
+                "the plan lets a readout answer alone, and this bundle has none; plan this bundle again"
+            )
         self._parts, rest = split(bundle.layout, plan.present, () if self._alone else apart)
         self.apart = tuple(self._parts)
         # OpenVINO 2026.4 ends the process on some graphs when it knows all sizes and has one thread

@@ -120,9 +120,11 @@ def profile(
 
 
 def random_plans(bundle: Bundle, n: int, rng: np.random.Generator) -> list[Plan]:
-    """Sub-networks for random sensors at random ratios; the dense one of all sensors first."""
+    """At most `n` sub-networks for random sensors at random ratios; the dense one of all sensors first."""
     plans = [bundle.plan()]
-    while len(plans) < n:
+    for _ in range(10 * n):
+        if len(plans) == n:
+            break
         on = rng.random(len(bundle.names)) < rng.random()
         on[rng.integers(len(on))] = True
         present = tuple(name for name, is_on in zip(bundle.names, on, strict=True) if is_on)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -78,19 +78,23 @@ def plan_layout(
         block takes beside products (`OVERHEAD`, or as a profile has it); our choice.
     """
     names = check_present(present, layout.names)
-    if beside is not None and budget.ratio == 1:
-        return _alone(layout, names, budget, scorer, beside)
     removals = removals_of(layout, names, importance, profile)
     try:
         return follow(layout, names, removals, budget=budget, scorer=scorer, profile=profile, beside=beside)
     except BudgetError:
         measured = budget.latency_ms is not None or budget.energy_mj is not None
-        if beside is None or measured:
+        if beside is None or measured:  # nobody has measured what the readout takes alone
             raise
-        alone = _alone(layout, names, budget, scorer, beside)
-        if (budget.macs or math.inf) < beside.macs or (budget.memory_mb or math.inf) < beside.weights_mb:
-            raise
-        return alone
+        if budget.macs is not None and budget.macs < beside.macs:
+            raise BudgetError(
+                f"nothing answers in {budget.macs} MAC; the readout alone needs {beside.macs}"
+            ) from None
+        if budget.memory_mb is not None and budget.memory_mb < beside.weights_mb:
+            least = math.ceil(1000 * beside.weights_mb) / 1000
+            raise BudgetError(
+                f"nothing fits {budget.memory_mb} MB of weights; the readout alone needs {least} MB"
+            ) from None
+        return _alone(layout, names, budget, scorer, beside, next(iter(budget.limits)))
 
 
 def follow(
@@ -123,7 +127,7 @@ def follow(
     _check_profile(budget, profile)
     dense = with_beside(count(layout, names), beside)
     prices = np.concatenate([r.price for r in removals]) if removals else np.empty(0)
-    sequence = np.argsort(_about(prices), kind="stable")
+    sequence = np.argsort(prices, kind="stable")
     owner = np.repeat(np.arange(len(removals)), [len(r.price) for r in removals])[sequence]
 
     def saved(what: str) -> NDArray[Any]:
@@ -147,8 +151,8 @@ def follow(
     for removal, steps in zip(removals, gone, strict=True):
         left = removal.order[removal.taken[steps - 1] if steps else 0 :]
         kept[removal.block.name] = tuple(np.sort(left).tolist())
-    if beside is not None and n and not any(kept.values()):
-        return replace(_alone(layout, names, budget, scorer, beside), binding=binding)
+    if beside is not None and not any(kept.values()):
+        return _alone(layout, names, budget, scorer, beside, binding)
     return Plan(
         present=names,
         kept=kept,
@@ -160,7 +164,9 @@ def follow(
     )
 
 
-def _alone(layout: Layout, names: tuple[str, ...], budget: Budget, scorer: str, beside: Cost) -> Plan:
+def _alone(
+    layout: Layout, names: tuple[str, ...], budget: Budget, scorer: str, beside: Cost, binding: str
+) -> Plan:
     """The plan in which no layer runs."""
     return Plan(
         present=names,
@@ -169,7 +175,7 @@ def _alone(layout: Layout, names: tuple[str, ...], budget: Budget, scorer: str, 
         scorer=scorer,
         cost=beside,
         dense=with_beside(count(layout, names), beside),
-        binding="ratio" if budget.ratio else next(iter(budget.limits), "none"),
+        binding=binding,
     )
 
 
@@ -277,12 +283,13 @@ def check_plan(layout: Layout, plan: Plan) -> None:
 
 
 def _about(prices: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Prices to two digits of their logarithm: whole blocks often cost the same but for rounding of scores.
+    """Prices to a hundredth of an octave: whole blocks often cost the same but for rounding of scores.
 
     Torch and a device then remove them in the same order, that of the computation.
     """
     logarithms: NDArray[np.float64] = np.log2(np.maximum(prices, 1e-300))
-    return logarithms.round(2)
+    rounded: NDArray[np.float64] = np.exp2(logarithms.round(2))
+    return rounded
 
 
 def _exact(value: float) -> Fraction:
@@ -360,7 +367,7 @@ def _removal(layout: Layout, block: Block, span: Span, values: NDArray[np.float6
     params = -np.diff(block.params_of(layout.d_model, units, groups)) + np.where(at_last, shell_params, 0)
     lost = np.diff(np.concatenate([[0.0], np.cumsum(values[order])[taken - 1]]))
     ms = saved * times.per_mac_ms + np.where(at_last, times.of_block_ms, 0.0)  # it knows shells as steps
-    price = _rising(lost, saved + shells + np.where(at_last, times.overhead, 0.0))
+    price = _about(_rising(lost, saved + shells + np.where(at_last, times.overhead, 0.0)))
     return Removal(block, order, taken, saved, shells, params, price, ms)
 
 

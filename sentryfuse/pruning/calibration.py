@@ -100,6 +100,8 @@ class Calibration:
             # summed, so that every window's own gradient arrives at its own factors
             loss = F.cross_entropy(logits, self._labels(chosen), reduction="sum")
             asked = [*factors.values(), *(model.backbone.get_parameter(name) for name in used)]
+            if not asked:  # a pruned model may have no block for these sensors
+                continue
             found = torch.autograd.grad(loss, asked, materialize_grads=True)
             for name, gradient in zip(factors, found, strict=False):
                 units[name].append(gradient.cpu().numpy())

@@ -48,7 +48,7 @@ def prune(model: SentryModel, plan: Plan) -> SentryModel:
     gate["gate.hidden.weight"] = gate["gate.hidden.weight"][:, sensors]
     gate["gate.units.weight"] = gate["gate.units.weight"][units]
     gate["gate.units.bias"] = gate["gate.units.bias"][units]
-    widths = {
+    widths = dict(model.config.widths) | {  # blocks that are gone already stay so
         name: kept_groups(layout.blocks[name], kept) if layout.blocks[name].groups else len(kept)
         for name, kept in plan.kept.items()
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +24,15 @@ def rearrange(layout: Layout, plan: Plan, gradients: Mapping[str, NDArray[np.flo
     Returns:
         A plan with as many units in every block.
     """
+    if plan.readout_alone:
+        return plan
     kept = {
         name: rearranged(layout.blocks[name], units, gradients[name]) for name, units in plan.kept.items()
     }
-    return replace(plan, kept=kept, cost=count(layout, plan.present, kept=kept))
+    before, after = (count(layout, plan.present, kept=k) for k in (plan.kept, kept))
+    spared = {f.name: getattr(after, f.name) - getattr(before, f.name) for f in fields(before)}
+    cost = replace(plan.cost, **{name: getattr(plan.cost, name) + d for name, d in spared.items()})
+    return replace(plan, kept=kept, cost=cost)
 
 
 def rearranged(block: Block, kept: tuple[int, ...], gradient: NDArray[np.float32]) -> tuple[int, ...]:

@@ -20,7 +20,10 @@ def side_by_side(make: Callable[[Piece], Made], pieces: Iterable[Piece]) -> list
 
     Libraries get one thread in each of ours: matrices are small, more threads mostly wait for each other.
     """
-    with ThreadPoolExecutor(_processors(), initializer=_one_thread) as pool:
+    import scipy.linalg  # noqa: F401 - brings a BLAS of its own, to be limited with the others
+    from threadpoolctl import threadpool_limits  # both come with scikit-learn
+
+    with threadpool_limits(1), ThreadPoolExecutor(_processors()) as pool:
         return list(pool.map(make, pieces))
 
 
@@ -28,10 +31,3 @@ def _processors() -> int:
     if hasattr(os, "sched_getaffinity"):
         return max(1, len(os.sched_getaffinity(0)))
     return os.cpu_count() or 1
-
-
-def _one_thread() -> None:
-    import scipy.linalg  # noqa: F401 - brings a BLAS of its own, to be limited with the others
-    from threadpoolctl import threadpool_limits  # both come with scikit-learn
-
-    threadpool_limits(1)  # OpenMP counts threads for each thread that asks

@@ -107,7 +107,7 @@ class Pruner:
         all sensors.
         """
         method = self.method
-        if method is None or method.repair == "none":
+        if method is None or method.repair == "none" or not any(plan.kept.values()):
             return self.model, selection(plan)
         moments = self.subject.moments.moments_for(plan.present if method.sensors == "aware" else None)
         return compensate(self.model, plan, moments, method.repair), None

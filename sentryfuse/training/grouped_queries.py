@@ -83,7 +83,10 @@ def convert_to_gqa(
     """
     if method not in METHODS:
         raise ConfigError(f"method {method!r} is unknown; choose {' or '.join(METHODS)}")
-    before = max(max(b.groups) + 1 for b in model.layout.blocks.values() if b.kind == "heads")
+    heads = [block for block in model.layout.blocks.values() if block.kind == "heads"]
+    if not heads:
+        raise ConfigError("the model has no heads left to convert; convert it before it is pruned")
+    before = max(max(block.groups) + 1 for block in heads)
     if not 1 <= n_kv_heads < before:
         raise ConfigError(
             f"the model has {before} key/value heads, {n_kv_heads} were asked for; choose 1 to {before - 1}"

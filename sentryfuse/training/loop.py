@@ -48,14 +48,14 @@ def train(
 ) -> list[dict[str, Any]]:
     """Train a model in place: task loss, gate loss, sensor dropout, elastic steps.
 
-    Every step answers a batch with a random set of sensors. The same backward pass gives the saliency that
-    teaches the gate. Then two sub-networks, ranked by the elastic rule for the same sensors, are cut out by
-    slicing and learn the full network's answer: the smallest and one between. A running mean of the weights
-    is what is validated and kept. When the gate has learned enough it is fitted to all it was taught and
-    frozen, and where it chooses the sub-networks its importance of every unit is multiplied by the size of
-    the unit's weights: a small derivative says little of a unit with large weights, and the other way round.
-    At the end it is multiplied by the size of the weights that are kept, and a readout is fitted beside the
-    transformer (`training.mixture`).
+    Every step answers a batch with a random set of sensors. The same backward pass gives the saliency
+    that teaches the gate. Then two sub-networks, ranked by the elastic rule for the same sensors, are cut
+    out by slicing and learn the full network's answer: a very small one and one between. A running mean
+    of the weights is what is validated and kept. When the gate has learned enough it is fitted to all it
+    was taught and frozen, and where it chooses the sub-networks its importance of every unit is
+    multiplied by the size of the unit's weights: a small derivative says little of a unit with large
+    weights, and the other way round. At the end it is multiplied by the size of the weights that are
+    kept, and a readout is fitted beside the transformer (`training.mixture`).
 
     Processes started by `torchrun` and joined (`training.distributed.process_group`) compute a share of every
     batch each, and all end with the same weights.
@@ -323,7 +323,7 @@ class _Run:
             routers = None  # where experts have been cut away, the others have new numbers
         ((loss if routers is None else loss + routers) * weight).backward()
         gate_loss = 0.0
-        if teach_gate:
+        if factors:  # none where a pruned model has no block for these sensors
             for xi in factors.values():
                 xi.grad = xi.grad / weight if xi.grad is not None else None
             if progress > 0.02:
@@ -346,10 +346,12 @@ class _Run:
 
     def _task_loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy, mean over the batch; with classes balanced a window counts by its class."""
+        spread = self.settings.label_smoothing
         if self.class_weight is None:
-            return F.cross_entropy(logits, target)
+            return F.cross_entropy(logits, target, label_smoothing=spread)
         weight = target @ self.class_weight.to(target.device)
-        return (weight * F.cross_entropy(logits, target, reduction="none")).mean()
+        each = F.cross_entropy(logits, target, reduction="none", label_smoothing=spread)
+        return (weight * each).mean()
 
     def _teach_gate(self, on: tuple[str, ...], saliency: Mapping[str, Tensor], part: float) -> float:
         saliency = dict(zip(saliency, self.group.sum_tensors(saliency.values()), strict=True))
@@ -363,7 +365,7 @@ class _Run:
     def _elastic_step(
         self, on: tuple[str, ...], batch: Mapping[str, Tensor], teacher: Tensor, part: float, weight: float
     ) -> float:
-        """Train the smallest sub-network and one in between (the sandwich rule); cheap, they are small."""
+        """Train a very small sub-network and one in between (the sandwich rule); cheap, they are small."""
         assert self.rule is not None
         importance, layout, total = self.rule.importance(on), self.model.layout, 0.0
         low, high = self.settings.ratios
@@ -381,9 +383,8 @@ class _Run:
 
     def _target(self, chosen: NDArray[np.intp]) -> Tensor:
         """Label distributions, `(B, n_classes)`."""
-        labels, n_classes = torch.from_numpy(self.windows.y[chosen]), len(self.windows.classes)
-        spread = self.settings.label_smoothing
-        return (1 - spread) * F.one_hot(labels, n_classes).float() + spread / n_classes
+        labels = torch.from_numpy(self.windows.y[chosen])
+        return F.one_hot(labels, len(self.windows.classes)).float()
 
     def _set_learning_rate(self) -> None:
         """One cycle: up over the first 15 %, then down along a cosine to nothing."""

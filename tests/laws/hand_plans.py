@@ -9,14 +9,16 @@ from sentryfuse.planning.layout import Layout
 from sentryfuse.types import Budget, Plan
 
 
-def any_plan(layout: Layout, present: tuple[str, ...], *, seed: int) -> Plan:
-    """Random units in every live block, from a single one to all."""
+def any_plan(layout: Layout, present: tuple[str, ...], *, seed: int, vanish: bool = False) -> Plan:
+    """Random units in every live block, from a single one to all; with `vanish` also none in some blocks."""
     rng = np.random.default_rng(seed)
     kept = {}
     for step in layout.route(present):
         for block in step.blocks:
-            n = int(rng.choice([1, int(rng.integers(1, block.units + 1)), block.units]))
+            n = int(rng.choice([*([0] * vanish), 1, int(rng.integers(1, block.units + 1)), block.units]))
             kept[block.name] = tuple(sorted(rng.permutation(block.units)[:n].tolist()))
+    if not any(kept.values()):
+        kept[next(iter(kept))] = (0,)
     return hand_plan(layout, present, kept)
 
 

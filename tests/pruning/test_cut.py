@@ -5,12 +5,16 @@ import dataclasses
 import pytest
 import torch
 
+from sentryfuse.cli.plans import plan_json
 from sentryfuse.errors import ConfigError
 from sentryfuse.pruning.cut import prune
+from sentryfuse.pruning.evaluation import evaluate
 from sentryfuse.pruning.scorers import make_plan
+from sentryfuse.training import TrainSettings, train
+from sentryfuse.training.grouped_queries import convert_to_gqa
 from sentryfuse.types import Budget
 from tests.laws.hand_plans import any_plan, hand_plan
-from tests.tiny import NAMES, tiny_batch, tiny_model
+from tests.tiny import NAMES, tiny_batch, tiny_model, tiny_windows
 
 
 def test_sensors_the_plan_does_not_name_are_gone_with_all_they_own():
@@ -71,3 +75,16 @@ def test_a_plan_with_too_many_or_too_few_blocks_is_refused():
     for kept in ({**plan.kept, "fusion.9.ffn": (0,)}, {"fusion.0.ffn": (0,)}):
         with pytest.raises(ConfigError, match="disagree on block"):
             prune(model, dataclasses.replace(plan, kept=kept))
+
+
+def test_sensors_may_be_left_without_any_block():
+    model, windows = tiny_model(), tiny_windows(48)
+    kept = dict.fromkeys(model.layout.blocks, ())
+    small = prune(model, hand_plan(model.layout, NAMES, {**kept, "encoder.acc.0.ffn": tuple(range(8))}))
+    train(small, windows, settings=TrainSettings(epochs=1, batch_size=8, readout="none"))
+    rows = evaluate(small, windows, present=[["temp"]], ratios=[0.0, 0.5], scorers=["gate", "taylor"])
+    assert len({row["macs"] for row in rows}) == 1
+    plan = make_plan(small, ("temp",), Budget(ratio=0.5))
+    assert plan_json(plan, small.layout)["got"] == {"ratio": 0.0}
+    with pytest.raises(ConfigError, match="no heads left"):
+        convert_to_gqa(small, n_kv_heads=1)

@@ -9,7 +9,7 @@ from sentryfuse.planning.uniform import plan_uniform
 from sentryfuse.pruning.calibration import Calibrator
 from sentryfuse.pruning.rearrangement import rearrange, rearranged
 from sentryfuse.pruning.scorers import make_scorer
-from sentryfuse.types import Budget
+from sentryfuse.types import Budget, Cost
 from tests.tiny import CASES, FEW_SETS, tiny_model, tiny_windows, uneven_widths
 
 WINDOWS = tiny_windows(24)
@@ -93,3 +93,13 @@ def test_only_kwon_refines_a_plan():
         )  # fmt: skip
         changed[name] = scorer.refine(plan) != plan
     assert changed == {"fisher": False, "kwon": True, "kwon-mix": True, "kwon-oracle": True, "gate": False}
+
+
+def test_where_no_layer_runs_nothing_is_rearranged():
+    model = tiny_model()
+    beside = Cost(macs=5, prunable_macs=0, params=7, weights_mb=28e-6)
+    importance = {n: np.ones(b.units, np.float32) for n, b in model.layout.blocks.items()}
+    gradients = {name: np.ones((3, block.units), np.float32) for name, block in model.layout.blocks.items()}
+    for ratio in (0.5, 1.0):
+        plan = plan_layout(model.layout, importance, budget=Budget(ratio=ratio), scorer="x", beside=beside)
+        assert rearrange(model.layout, plan, gradients).cost.macs == plan.cost.macs

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import sentryfuse as sf
+from sentryfuse.cli.plans import plan_json
 from sentryfuse.errors import BudgetError, ConfigError
+from sentryfuse.planning.profile import DeviceProfile, features
 from sentryfuse.readout.recording import OnRecording
 from sentryfuse.runtime import Change, replay
 from tests.tiny import tiny_model, tiny_windows
@@ -65,8 +69,33 @@ def test_a_budget_below_the_smallest_sub_network_is_met_by_the_readout(made):
     plan = bundle.plan(None, sf.Budget(macs=least.macs))
     assert plan.readout_alone
     assert plan.cost.macs <= least.macs
-    with pytest.raises(BudgetError):
-        bundle.plan(None, sf.Budget(macs=least.macs - 1))
+    for limits in ({"macs": least.macs - 1}, {"ratio": 1.0, "macs": least.macs - 1}):
+        with pytest.raises(BudgetError, match=f"the readout alone needs {least.macs}"):
+            bundle.plan(None, sf.Budget(**limits))
+    with pytest.raises(BudgetError, match="the readout alone needs"):
+        bundle.plan(None, sf.Budget(memory_mb=0.9 * least.weights_mb))
+
+
+def test_a_readout_that_a_bundle_does_not_have_is_asked_for_in_vain(made):
+    _, _, bundle = made
+    alone = bundle.plan(None, sf.Budget(ratio=1.0))
+    with pytest.raises(ConfigError, match="this bundle has none"):
+        sf.Session(replace(bundle, mixture=None), alone)
+
+
+def test_a_plan_without_layers_holds_milliseconds_as_long_as_embeddings_and_head_would(made):
+    _, _, bundle = made
+    names = features(bundle.layout, None)
+    device = DeviceProfile(
+        "onnxruntime", 1, dict.fromkeys(names, 0.1), 1.2, 1.5, 1.0, 80.0, None, 2.0, {}, {}
+    )
+    gone = dict.fromkeys(bundle.layout.blocks, ())
+    most = device.safe_factor * device.median_ms(bundle.layout, None, gone)
+    plan = bundle.plan(None, sf.Budget(latency_ms=1.001 * most), device)
+    assert plan.readout_alone
+    shown = plan_json(plan, bundle.layout, device)
+    assert shown["got"]["latency_ms"] == device.p95_ms(bundle.layout, None, gone)
+    assert shown["slack"]["latency_ms"] > 0
 
 
 def test_without_a_layer_a_model_without_a_readout_answers_by_what_embeds_and_the_head(made):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -292,6 +294,12 @@ def test_balanced_classes_count_alike():
     of_class = [of_window[WINDOWS.y[some] == k].sum() for k in np.unique(WINDOWS.y[some])]
     np.testing.assert_allclose(of_class, of_class[0], rtol=1e-5)
     assert of_window.mean() == pytest.approx(1)
+    # the smoothed share of a label does not take the weight of other classes
+    run = SimpleNamespace(settings=TrainSettings(balance=True), class_weight=torch.tensor([1.0, 9.0]))
+    losses = [
+        float(loop._Run._task_loss(cast(Any, run), torch.zeros(1, 2), torch.eye(2)[[k]])) for k in (0, 1)
+    ]
+    assert losses[1] == pytest.approx(9 * losses[0])
     plain, balanced = fresh(), fresh()
     train(plain, WINDOWS, settings=replace(SETTINGS, epochs=1))
     train(balanced, WINDOWS, settings=replace(SETTINGS, epochs=1, balance=True))
