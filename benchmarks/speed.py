@@ -1,6 +1,6 @@
 """Latency of pruned sub-networks against the dense model of the same engine and of eager torch, by tokens.
 
-    python benchmarks/speed.py            about two minutes; run it when nothing else runs
+    python benchmarks/speed.py            about a minute; run it when nothing else runs
 
 Batch 1, one thread; onnxruntime and, as what a user would start from, the dense model in eager torch.
 Configurations take turns, so that drift hits all alike. Weights are random: speed does not depend on them.
