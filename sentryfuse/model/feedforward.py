@@ -117,6 +117,11 @@ class Experts(nn.Module):
         self.register_buffer("seats", torch.tensor(self.block.seats()), persistent=False)  # (E, W)
         self.logits: Tensor | None = None  # of the last training pass, for losses on the router
 
+    def train(self, mode: bool = True) -> Experts:
+        """As every module; lets go what the last pass left, which would keep the model from being copied."""
+        self.logits = None
+        return super().train(mode)
+
     def forward(self, x: Tensor, n_windows: int = 1, select: Selection | None = None) -> Tensor:
         """Route every token.
 

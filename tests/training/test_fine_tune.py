@@ -64,3 +64,9 @@ def test_what_only_gets_worse_is_left_as_it_was(pruned):
     wild = replace(SETTINGS, learning_rate=5.0)
     fine_tune(pruned, WINDOWS, epochs=1, settings=wild)
     assert all(torch.equal(t, pruned.tensors()[name]) for name, t in before.items())
+
+
+def test_a_model_may_go_on_in_the_process_that_trained_it():
+    model = tiny_model("experts")
+    train(model, WINDOWS, settings=replace(SETTINGS, epochs=1))
+    assert len(fine_tune(model, WINDOWS, epochs=1, settings=SETTINGS)) == 1
