@@ -80,6 +80,7 @@ def boost(x: Floats, y: NDArray[np.integer[Any]], n_classes: int, *, rounds: int
         Trees whose leaves add up to scikit-learn's logits.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
+    from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
     columns = np.arange(x.shape[1])
     if len(columns) > _FEATURES:
@@ -96,7 +97,8 @@ def boost(x: Floats, y: NDArray[np.integer[Any]], n_classes: int, *, rounds: int
         early_stopping=False,
         random_state=seed,
     )
-    model.fit(np.ascontiguousarray(x[:, columns]), y)
+    with threadpool_limits(1):  # on so little, threads mostly wait for each other
+        model.fit(np.ascontiguousarray(x[:, columns]), y)
     return from_boosting(model, n_classes, columns)
 
 

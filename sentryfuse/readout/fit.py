@@ -105,7 +105,7 @@ def fit_readout(
     balance: bool = False,
     seed: int = 0,
 ) -> Fit:
-    """Fit a readout to the statistics of training windows; needs scikit-learn.
+    """Fit a readout to the statistics of training windows; quicker where scikit-learn is installed.
 
     Args:
         features: sensor -> `(N, F)` of `sentryfuse.statistics.features`, in the order of the sensors.
@@ -115,7 +115,7 @@ def fit_readout(
         present: `(N, M)`; False where a window lacks a sensor; `None` means all there.
         normalise: standardise features by "population" or by "person"; "auto" lets folds of training people
             choose.
-        trees: whether small trees may answer too; `None` lets the folds choose.
+        trees: whether small trees may answer too; `None` lets the folds choose; needs scikit-learn.
         balance: every class counts alike: the probabilities are divided by how frequent classes were.
         seed: of folds and trees.
 

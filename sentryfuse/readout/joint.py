@@ -117,8 +117,10 @@ def _shrunk(moments: Moments, target: Doubles, shrink: float) -> Doubles:
 
 def _solved_symmetric(matrix: Doubles, right: Doubles) -> tuple[NDArray[np.float32] | None, Doubles | None]:
     """Cholesky factor in float32 and the solution; `None` where the matrix is not positive enough for it."""
-    from scipy.linalg import lapack  # comes with scikit-learn
-
+    try:
+        from scipy.linalg import lapack  # comes with scikit-learn
+    except ModuleNotFoundError:  # as on a device, where this takes longer by other means
+        return None, None
     factor, weights, info = lapack.sposv(matrix.astype(np.float32), right.astype(np.float32), lower=1)
     return (factor, weights.astype(np.float64)) if info == 0 else (None, None)
 

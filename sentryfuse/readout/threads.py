@@ -20,9 +20,11 @@ def side_by_side(make: Callable[[Piece], Made], pieces: Iterable[Piece]) -> list
 
     Libraries get one thread in each of ours: matrices are small, more threads mostly wait for each other.
     """
-    import scipy.linalg  # noqa: F401 - brings a BLAS of its own, to be limited with the others
-    from threadpoolctl import threadpool_limits  # both come with scikit-learn
-
+    try:
+        import scipy.linalg  # noqa: F401 - brings a BLAS of its own, to be limited with the others
+        from threadpoolctl import threadpool_limits  # both come with scikit-learn
+    except ModuleNotFoundError:  # as on a device: one after another
+        return [make(piece) for piece in pieces]
     with threadpool_limits(1), ThreadPoolExecutor(_processors()) as pool:
         return list(pool.map(make, pieces))
 
