@@ -24,8 +24,8 @@ from sentryfuse.planning.profile import DeviceProfile
 from sentryfuse.types import Budget, Cost, Plan, check_present
 
 STEP = 8  # FFN widths are multiples of it
-# Without a profile: norm, turning and sums of a block take about as long as so many MACs [MAC]. Measured with
-# onnxruntime on two desktop processors as nodes times 2.5 us at 18 GMAC/s, rounded down.
+# Without a profile: norm, turning and sums of a block take about as long as so many MACs [MAC]. From
+# onnxruntime on one server processor: nodes times 2.5 us at 18 GMAC/s, rounded down.
 OVERHEAD = {"heads": 400_000.0, "ffn": 200_000.0}
 
 
