@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture
 def units_go_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """In models as small as the tests' a block is mostly small operations, and would go whole."""
-    monkeypatch.setattr("sentryfuse.planning.plan.OVERHEAD", {"heads": 0.0, "ffn": 0.0})
+    monkeypatch.setattr("sentryfuse.planning.removals.OVERHEAD", {"heads": 0.0, "ffn": 0.0})
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,9 @@ import numpy as np
 
 from sentryfuse.planning.importance import Importance
 from sentryfuse.planning.layout import Layout
-from sentryfuse.planning.plan import follow, removals_of
+from sentryfuse.planning.plan import follow
 from sentryfuse.planning.profile import DeviceProfile
+from sentryfuse.planning.removals import removals_of
 from sentryfuse.types import Budget, Plan, check_present
 
 

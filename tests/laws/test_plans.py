@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from sentryfuse.errors import BudgetError
 from sentryfuse.planning.cost import count
-from sentryfuse.planning.plan import STEP, plan_layout
+from sentryfuse.planning.plan import plan_layout
+from sentryfuse.planning.removals import STEP
 from sentryfuse.planning.units import kept_groups
 from sentryfuse.types import Budget, Cost, Plan
 from tests.laws.strategies import questions

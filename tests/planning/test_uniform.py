@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from sentryfuse.errors import BudgetError
 from sentryfuse.planning.cost import count
-from sentryfuse.planning.plan import STEP, plan_layout
+from sentryfuse.planning.plan import plan_layout
+from sentryfuse.planning.removals import STEP
 from sentryfuse.planning.uniform import plan_uniform
 from sentryfuse.types import Budget
 from tests.laws.strategies import questions
