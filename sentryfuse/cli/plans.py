@@ -28,15 +28,9 @@ def plan_json(plan: Plan, layout: Layout, profile: DeviceProfile | None = None) 
     }
     expected: dict[str, Any] = {}
     if profile is not None:
-        kept = plan.kept
-        if (
-            plan.readout_alone
-        ):  # no profile has times of the readout alone: at most what it takes beside a head
-            kept = {block.name: () for step in layout.route(plan.present) for block in step.blocks}
-        p95 = profile.p95_ms(layout, plan.present, kept)
+        p95, energy_mj = _expected(plan, layout, profile)
         values["latency_ms"] = p95
         expected = {"latency_ms": {"p95": p95, "label": "modelled from times of this device"}}
-        energy_mj = profile.energy_mj(layout, plan.present, kept)
         if energy_mj is not None:
             values["energy_mj"] = energy_mj
             label = f"modelled from times and power of this device ({profile.energy.get('label')})"
@@ -46,6 +40,18 @@ def plan_json(plan: Plan, layout: Layout, profile: DeviceProfile | None = None) 
         name: got[name] - limit if name == "ratio" else limit - got[name] for name, limit in asked.items()
     }
     return {**plan.to_json(), "asked": asked, "got": got, "slack": slack, "expected": expected}
+
+
+def _expected(plan: Plan, layout: Layout, profile: DeviceProfile) -> tuple[float, float | None]:
+    """95th percentile of a window [ms], and its energy [mJ] where that was measured."""
+    kept, rate = plan.kept, profile.mj_per_ms
+    if plan.readout_alone:
+        alone_ms = profile.readout_ms(plan.present)
+        if alone_ms is not None:
+            return profile.p95_factor * alone_ms, None if rate is None else rate * alone_ms
+        # not timed: at most what it takes beside embeddings and a head
+        kept = {block.name: () for step in layout.route(plan.present) for block in step.blocks}
+    return profile.p95_ms(layout, plan.present, kept), profile.energy_mj(layout, plan.present, kept)
 
 
 def show_plan(output: Output, facts: dict[str, Any], layout: Layout) -> None:

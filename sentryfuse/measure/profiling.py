@@ -22,12 +22,13 @@ from sentryfuse.machine import machine
 from sentryfuse.measure.bench import peak_rss_mb, random_windows
 from sentryfuse.measure.break_even import break_even
 from sentryfuse.measure.consumption import mj_per_ms
-from sentryfuse.planning.profile import DeviceProfile, features
+from sentryfuse.planning.profile import DeviceProfile, features, readout_features
 from sentryfuse.power import PowerReader
 from sentryfuse.progress import Progress
 from sentryfuse.types import Budget, Plan
 
 PLANS, ROUNDS = 60, 8
+READOUTS = 6  # random sets of sensors for which the readout is timed alone
 SECONDS = 50.0  # of timing; building and memory come on top
 
 
@@ -71,6 +72,7 @@ def profile(
     forms = list({id(b): b for b in (bundle, bundle.with_break_even(sparse_from))}.values())
     rng = np.random.default_rng(seed)
     asked = [(form, plan) for form in forms for plan in random_plans(form, plans // len(forms), rng)]
+    asked += [(bundle, plan) for plan in readout_plans(bundle, rng)]
     with Progress("profile", ROUNDS + 1) as bar:
         sessions, switches = [], []
         for form, plan in asked:
@@ -91,7 +93,12 @@ def profile(
         rate, energy = mj_per_ms(sessions[0], windows, reader, seconds=seconds)
     p50 = np.array([np.percentile(t, 50) for t in times])
     p95 = np.array([np.percentile(t, 95) for t in times])
-    described = [features(form.layout, plan.present, plan.kept) for form, plan in asked]
+    described = [
+        readout_features(plan.present)
+        if plan.readout_alone and form.mixture is not None
+        else features(form.layout, plan.present, plan.kept)
+        for form, plan in asked
+    ]
     ms_per = fit(described, p50)
     fitted = np.array([sum(v * ms_per[k] for k, v in row.items()) for row in described])
     error = np.abs(fitted / p50 - 1)
@@ -132,6 +139,17 @@ def random_plans(bundle: Bundle, n: int, rng: np.random.Generator) -> list[Plan]
         if not plan.readout_alone:
             plans.append(plan)
     return plans
+
+
+def readout_plans(bundle: Bundle, rng: np.random.Generator) -> list[Plan]:
+    """The readout alone for all sensors, for each one and for random sets; none where there is none."""
+    if bundle.mixture is None:
+        return []
+    sets = {bundle.names, *((name,) for name in bundle.names)}
+    for _ in range(READOUTS):
+        on = rng.random(len(bundle.names)) < 0.5
+        sets.add(tuple(name for name, is_on in zip(bundle.names, on, strict=True) if is_on))
+    return [bundle.plan(present, Budget(ratio=1.0)) for present in sorted(sets) if present]
 
 
 def fit(described: Sequence[dict[str, float]], measured: NDArray[np.float64]) -> dict[str, float]:

@@ -60,22 +60,43 @@ def plan_layout(
     """
     names = check_present(present, layout.names)
     removals = removals_of(layout, names, importance, profile)
+    _check_profile(budget, profile)
     try:
         return follow(layout, names, removals, budget=budget, scorer=scorer, profile=profile, beside=beside)
     except BudgetError:
+        alone_ms = None if profile is None else profile.readout_ms(names)
         measured = budget.latency_ms is not None or budget.energy_mj is not None
-        if beside is None or measured:  # nobody has measured what the readout takes alone
+        if beside is None or (measured and alone_ms is None):  # nobody has measured the readout alone
             raise
-        if budget.macs is not None and budget.macs < beside.macs:
-            raise BudgetError(
-                f"nothing answers in {budget.macs} MAC; the readout alone needs {beside.macs}"
-            ) from None
-        if budget.memory_mb is not None and budget.memory_mb < beside.weights_mb:
-            least = math.ceil(1000 * beside.weights_mb) / 1000
-            raise BudgetError(
-                f"nothing fits {budget.memory_mb} MB of weights; the readout alone needs {least} MB"
-            ) from None
+        _check_alone(budget, beside, profile, alone_ms)
         return _alone(layout, names, budget, scorer, beside, next(iter(budget.limits)))
+
+
+def _check_alone(budget: Budget, beside: Cost, profile: DeviceProfile | None, alone_ms: float | None) -> None:
+    """Refuse a budget below what the readout alone takes."""
+    if budget.macs is not None and budget.macs < beside.macs:
+        raise BudgetError(
+            f"nothing answers in {budget.macs} MAC; the readout alone needs {beside.macs}"
+        ) from None
+    if budget.memory_mb is not None and budget.memory_mb < beside.weights_mb:
+        least = math.ceil(1000 * beside.weights_mb) / 1000
+        raise BudgetError(
+            f"nothing fits {budget.memory_mb} MB of weights; the readout alone needs {least} MB"
+        ) from None
+    if profile is None or alone_ms is None:
+        return
+    needed_ms = profile.safe_factor * alone_ms
+    if budget.latency_ms is not None and budget.latency_ms < needed_ms:
+        raise BudgetError(
+            f"nothing answers in {budget.latency_ms:g} ms on this device; the readout alone needs "
+            f"{math.ceil(1000 * needed_ms) / 1000:g} ms"
+        ) from None
+    needed_mj = (profile.mj_per_ms or 0.0) * alone_ms
+    if budget.energy_mj is not None and budget.energy_mj < needed_mj:
+        raise BudgetError(
+            f"nothing takes {budget.energy_mj:g} mJ or less on this device; the readout alone needs "
+            f"{math.ceil(1000 * needed_mj) / 1000:g} mJ"
+        ) from None
 
 
 def follow(

@@ -70,6 +70,13 @@ class DeviceProfile:
             )
         return sum(amount * self.ms_per[name] for name, amount in found.items())
 
+    def readout_ms(self, present: Iterable[str]) -> float | None:
+        """Expected median time of the readout alone [ms]; `None` where it was not timed for these sensors."""
+        found = readout_features(present)
+        if not found.keys() <= self.ms_per.keys():
+            return None
+        return sum(amount * self.ms_per[name] for name, amount in found.items())
+
     def p95_ms(self, layout: Layout, present: Iterable[str] | None, kept: Kept | None = None) -> float:
         """Expected 95th percentile of one window [ms]; arguments as in `median_ms`."""
         return self.p95_factor * self.median_ms(layout, present, kept)
@@ -175,6 +182,11 @@ def features(layout: Layout, present: Iterable[str] | None, kept: Kept | None = 
                 macs = block.macs(layout.d_model, layout.attention, span, units)
                 add(f"{kind} {block.kind}", macs / 1e6)
     return found
+
+
+def readout_features(present: Iterable[str]) -> dict[str, float]:
+    """What takes time where the readout answers alone, by name: itself, and each sensor's statistics."""
+    return {"readout": 1.0, **{f"readout {name}": 1.0 for name in present}}
 
 
 def _kind_of(layout: Layout, step: Step, span: Span) -> str:

@@ -173,7 +173,11 @@ def test_a_profile_of_this_device_lets_plans_hold_milliseconds(command, recordin
     assert rows[0]["macs"] == made["cost"]["macs"]
     refused = command("plan", bundle, "--profile", path, "--latency-ms", 1e-6)
     assert (refused.code, refused.err.count("\n")) == (2, 1)
-    assert "the fastest needs" in refused.err
+    assert "the readout alone needs" in refused.err
+    least = refused.err.rsplit("needs", 1)[1].split()[0]
+    alone = command("plan", bundle, "--profile", path, "--latency-ms", least, "--json", "-").json
+    assert alone["kept"] == {}
+    assert alone["got"]["latency_ms"] <= float(least)
 
 
 def test_report_makes_a_page_and_markdown_of_evaluations(command, recording, bundle, tmp_path):

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from sentryfuse.errors import BudgetError, ConfigError
 from sentryfuse.measure.profiling import fit
 from sentryfuse.planning.plan import plan_layout
-from sentryfuse.planning.profile import DeviceProfile, features
-from sentryfuse.types import Budget
+from sentryfuse.planning.profile import DeviceProfile, features, readout_features
+from sentryfuse.types import Budget, Cost
 from tests.laws.strategies import questions, random_question
 
 pytestmark = pytest.mark.device
@@ -108,6 +108,40 @@ def test_an_impossible_time_names_the_nearest_and_that_one_works(ask):
         plan(ask, latency_ms=1e-6)
     nearest = float(str(refused.value).rsplit("needs", 1)[1].split()[0])
     assert plan(ask, latency_ms=nearest).binding in ("latency_ms", "none")
+
+
+BESIDE = Cost(macs=100, prunable_macs=0, params=50, weights_mb=0.0002)
+
+
+def plan_beside(ask, device, **limits):
+    """With a readout beside the transformer."""
+    return plan_layout(
+        ask.layout, ask.scores, present=ask.present, budget=Budget(**limits), scorer="law", profile=device,
+        beside=BESIDE,
+    )  # fmt: skip
+
+
+@laws
+@given(questions)
+def test_below_the_smallest_sub_network_the_readout_answers_where_it_was_timed(ask):
+    untimed = profile_for(ask)
+    alone_ms = dict.fromkeys(readout_features(ask.present), 0.0001)
+    timed = replace(untimed, ms_per={**untimed.ms_per, **alone_ms})
+    least_ms = timed.safe_factor * sum(alone_ms.values())
+    made = plan_beside(ask, timed, latency_ms=least_ms * 1.01)
+    assert made.readout_alone
+    assert made.binding == "latency_ms"
+    assert plan_beside(ask, timed, energy_mj=timed.mj_per_ms * least_ms).readout_alone
+    with pytest.raises(BudgetError, match="the readout alone needs") as refused:
+        plan_beside(ask, timed, latency_ms=least_ms / 2)
+    nearest = float(str(refused.value).rsplit("needs", 1)[1].split()[0])
+    assert plan_beside(ask, timed, latency_ms=nearest).readout_alone
+    with pytest.raises(BudgetError, match="the fastest needs"):
+        plan_beside(ask, untimed, latency_ms=least_ms * 1.01)
+    with pytest.raises(BudgetError, match="the readout alone needs 100"):
+        plan_beside(ask, timed, latency_ms=least_ms * 1.01, macs=99)
+    with pytest.raises(BudgetError, match="profile with energy"):
+        plan_beside(ask, replace(timed, mj_per_ms=None), energy_mj=1.0)
 
 
 def test_the_tightest_of_several_limits_binds():
