@@ -24,7 +24,7 @@ from sentryfuse.files import write_json
 from sentryfuse.machine import machine, own_version
 from sentryfuse.measure.bench import bench
 from sentryfuse.progress import say
-from sentryfuse.runtime.predict import predict
+from sentryfuse.runtime.score import score
 from sentryfuse.runtime.replay import Change, replay
 from sentryfuse.types import Budget
 
@@ -216,7 +216,7 @@ def _score(bundle: Bundle, windows: Windows, sets: Sequence[tuple[str, ...]]) ->
     budgets = [Budget(ratio=ratio) for ratio in RATIOS]
 
     def score(names: tuple[str, ...]) -> list[dict[str, Any]]:
-        return predict(bundle, windows, present=[names], budgets=budgets, threads=1)
+        return score(bundle, windows, present=[names], budgets=budgets, threads=1)
 
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         return [row for rows in pool.map(score, sets) for row in rows]

@@ -6,6 +6,7 @@ A recording is an npz file in one layout (`npz`), or the embedded synthetic one 
 """
 
 from sentryfuse.data.catalogue import list_data, open_data
+from sentryfuse.data.describe import describe
 from sentryfuse.data.normalise import (
     RunningStatistics,
     Statistics,
@@ -24,7 +25,7 @@ from sentryfuse.data.presence import (
 )
 from sentryfuse.data.splits import check_no_shared_subject, fold, split_by_subject
 from sentryfuse.data.synthetic import synthetic_wearable
-from sentryfuse.data.windows import SubjectStatistics, Windows, describe, make_windows
+from sentryfuse.data.windows import SubjectStatistics, Windows, make_windows
 
 __all__ = [
     "Curriculum",

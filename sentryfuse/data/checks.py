@@ -72,10 +72,12 @@ def check_classes(source: str, classes: Sequence[str], y: NDArray[np.int64]) -> 
     """Refuse class names that cannot be told apart and labels without a name.
 
     Raises:
-        DataError: fewer than two classes, a name twice or unprintable, a label outside 0..K-1.
+        DataError: no name, one twice or unprintable, a label outside 0..K-1.
     """
-    if len(classes) < 2:
-        raise DataError(f"{source} has {len(classes)} class; a classifier needs two or more in `classes`")
+    if not classes or (len(classes) == 1 and y.any()):
+        raise DataError(
+            f"{source} has {len(classes)} class in `classes` but other labels in y; name two or more"
+        )
     if len(set(classes)) < len(classes) or not all(c.strip() and c.isprintable() for c in classes):
         raise DataError(
             f"{source}: `classes` holds a name that is empty, unprintable or there twice; "
@@ -83,9 +85,10 @@ def check_classes(source: str, classes: Sequence[str], y: NDArray[np.int64]) -> 
         )
     if y.min() < 0 or y.max() >= len(classes):
         wrong = int(y.min() if y.min() < 0 else y.max())
+        from_one = y.min() == 1 and y.max() == len(classes)
         raise DataError(
             f"{source}: y holds the label {wrong} but there are {len(classes)} classes; "
-            f"use 0..{len(classes) - 1}"
+            f"use 0..{len(classes) - 1}{' (y - 1)' if from_one else ''}, or store names in y"
         )
 
 
@@ -147,46 +150,57 @@ def scan(
     """Look at every value once and find where the modality is present, `(N,)`.
 
     Raises:
-        DataError: NaN that is not declared, or infinite values once scaled.
+        DataError: NaN in part of a window that is not declared, or infinite values once scaled.
     """
     present = np.ones(len(values), dtype=bool)
     if values.dtype.kind != "f":
         return present
+    undeclared = False
     for part in chunks(len(values), values[0].size):
         with np.errstate(over="ignore"):
             physical = values[part].astype(np.float32) * scale
         if np.isfinite(physical).all():
             continue
         missing = np.isnan(physical)
-        if not modality.may_miss and missing.any():
-            raise DataError(
-                f"{source}: x_{modality.name} holds NaN but is not declared to; "
-                f"store missing_{modality.name} = True if NaN means 'not measured'"
-            )
+        absent = missing.all(axis=(1, 2))
+        undeclared |= not modality.may_miss and bool(missing[~absent].any())
         if np.isinf(physical).any():
             raise DataError(
                 f"{source}: x_{modality.name} holds infinite values; replace them, "
                 f"or store NaN and missing_{modality.name} = True"
             )
-        present[part] = ~missing.all(axis=(1, 2))
+        present[part] = ~absent
+    if undeclared:
+        raise DataError(
+            f"{source}: x_{modality.name} holds NaN in parts of windows but is not declared to; "
+            f"store missing_{modality.name} = True if NaN means 'not measured'"
+        )
     return present
 
 
-def checked_split(source: str, split: NDArray[Any], subject: NDArray[np.int64]) -> NDArray[np.int8]:
-    """A split in which no subject is on two sides, `(N,)`.
+def checked_split(
+    source: str,
+    split: NDArray[Any],
+    subject: NDArray[np.int64] | None,
+    people: Sequence[str] | None = None,
+) -> NDArray[np.int8]:
+    """A split in which no subject is on two sides, `(N,)`; subjects that nobody knows are not looked at.
 
     Raises:
         DataError: another length or type, a value outside 0..2, a subject in two splits.
     """
-    if split.shape != subject.shape:
+    if split.ndim != 1 or (subject is not None and split.shape != subject.shape):
+        there = "one entry per window" if subject is None else f"{len(subject)} windows"
         raise DataError(
-            f"{source}: split has shape {split.shape} but there are {len(subject)} windows; "
-            "give one entry per window"
+            f"{source}: split has shape {split.shape} but there are {there}; give one entry per window"
         )
     if split.dtype.kind not in "iu":
-        raise DataError(f"{source}: split is {split.dtype}; store 0 train, 1 validation, 2 test as int8")
+        raise DataError(
+            f"{source}: split is {split.dtype}; store 0 train, 1 validation, 2 test as int8, or those words"
+        )
+    everybody = np.arange(len(split)) if subject is None else subject
     try:
-        check_no_shared_subject(subject, split)
+        check_no_shared_subject(everybody, split, people)
     except DataError as error:
         raise DataError(f"{source}: {error}") from error
     return split.astype(np.int8)

@@ -3,17 +3,18 @@
 | key | meaning |
 | --- | --- |
 | `modalities` (M,) text | names, in order |
-| `x_<m>` (N, T, C) or (N, T) | int8, int16, float16 or float32 |
+| `x_<m>` (N, T, C) or (N, T) | real numbers; kept as int8, int16, float16 or float32 |
 | `rate_<m>` | sampling rate [Hz]; 0 = static, one step |
 | `scale_<m>` scalar or (C,), optional | physical value = `x_<m>` * scale; 1 |
 | `channels_<m>` (C,) text, optional | channel names; c0, c1, ... |
-| `missing_<m>` bool, optional | NaN means "not measured"; True for float16, False otherwise |
-| `y` (N,) integer, `classes` (K,) text | label and its names |
-| `subject` (N,) integer | what train and test must not share |
-| `split` (N,) integer, optional | 0 train, 1 validation, 2 test; by subject with a fixed seed |
+| `missing_<m>` bool, optional | NaN in part of a window means "not measured"; True for float16, False otherwise |
+| `y` (N,) integer or text | label; may lack in what is only predicted |
+| `classes` (K,) text, optional | names of the labels; those that occur |
+| `subject` (N,) integer or text | what train and test must not share; may lack in what is only predicted |
+| `split` (N,) integer or text, optional | 0 train, 1 validation, 2 test; by subject with a fixed seed |
 | `licence` text, optional | of the recording |
 
-Other keys are left alone.
+A window whose values of a modality are all NaN lacks that modality. Other keys are left alone.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ from numpy.typing import NDArray
 
 from sentryfuse.data.archive import Archive
 from sentryfuse.data.checks import check_names
-from sentryfuse.data.windows import Windows, describe, make_windows
+from sentryfuse.data.describe import describe
+from sentryfuse.data.faults import Faults
+from sentryfuse.data.forms import check_axes, texts_of, values_of
+from sentryfuse.data.windows import Windows, make_windows
 from sentryfuse.errors import DataError
 from sentryfuse.files import write_atomically
 from sentryfuse.types import Modality
@@ -41,6 +45,8 @@ def load_windows(
     path: str | os.PathLike[str], *, name: str | None = None, max_bytes: int = MAX_BYTES
 ) -> Windows:
     """Read a recording and check all of it before anything is made of it.
+
+    Everything that is wrong is told in one error.
 
     Args:
         path: npz file in the layout of this module.
@@ -60,15 +66,20 @@ def load_windows(
     with Archive(path, max_bytes=max_bytes) as archive:
         names = _texts(title, "modalities", archive.read("modalities"))
         check_names(title, names)
+        faults = Faults(title)
         modalities = []
         raw: dict[str, NDArray[Any]] = {}
         scale: dict[str, NDArray[Any]] = {}
         for modality_name in names:
-            modality, values = _read_modality(title, archive, modality_name)
-            modalities.append(modality)
-            raw[modality_name] = values
-            if f"scale_{modality_name}" in archive:
-                scale[modality_name] = archive.read(f"scale_{modality_name}")
+            with faults.noted():
+                modality, raw[modality_name] = _read_modality(title, archive, modality_name)
+                modalities.append(modality)
+                if f"scale_{modality_name}" in archive:
+                    scale[modality_name] = archive.read(f"scale_{modality_name}")
+        classes = None
+        if "classes" in archive:
+            with faults.noted():
+                classes = _texts(title, "classes", archive.read("classes"))
         licence = None
         if "licence" in archive:
             lines = _texts(title, "licence", np.atleast_1d(archive.read("licence")))
@@ -78,11 +89,10 @@ def load_windows(
             modalities,
             raw=raw,
             scale=scale,
-            y=archive.read("y"),
-            classes=_texts(title, "classes", archive.read("classes")),
-            subject=archive.read("subject"),
-            split=archive.read("split") if "split" in archive else None,
+            classes=classes,
             licence=licence,
+            faults=faults,
+            **{key: archive.read(key) for key in ("y", "subject", "split") if key in archive},
         )
 
 
@@ -100,11 +110,15 @@ def save_windows(path: str | os.PathLike[str], windows: Windows) -> None:
     """
     arrays: dict[str, NDArray[Any]] = {
         "modalities": np.array(windows.names, dtype=np.str_),
-        "y": windows.y,
-        "classes": np.array(windows.classes, dtype=np.str_),
-        "subject": windows.subject,
         "split": windows.split,
     }
+    if windows.labelled:
+        arrays["y"] = windows.y
+    if windows.classes:
+        arrays["classes"] = np.array(windows.classes, dtype=np.str_)
+    if windows.knows_subject:
+        who = windows.subject if windows.people is None else np.array(windows.people)[windows.subject]
+        arrays["subject"] = who
     for m in windows.modalities:
         arrays[f"x_{m.name}"] = windows.raw[m.name]
         arrays[f"scale_{m.name}"] = windows.scale[m.name]
@@ -123,23 +137,27 @@ def _read_modality(title: str, archive: Archive, name: str) -> tuple[Modality, N
             raise DataError(
                 f"{title} names the modality {name!r} but lacks {key!r}; add it or leave {name!r} out"
             )
-    values = archive.read(f"x_{name}")
+    values = values_of(title, f"x_{name}", archive.read(f"x_{name}"))
     if values.ndim == 2:
         values = values[:, :, None]
     if values.ndim != 3:
         raise DataError(f"{title}: x_{name} has shape {values.shape}; it must be (windows, steps, channels)")
-    channels = tuple(f"c{i}" for i in range(values.shape[2]))
+    rate = float(_scalar(title, f"rate_{name}", archive.read(f"rate_{name}"), "iuf"))
+    named = None
     if f"channels_{name}" in archive:
-        channels = _texts(title, f"channels_{name}", np.atleast_1d(archive.read(f"channels_{name}")))
+        named = _texts(title, f"channels_{name}", np.atleast_1d(archive.read(f"channels_{name}")))
+    check_axes(title, name, values.shape, named, rate)
+    channels = named or tuple(f"c{i}" for i in range(values.shape[2]))
     may_miss = values.dtype == np.float16  # the layout's own sign
     if f"missing_{name}" in archive:
         may_miss = bool(_scalar(title, f"missing_{name}", archive.read(f"missing_{name}"), "b"))
-    rate = float(_scalar(title, f"rate_{name}", archive.read(f"rate_{name}"), "iuf"))
     modality = Modality(name, rate, values.shape[1], channels, may_miss)
     return modality, values
 
 
 def _texts(title: str, key: str, values: NDArray[Any]) -> tuple[str, ...]:
+    if values.dtype.kind == "S":
+        values = texts_of(title, key, values)
     if values.dtype.kind != "U" or values.ndim != 1:
         raise DataError(
             f"{title}: {key} must be a list of texts, not {values.dtype} {values.shape}; store it so"

@@ -1,4 +1,4 @@
-"""Labelled windows in memory: what every data source gives and every other room takes.
+"""Windows in memory, mostly labelled: what every data source gives and every other room takes.
 
 Arrays stay as they were stored (often int16) and become physical values batch by batch, so a
 recording needs no more memory than its file uncompressed.
@@ -10,22 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from hashlib import sha256
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sentryfuse.data.checks import (
-    check_classes,
-    check_names,
-    check_shape,
-    checked_scale,
-    checked_split,
-    chunks,
-    integers,
-    scan,
-)
-from sentryfuse.data.splits import split_by_subject
+from sentryfuse.data.checks import check_names, check_shape, checked_scale, checked_split, chunks, scan
+from sentryfuse.data.faults import Faults
+from sentryfuse.data.forms import UNLABELLED, labels_of, people_of, split_of, values_of
+from sentryfuse.data.splits import LEAST_SUBJECTS, split_by_subject
 from sentryfuse.errors import ConfigError, DataError
 from sentryfuse.types import Modality
 
@@ -48,22 +43,24 @@ class SubjectStatistics:
     std: Mapping[str, NDArray[np.float32]]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Windows:
-    """Labelled windows of several modalities, as stored. Build with `make_windows`, which checks.
+    """Windows of several modalities, as stored. Build with `make_windows`, which checks.
 
     Attributes:
         name: short name of the recording.
         modalities: every sensor, in order; `may_miss` where single values may be NaN.
         raw: modality -> `(N, T, C)`, as stored.
         scale: modality -> `(C,)`; physical value = raw * scale.
-        y: class of each window, `(N,)`, 0..K-1.
-        classes: names of the K classes.
-        subject: the unit that train and test must not share, `(N,)`.
+        y: class of each window, `(N,)`, 0..K-1; -1 everywhere where the recording has no labels.
+        classes: names of the K classes; may be empty where there are no labels.
+        subject: the unit that train and test must not share, `(N,)`; 0 everywhere where it is not known.
         split: `(N,)`; 0 train, 1 validation, 2 test.
         present: `(N, M)`; False where every value of that modality is NaN in that window.
         licence: of the recording, where the file names one.
         by_subject: set when `batch` standardises each window by its own subject.
+        people: names that the numbers in `subject` stand for; `None` where they are numbers.
+        knows_subject: whether the recording says whom each window is of.
     """
 
     name: str
@@ -77,6 +74,14 @@ class Windows:
     present: NDArray[np.bool_]
     licence: str | None = None
     by_subject: SubjectStatistics | None = None
+    people: tuple[str, ...] | None = None
+    knows_subject: bool = True
+
+    def __repr__(self) -> str:
+        """What is inside, in one line."""
+        sensors = ", ".join(f"{m.name} {m.length} x {m.n_channels}" for m in self.modalities)
+        kinds = f"{len(self.classes)} classes" if self.labelled else "no labels"
+        return f"Windows({self.name!r}: {len(self)} windows of {sensors}; {kinds})"
 
     def __len__(self) -> int:
         """Number of windows, `N`."""
@@ -86,6 +91,37 @@ class Windows:
     def names(self) -> tuple[str, ...]:
         """Modality names, in order."""
         return tuple(m.name for m in self.modalities)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether every window has a label."""
+        return bool((self.y != UNLABELLED).all())
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 over every value, label, subject and split, hexadecimal: equal for equal recordings."""
+        found = sha256()
+        for m in self.modalities:
+            found.update(repr(m).encode())
+            found.update(self.scale[m.name].tobytes())
+            raw = self.raw[m.name]
+            found.update(raw.dtype.str.encode())
+            for part in chunks(len(raw), m.length * m.n_channels):
+                found.update(np.ascontiguousarray(raw[part]).data)
+        for values in (self.y, self.subject, self.split):
+            found.update(values.tobytes())
+        return found.hexdigest()
+
+    def subject_names(self, indices: NDArray[np.integer[Any]]) -> list[str | int] | None:
+        """Whom windows are of, as the recording calls them; `None` where it does not say.
+
+        Args:
+            indices: positions of the windows, `(n,)`.
+        """
+        if not self.knows_subject:
+            return None
+        found: list[int] = self.subject[indices].tolist()
+        return [*found] if self.people is None else [self.people[number] for number in found]
 
     def indices(self, split: SplitName | str) -> NDArray[np.intp]:
         """Positions of the windows of one split, ascending.
@@ -147,7 +183,7 @@ class Windows:
         Raises:
             DataError: another length, another value, or a subject in two splits.
         """
-        return replace(self, split=checked_split(self.name, np.asarray(split), self.subject))
+        return replace(self, split=checked_split(self.name, np.asarray(split), self.subject, self.people))
 
 
 def make_windows(
@@ -155,25 +191,32 @@ def make_windows(
     modalities: Sequence[Modality],
     *,
     raw: Mapping[str, NDArray[Any]],
-    y: ArrayLike,
-    classes: Sequence[str],
-    subject: ArrayLike,
+    y: ArrayLike | None = None,
+    classes: Sequence[str] | None = None,
+    subject: ArrayLike | None = None,
     scale: Mapping[str, ArrayLike] | None = None,
     split: ArrayLike | None = None,
     licence: str | None = None,
+    faults: Faults | None = None,
 ) -> Windows:
     """Check arrays against each other and put them together; the only place where `Windows` begin.
+
+    Everything that is wrong is told in one error.
 
     Args:
         name: short name of the recording, used in messages.
         modalities: every sensor, in order, with the length and channels its array must have.
-        raw: modality -> `(N, T, C)`, int8, int16, float16 or float32; NaN only where `may_miss`.
-        y: class of each window, `(N,)`, integers 0..K-1.
-        classes: K different names, at least two.
-        subject: `(N,)`, integers.
+        raw: modality -> `(N, T, C)`, real numbers; what is not int8, int16, float16 or float32 becomes one of
+            them. NaN only where `may_miss`, or in all of a window, which then lacks the sensor.
+        y: class of each window, `(N,)`, integers 0..K-1 or names; `None` = no labels, for windows that are
+            only predicted.
+        classes: K different names; `None` takes the labels that occur.
+        subject: `(N,)`, integers or names; `None` = not known, and nothing can be trained on it.
         scale: modality -> scalar or `(C,)`, positive; 1 where not given.
-        split: `(N,)`; 0 train, 1 validation, 2 test; `None` splits by subject with a fixed seed.
+        split: `(N,)`; 0 train, 1 validation, 2 test, or those words; `None` splits by subject with a fixed
+            seed. Without labels, or of fewer than three subjects, all is test.
         licence: of the recording.
+        faults: what was found wrong before, to be told together.
 
     Returns:
         The windows, with the natural presence found by looking at every value.
@@ -181,82 +224,67 @@ def make_windows(
     Raises:
         DataError: anything that does not fit; the message names it.
     """
-    labels = integers(name, "y", np.asarray(y))
-    n = len(labels)
-    if n == 0:
-        raise DataError(f"{name} holds no window; y is empty; give at least one window")
-    check_classes(name, classes, labels)
-    subjects = integers(name, "subject", np.asarray(subject))
-    if len(subjects) != n:
-        raise DataError(f"{name}: subject has {len(subjects)} entries but y has {n}; make them equal")
-    check_names(name, [m.name for m in modalities])
-    scales = {}
+    faults = faults or Faults(name)
+    with faults.noted():
+        check_names(name, [m.name for m in modalities])
+    n = _count(name, y, raw, faults)
+    labels, names = np.full(n, UNLABELLED, dtype=np.int64), tuple(str(c) for c in classes or ())
+    if y is not None:
+        with faults.noted():
+            labels, names = labels_of(name, np.asarray(y), classes)
+    subjects, people = np.zeros(n, dtype=np.int64), None
+    if subject is not None:
+        with faults.noted():
+            subjects, people = people_of(name, np.asarray(subject))
+            if len(subjects) != n:
+                lengths = f"subject has {len(subjects)} entries but {'x' if y is None else 'y'} has {n}"
+                subjects = np.zeros(n, dtype=np.int64)
+                raise DataError(f"{name}: {lengths}; make them equal")
+    values, scales = {}, {}
     present = np.ones((n, len(modalities)), dtype=bool)
-    for column, modality in enumerate(modalities):
-        if modality.name not in raw:
-            raise DataError(
-                f"{name} names the modality {modality.name!r} but has no array for it; "
-                "add it or leave the name out"
-            )
-        values = raw[modality.name]
-        check_shape(name, modality, values, n)
-        scales[modality.name] = checked_scale(name, modality, (scale or {}).get(modality.name, 1.0))
-        present[:, column] = scan(name, modality, values, scales[modality.name])
-    chosen = split_by_subject(subjects, seed=0) if split is None else np.asarray(split)
+    for column, m in enumerate(modalities):
+        with faults.noted():
+            if m.name not in raw:
+                raise DataError(
+                    f"{name} names the modality {m.name!r} but has no array for it; add it or leave the name "
+                    "out"
+                )
+            values[m.name] = values_of(name, f"x_{m.name}", np.asarray(raw[m.name]))
+            check_shape(name, m, values[m.name], n)
+            scales[m.name] = checked_scale(name, m, (scale or {}).get(m.name, 1.0))
+            present[:, column] = scan(name, m, values[m.name], scales[m.name])
+    dealt = np.full(n, SPLITS.index("test"), dtype=np.int8)
+    with faults.noted():
+        if split is not None:
+            given = split_of(name, np.asarray(split))
+            dealt = checked_split(name, given, None if subject is None else subjects, people)
+            if len(dealt) != n:
+                raise DataError(f"{name}: split has {len(dealt)} entries, there are {n} windows; give one each")
+        elif y is not None and len(np.unique(subjects)) >= LEAST_SUBJECTS:
+            dealt = split_by_subject(subjects, seed=0)
+    faults.raise_all()
     return Windows(
         name=name,
         modalities=tuple(modalities),
-        raw={m.name: raw[m.name] for m in modalities},
+        raw=values,
         scale=scales,
         y=labels,
-        classes=tuple(str(c) for c in classes),
+        classes=names,
         subject=subjects,
-        split=checked_split(name, chosen, subjects),
+        split=dealt,
         present=present,
         licence=licence,
+        people=people,
+        knows_subject=subject is not None,
     )
 
 
-def describe(windows: Windows) -> dict[str, Any]:
-    """What is inside, ready for `json.dumps`.
-
-    Returns:
-        `name`, `n_windows`, `modalities` (rate [Hz], length [steps], share of windows without it,
-        share of its values not measured), `classes` with counts, `n_subjects`, `splits` with
-        windows and subjects, `licence`.
-    """
-    modalities = []
-    for column, m in enumerate(windows.modalities):
-        values = windows.raw[m.name]
-        missing = 0
-        if values.dtype.kind == "f":
-            for part in chunks(len(windows), m.length * m.n_channels):
-                missing += int(np.isnan(values[part]).sum())
-        modalities.append(
-            {
-                "name": m.name,
-                "rate_hz": m.rate_hz,
-                "length": m.length,
-                "channels": list(m.channels),
-                "may_miss": m.may_miss,
-                "share_absent": float(1 - windows.present[:, column].mean()),
-                "share_missing_values": missing / values.size,
-            }
-        )
-    counts = np.bincount(windows.y, minlength=len(windows.classes))
-    splits = {}
-    for word in SPLITS:
-        inside = windows.indices(word)
-        splits[word] = {
-            "n_windows": len(inside),
-            "n_subjects": len(np.unique(windows.subject[inside])),
-        }
-    return {
-        "name": windows.name,
-        "n_windows": len(windows),
-        "modalities": modalities,
-        "classes": {c: int(k) for c, k in zip(windows.classes, counts, strict=True)},
-        "n_subjects": len(np.unique(windows.subject)),
-        "splits": splits,
-        "licence": windows.licence,
-    }
+def _count(name: str, y: ArrayLike | None, raw: Mapping[str, NDArray[Any]], faults: Faults) -> int:
+    """How many windows there are: as many as labels, or as the first sensor has."""
+    lengths = [len(x) for x in (*([] if y is None else [np.asarray(y)]), *raw.values()) if np.ndim(x)]
+    if lengths and lengths[0] == 0:
+        with faults.noted():
+            raise DataError(
+                f"{name} holds no window; {'x' if y is None else 'y'} is empty; give at least one window"
+            )
+    return lengths[0] if lengths else 0

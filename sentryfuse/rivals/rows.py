@@ -21,7 +21,7 @@ from sentryfuse.rivals.features import Table
 from sentryfuse.rivals.models import SENSOR_SUM, Rival, Workshop
 from sentryfuse.rivals.timing import Batch, at_most, median_ms
 from sentryfuse.rivals.verdict import ALL, ONE_MISSING, OURS
-from sentryfuse.runtime.predict import predict
+from sentryfuse.runtime.score import score
 from sentryfuse.types import Budget
 
 SCORES = ("accuracy", "macro_f1", "auroc", "nll", "ece")
@@ -39,7 +39,7 @@ def our_rows(
     threads: int,
 ) -> list[dict[str, Any]]:
     """A row for every ratio and set."""
-    scored = predict(
+    scored = score(
         bundle,
         windows,
         present=[names for names, _ in sets],

@@ -38,7 +38,7 @@ class BundleAnswer:
         return session.transformer(windows)
 
 
-def predict(
+def score(
     bundle: Bundle,
     windows: Windows,
     *,
