@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from sentryfuse.pruning import prune, register_scorer
     from sentryfuse.pruning.evaluation import evaluate
     from sentryfuse.rivals import Comparison, compare
-    from sentryfuse.runtime import Events, Result, Runtime, Status, predict
+    from sentryfuse.runtime import Events, Result, Runtime, Status, predict, score
     from sentryfuse.stream import HealthRules, open_source
     from sentryfuse.training import TrainSettings, train
     from sentryfuse.training.grouped_queries import Conversion, convert_to_gqa
@@ -69,9 +70,26 @@ _HOMES = {
     "read_policy": "power",
     "register_model": "model",
     "register_scorer": "pruning",
+    "score": "runtime",
     "train": "training",
 }
 _ALIASES = {"plan": "make_plan"}
+_NEED_TORCH = {
+    "Conversion",
+    "SentryModel",
+    "TrainSettings",
+    "convert_to_gqa",
+    "create_model",
+    "evaluate",
+    "export_bundle",
+    "from_pretrained",
+    "list_models",
+    "plan",
+    "prune",
+    "register_model",
+    "register_scorer",
+    "train",
+}
 
 __all__ = [
     "Budget",
@@ -109,8 +127,13 @@ __all__ = [
     "read_policy",
     "register_model",
     "register_scorer",
+    "score",
     "train",
 ]
+
+if find_spec("torch") is None:  # `from sentryfuse import *` and `help` give what a device has
+    for _name in _NEED_TORCH:
+        __all__.remove(_name)
 
 
 def __getattr__(name: str) -> Any:
@@ -132,5 +155,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """The public names."""
+    """The public names that can be used here."""
     return sorted(__all__)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from typing import Any, NoReturn
 
 from sentryfuse.errors import ConfigError, InputError
 
+PARTIAL = ".partial"  # end of the names of temporary folders
 _UMASK = os.umask(0)  # it can only be read by setting it
 os.umask(_UMASK)
 
@@ -39,7 +41,7 @@ def write_atomically(path: str | Path) -> Iterator[Path]:
         InputError: the system refuses to write (disk full, no permission, `path` is a folder).
     """
     path = Path(path)
-    with _system_errors_as_sentences(path):
+    with writing(path):
         if path.is_dir():
             raise InputError(f"cannot write {path}: it is a folder; give the name of a file")
         if path.exists() and not path.is_file():
@@ -71,7 +73,7 @@ def folder_atomically(path: str | Path, *, overwrite: bool = False) -> Iterator[
         InputError: the system refuses to write (disk full, no permission).
     """
     path = Path(path)
-    with _system_errors_as_sentences(path):
+    with writing(path):
         if path.exists() and not path.is_dir():
             raise ConfigError(f"cannot write folder {path}: it is a file; choose another name")
         if path.is_dir() and any(path.iterdir()) and not overwrite:
@@ -106,13 +108,13 @@ def write_text(path: str | Path, text: str) -> None:
 
     Args:
         path: the file to write; replaced if it exists.
-        text: its content, line ends as they are.
+        text: its content, line ends as they are; what is no text (a file's name may hold such) is escaped.
 
     Raises:
         InputError: the system refuses to write.
     """
     with write_atomically(path) as draft:
-        draft.write_text(text, encoding="utf-8", newline="")
+        draft.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
 
 
 def write_json(path: str | Path, data: Any) -> None:
@@ -196,20 +198,81 @@ def _room_beside(path: Path) -> Iterator[Path]:
     """A temporary folder on the same file system, so that a rename is one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(
-        prefix=".", suffix=".partial", dir=path.parent, ignore_cleanup_errors=True
+        prefix=".", suffix=PARTIAL, dir=path.parent, ignore_cleanup_errors=True
     ) as room:
         yield Path(room)
 
 
 @contextmanager
-def _system_errors_as_sentences(path: Path) -> Iterator[None]:
-    """Turn what the operating system refuses into an InputError that names the target."""
+def writing(path: str | Path) -> Iterator[None]:
+    """Turn what the operating system refuses into one sentence that names the target.
+
+    Args:
+        path: what is being written, for the message.
+
+    Raises:
+        InputError: the system refused to write, told by Python or by safetensors, whose error is no OSError.
+    """
+    path = Path(path)
+    if path.parent.name.endswith(PARTIAL):  # a draft within a draft; people know the target
+        path = path.parent.parent / path.name
     try:
         yield
     except OSError as error:
         raise InputError(
             f"cannot write {path}: {_reason(error)}; free some space or choose another place"
         ) from error
+    except Exception as error:
+        reason = _of_safetensors(error)
+        if reason is None:
+            raise
+        raise InputError(f"cannot write {path}: {reason}; free some space or choose another place") from error
+
+
+def _of_safetensors(error: Exception) -> str | None:
+    """Why safetensors could not write; `None` for any other error, also of its own."""
+    found = re.search(r"I/O error: (.*?)(?: \(os error \d+\))?$", str(error), re.DOTALL)
+    if type(error).__name__ != "SafetensorError" or found is None:
+        return None
+    return found.group(1).strip().lower()
+
+
+def check_place(path: str | Path, *, folder: bool = False) -> None:
+    """Refuse a place where nothing can be written, before the work; missing folders are made later.
+
+    Args:
+        path: the file or folder that will be written.
+        folder: which of the two.
+
+    Raises:
+        InputError: something else is there, a name the system does not take, or a folder or device that may
+            not be written to.
+    """
+    path = Path(path)
+    what = f"folder {path}" if folder else str(path)
+    try:
+        if path.is_dir() and not folder:
+            raise InputError(f"cannot write {what}: it is a folder; give the name of a file")
+        if folder and path.exists() and not path.is_dir():
+            raise InputError(f"cannot write {what}: it is a file; choose another name")
+        nearest = path.absolute()
+        while not os.path.lexists(nearest):
+            nearest = nearest.parent
+        if nearest != path.absolute():
+            path.lstat()
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = _reason(error) if isinstance(error, OSError) else str(error)
+        raise InputError(f"cannot write {what}: {reason}; choose another name") from error
+    if nearest != path.absolute() and nearest.exists() and not nearest.is_dir():
+        raise InputError(f"cannot write {path}: {nearest} is a file; choose another place")
+    if nearest == path.absolute() and path.is_file():
+        nearest = path.resolve().parent  # a file is replaced, not written into
+    if nearest.exists() and not os.access(nearest, os.W_OK | (os.X_OK if nearest.is_dir() else 0)):
+        raise InputError(f"cannot write {what}: {nearest} may not be written to; choose another place")
 
 
 def _reason(error: OSError) -> str:

@@ -7,9 +7,11 @@ nothing.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -45,10 +47,34 @@ def say(text: str) -> None:
     """
     if _quiet:
         return
-    if _bars:
-        _bars[-1].console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
-    else:
-        print(text, file=sys.stderr, flush=True)
+    with suppress(OSError):  # what nobody can read must not end the work
+        if _bars:
+            _bars[-1].console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+
+def show(text: str) -> None:
+    """Put text on standard output; once nobody reads it any more, nowhere.
+
+    Args:
+        text: as it is, with its line ends.
+
+    Raises:
+        OSError: it cannot be written for another reason, such as a full disk.
+    """
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        drop_stdout()
+
+
+def drop_stdout() -> None:
+    """Let everything written to standard output vanish from now on: its reader has gone."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 class Progress:
@@ -178,7 +204,10 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
         drawn.add_row(*map(_cell, row))
     # In a file or pipe there is no edge to wrap at.
     width = None if sys.stdout.isatty() else 200
-    Console(markup=False, emoji=False, highlight=False, width=width).print(drawn)
+    console = Console(markup=False, emoji=False, highlight=False, width=width)
+    with console.capture() as shown:  # rich would end the process when nobody reads any more
+        console.print(drawn)
+    show(shown.get())
 
 
 def _cell(value: object) -> str:

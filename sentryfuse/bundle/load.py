@@ -31,7 +31,7 @@ Array = NDArray[Any]
 LONGEST = 400  # characters of an error, without the path
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Bundle:
     """A verified bundle.
 
@@ -56,6 +56,18 @@ class Bundle:
     about: Mapping[str, Any]
     digest: str
     mixture: Mixture | None = None
+
+    def __repr__(self) -> str:
+        """What it is, in one line."""
+        sensors = ", ".join(f"{m.name} {m.length} x {m.n_channels}" for m in self.layout.modalities)
+        size_mb = sum(t.nbytes for t in self.weights.values()) / 1e6
+        kind = self.about.get("backbone", "a model")
+        text = f"{kind} for {sensors}; classes {', '.join(self.classes)}; {size_mb:.2f} MB"
+        return f"Bundle({text if len(text) <= LONGEST else text[:LONGEST] + ' ...'}; {self.digest[:12]})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is made from the rest, so that it can be sent to another process."""
+        return {name: value for name, value in self.__dict__.items() if name != "writer"}
 
     @property
     def names(self) -> tuple[str, ...]:

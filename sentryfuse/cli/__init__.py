@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from io import TextIOWrapper
+from pathlib import Path
 
 import typer
 
 from sentryfuse.cli import compare, device, model, recordings, results, stream, study
 from sentryfuse.errors import SentryFuseError
-from sentryfuse.progress import set_quiet
+from sentryfuse.progress import drop_stdout, set_quiet
 
 # Usage errors of typer, by way of a public name: where their base lives differs between versions.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -27,6 +30,8 @@ EXTRAS = {
     "paho": "mqtt",
     "pylsl": "lsl",
     "openvino": "openvino",
+    "polars": "data",
+    "pyarrow": "data",
     "ray": "ray",
 }
 
@@ -69,10 +74,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     # when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    with _streams():
+        return _run(arguments)
+
+
+@contextmanager
+def _streams() -> Iterator[None]:
+    """Standard streams that end no command: there, and with an escape for every letter they do not know."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - for the rest of the process
+    before = {}
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            before[stream] = stream.errors
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        for stream, errors in before.items():
+            stream.reconfigure(errors=errors)
+
+
+def _run(arguments: Sequence[str]) -> int:
     try:
         code = app(args=arguments, prog_name="sentryfuse", standalone_mode=False)
+        _flush()
     except SystemExit as stop:  # typer's way out when nobody reads our output any more
-        return stop.code if isinstance(stop.code, int) else 1
+        _flush()
+        return 0 if _is_of_pipe(stop) else stop.code if isinstance(stop.code, int) else 1
     except KeyboardInterrupt:
         return 130
     except SentryFuseError as error:
@@ -88,8 +118,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else 0
 
 
+def _is_of_pipe(stop: SystemExit) -> bool:
+    """Whether a command was ended because the reader of its output has gone."""
+    return isinstance(stop.__context__, BrokenPipeError)
+
+
+def _flush() -> None:
+    """Write what is left; the interpreter would do it later, with a traceback if nobody reads."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        drop_stdout()
+
+
 def _complain(sentence: str) -> int:
-    print("error: " + " ".join(sentence.split()), file=sys.stderr, flush=True)
+    with suppress(OSError):  # nobody reads it
+        print("error: " + " ".join(sentence.split()), file=sys.stderr, flush=True)
     return 2
 
 

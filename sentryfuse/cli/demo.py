@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 from sentryfuse.bundle import Bundle, load_bundle
 from sentryfuse.data import Windows, describe, leave_one_out, open_data
+from sentryfuse.data.learnable import check_training
 from sentryfuse.errors import ConfigError
 from sentryfuse.files import write_json
 from sentryfuse.machine import machine, own_version
 from sentryfuse.measure.bench import bench
 from sentryfuse.progress import say
-from sentryfuse.runtime.score import score
 from sentryfuse.runtime.replay import Change, replay
 from sentryfuse.types import Budget
 
@@ -66,6 +66,7 @@ def run_demo(
     seconds: dict[str, float] = {}
     with _stage("data", seconds):
         windows = open_data(data)
+        check_training(windows)
         for split in ("train", "validation", "test"):
             if not len(windows.indices(split)):
                 raise ConfigError(f"{windows.name} has no {split} windows; give a recording with all splits")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sentryfuse.cli.options import (
-    Data,
     Fold,
     JsonFile,
     Limits,
@@ -19,15 +19,15 @@ from sentryfuse.cli.options import (
     Quiet,
     Ratio,
     Ratios,
-    Split,
     Threads,
-    open_windows,
+    check_scored,
     profile_of,
     sensor_set,
     sensor_sets,
     takes_limits,
 )
 from sentryfuse.cli.output import Output, score_table
+from sentryfuse.errors import ConfigError
 from sentryfuse.types import sensor_label
 
 if TYPE_CHECKING:
@@ -89,50 +89,112 @@ def plan(
 @takes_limits(Ratios)
 def predict(
     bundle: BundleFile,
-    data: Data,
-    split: Split = "test",
+    data: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME_OR_FILE",
+            help="A name of `data list`, an npz file, with labels or without, or a CSV file of samples.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the answers, a row per window: .csv, .jsonl or .parquet."),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="train, validation, test or all. By default every window is answered and the labelled ones of "
+            "test are scored."
+        ),
+    ] = None,
     present: Presents = None,
     missing_rate: MissingRates = None,
     *,
     limits: Limits,
     profile: ProfileFile = None,
     fold: Fold = None,
+    hop_s: Annotated[
+        float | None,
+        typer.Option(metavar="S", help="Of a CSV file: from one window to the next [s]; a window's length."),
+    ] = None,
     threads: Threads = 2,
     json_to: JsonFile = None,
     quiet: Quiet = False,
 ) -> None:
-    """Score a bundle on a recording, without torch."""
-    output = Output(json_to, quiet=quiet)
-    from sentryfuse.runtime.predict import predict as predict_windows
+    """Answer windows, without torch and without labels.
+
+    Where there are labels and no --out, the answers are scored, one row per combination as in `evaluate`.
+    """
+    output = Output(json_to, quiet=quiet, files=[] if out is None else [out])
     from sentryfuse.types import check_present
 
+    sets = sensor_sets(present)
+    if out is not None:
+        from sentryfuse.runtime.answers import check_file
+
+        check_file(out)
+        if len(sets) > 1 or len(limits.budgets) > 1 or missing_rate:
+            raise ConfigError(
+                "--out takes the answers of one set of sensors and one budget; give --present and --ratio once, "
+                "and no --missing-rate"
+            )
     device = profile_of(profile)
     loaded = open_bundle(bundle, device)
-    sets = sensor_sets(present)
     for names in sets:
         check_present(names, loaded.names)
-    windows = open_windows(data, fold, split=split)
-    rows = predict_windows(
-        loaded,
-        windows,
-        split=split,
-        present=sets,
-        missing_rates=missing_rate or (None,),
-        budgets=limits.budgets,
-        threads=threads,
-        profile=device,
-    )
-    score_table(output, f"{windows.name}, {split}", rows, loaded.names)
-    output.json(
-        {
-            "dataset": windows.name,
-            "backbone": loaded.about.get("backbone"),
-            "split": split,
-            "seed": loaded.about.get("seed"),
-            "fold": fold,
-            "rows": rows,
-        }
-    )
+    from sentryfuse.cli.predictions import open_unlabelled, show_answers
+
+    windows, end_s = open_unlabelled(loaded, data, fold=fold, hop_s=hop_s, split=split)
+    facts = {
+        "dataset": windows.name,
+        "backbone": loaded.about.get("backbone"),
+        "split": split or ("test" if out is None and windows.labelled else "all"),
+        "seed": loaded.about.get("seed"),
+        "fold": fold,
+    }
+    if out is None and windows.labelled:
+        from sentryfuse.runtime.score import score
+
+        check_scored(windows, facts["split"])
+        rows = score(
+            loaded,
+            windows,
+            split=facts["split"],
+            present=sets,
+            missing_rates=missing_rate or (None,),
+            budgets=limits.budgets,
+            threads=threads,
+            profile=device,
+        )
+        score_table(output, f"{windows.name}, {facts['split']}", rows, loaded.names)
+        output.json({**facts, "rows": rows})
+        return
+    if missing_rate:
+        raise ConfigError(
+            f"{windows.name} has no labels, so --missing-rate has nothing to score; leave it out"
+        )
+    from sentryfuse.runtime import answer_windows
+    from sentryfuse.runtime.answers import save_answers
+
+    told = []
+    for names in sets:
+        for budget in limits.budgets:
+            answers = answer_windows(
+                loaded,
+                windows,
+                split=facts["split"],
+                present=names,
+                budget=budget,
+                threads=threads,
+                profile=device,
+            )
+            answers = answers if end_s is None else replace(answers, time_s=end_s[answers.window])
+            if out is not None:
+                save_answers(out, answers)
+            told.append(show_answers(output, answers, facts, budget=budget))
+    if out is not None:
+        output.line(f"wrote {out}")
+    output.json({**facts, "out": None if out is None else str(out), "answers": told})
 
 
 def profile(

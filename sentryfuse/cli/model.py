@@ -22,6 +22,7 @@ from sentryfuse.cli.options import (
     Ratio,
     Ratios,
     Split,
+    check_scored,
     open_windows,
     sensor_set,
     sensor_sets,
@@ -98,7 +99,7 @@ def train(
         settings = TrainSettings(seed=seed, elastic=elastic, epochs=epochs, readout=readout, balance=balance)
         if augment is not None:
             settings = replace(settings, augment=augment)
-        windows = open_windows(data, fold, split="train")
+        windows = open_windows(data, fold)
         recipe = Recipe(
             settings=settings,
             backbone=backbone,
@@ -171,7 +172,8 @@ def evaluate(
 
     for name in scorer or ():
         check_scorer(name)
-    windows = open_windows(data, fold, split=split)
+    windows = open_windows(data, fold)
+    check_scored(windows, split)
     from sentryfuse.pruning.evaluation import evaluate as evaluate_model
     from sentryfuse.training.distributed import check_device
 

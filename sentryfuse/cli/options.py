@@ -112,9 +112,36 @@ def open_windows(data: str, fold: str | None = None, *, split: str | None = None
     windows = source.open_data(data)
     if parts:
         windows = windows.with_split(source.fold(windows.subject, part, parts))
-    if split is not None and not len(windows.indices(split)):
-        raise ConfigError(f"{windows.name} has no window in split {split}; choose another --split")
+    if split is not None:
+        check_split(windows, split)
     return windows
+
+
+def check_split(windows: Windows, split: str) -> None:
+    """Refuse a split without windows.
+
+    Raises:
+        ConfigError: it has none, or there is no such split.
+    """
+    if not len(windows.indices(split)):
+        raise ConfigError(f"{windows.name} has no window in split {split}; choose another --split")
+
+
+def check_scored(windows: Windows, split: str) -> None:
+    """Refuse a split that cannot be scored; say what its scores cannot tell.
+
+    Raises:
+        ConfigError: it has no windows, or there is no such split.
+        DataError: no labels, or no window with any sensor.
+    """
+    from sentryfuse.data.learnable import check_labelled, check_seen, weak_split
+    from sentryfuse.progress import say
+
+    check_split(windows, split)
+    check_labelled(windows, "scores compare answers with them; `predict` answers without")
+    check_seen(windows, split)
+    for point in weak_split(windows, split):
+        say(f"{windows.name}: {point}")
 
 
 def profile_of(path: Path | None) -> DeviceProfile | None:

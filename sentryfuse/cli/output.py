@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from sentryfuse.errors import InputError
-from sentryfuse.files import write_json
-from sentryfuse.progress import set_quiet, table
+from sentryfuse.files import check_place, write_json
+from sentryfuse.progress import set_quiet, show, table
 from sentryfuse.types import sensor_label
 
 STDOUT = "-"
@@ -41,9 +41,9 @@ class Output:
         self._quiet = quiet
         self._json_to = json_to
         for path in (*files, *([] if json_to in (None, STDOUT) else [Path(str(json_to))])):
-            _check_target(path, folder=False)
+            check_place(path)
         for path in folders:
-            _check_target(path, folder=True)
+            check_place(path, folder=True)
 
     @property
     def shows(self) -> bool:
@@ -58,14 +58,26 @@ class Output:
     def line(self, text: str) -> None:
         """Show a line of the result, unless JSON has standard output."""
         if self.shows:
-            print(text)
+            show(text + "\n")
 
     def json(self, data: Any) -> None:
         """Write JSON where it was asked for; NaN and infinity become null."""
         if self._json_to == STDOUT:
-            print(json.dumps(plain(data), indent=1, allow_nan=False, ensure_ascii=False), flush=True)
+            show(json_text(plain(data), sys.stdout, indent=1) + "\n")
         elif self._json_to is not None:
             write_json(self._json_to, plain(data))
+
+
+def json_text(data: Any, stream: TextIO, *, indent: int | None = None) -> str:
+    """JSON that a stream can carry: letters outside its encoding are escaped as JSON does.
+
+    Args:
+        data: of `plain`.
+        stream: where it goes.
+        indent: as `json.dumps`.
+    """
+    knows_all = (stream.encoding or "").lower().replace("-", "").startswith("utf")
+    return json.dumps(data, indent=indent, allow_nan=False, ensure_ascii=not knows_all)
 
 
 def plain(value: Any) -> Any:
@@ -80,7 +92,7 @@ def plain(value: Any) -> Any:
 
 
 def score_table(output: Output, title: str, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
-    """The rows of `evaluate` and `predict` for people."""
+    """The rows of `evaluate` and `sf.score` for people."""
     output.table(
         title,
         ("sensors", "missing", "ratio", "scorer", "accuracy", "macro F1", "AUROC", "NLL", "ECE", "MMAC",
@@ -103,16 +115,3 @@ def score_table(output: Output, title: str, rows: Sequence[Mapping[str, Any]], n
             for row in rows
         ],
     )  # fmt: skip
-
-
-def _check_target(path: Path, *, folder: bool) -> None:
-    """Refuse a place where nothing can be written; missing folders are made later."""
-    if path.is_dir() and not folder:
-        raise InputError(f"cannot write {path}: it is a folder; give the name of a file")
-    if folder and path.exists() and not path.is_dir():
-        raise InputError(f"cannot write folder {path}: it is a file; choose another name")
-    for parent in path.absolute().parents:
-        if parent.is_dir():
-            return
-        if parent.exists():
-            raise InputError(f"cannot write {path}: {parent} is a file; choose another place")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from contextlib import ExitStack
@@ -21,7 +20,7 @@ from sentryfuse.cli.options import (
     profile_of,
     takes_limits,
 )
-from sentryfuse.cli.output import STDOUT, Output, plain
+from sentryfuse.cli.output import STDOUT, Output, json_text, plain
 from sentryfuse.errors import ConfigError
 
 _log = logging.getLogger("sentryfuse.runtime")
@@ -160,7 +159,7 @@ def _write(lines: TextIO | None, row: dict[str, Any]) -> None:
     if lines is None:
         return
     try:
-        print(json.dumps(plain(row), allow_nan=False, ensure_ascii=False), file=lines, flush=True)
+        print(json_text(plain(row), lines), file=lines, flush=True)
     except BrokenPipeError:
         raise
     except OSError as error:

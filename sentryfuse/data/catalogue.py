@@ -13,6 +13,7 @@ from sentryfuse.data.windows import Windows
 from sentryfuse.errors import DataError
 
 EMBEDDED = "wearable"
+TABLES = (".csv", ".tsv", ".parquet", ".ts", ".npy", ".toml")  # `data make` turns them into windows
 
 
 def list_data() -> list[dict[str, Any]]:
@@ -50,5 +51,10 @@ def open_data(name_or_path: str | os.PathLike[str]) -> Windows:
         raise DataError(
             f"there is no recording or file {str(name_or_path)!r}; known by name: {known}; "
             "give one of those or the path of an npz file"
+        )
+    if path.suffix.lower() in TABLES:
+        raise DataError(
+            f"{path} is a table of samples, not windows; make windows of it first: "
+            f"sentryfuse data make {path} --out {path.with_suffix('.npz').name}"
         )
     return load_windows(path)

@@ -106,7 +106,7 @@ def check_shape(source: str, modality: Modality, values: NDArray[Any], n: int) -
     expected = (n, modality.length, modality.n_channels)
     if values.shape != expected:
         raise DataError(
-            f"{source}: {key} has shape {values.shape} but y and channels_{modality.name} ask for "
+            f"{source}: {key} has shape {values.shape} but {n} windows and channels_{modality.name} ask for "
             f"{expected} (windows, steps, channels); make them agree"
         )
     if 0 in expected:

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentryfuse.data import Windows, batches, by_subject, fixed_masks
+from sentryfuse.data.learnable import check_labelled
 from sentryfuse.data.metrics import scores
-from sentryfuse.errors import ConfigError, NoSensorsError
-from sentryfuse.types import Budget, Modality, Plan, check_present
+from sentryfuse.errors import NoSensorsError
+from sentryfuse.types import Budget, Plan, check_present
 
 BATCH = 256
 Answer = Callable[[Mapping[str, NDArray[np.float32]], Plan], NDArray[np.float32]]
@@ -26,31 +27,6 @@ def prepared(windows: Windows, *, normalise: str, floor: Mapping[str, Any]) -> W
     if normalise == "train" or windows.by_subject is not None:
         return windows
     return by_subject(windows, floor)
-
-
-def check_recording(modalities: Sequence[Modality], classes: Sequence[str], windows: Windows) -> None:
-    """Refuse a recording that does not belong to a model.
-
-    Raises:
-        ConfigError: other modalities, other window lengths or channels, or other classes.
-    """
-    names = [m.name for m in modalities]
-    if tuple(windows.names) != tuple(names) or tuple(windows.classes) != tuple(classes):
-        raise ConfigError(
-            f"{windows.name} has sensors {', '.join(windows.names)} and {len(windows.classes)} classes, "
-            f"the model was made for {', '.join(names)} and {len(classes)} classes; use its own data"
-        )
-    for own, given in zip(modalities, windows.modalities, strict=True):
-        if (own.length, own.n_channels) != (given.length, given.n_channels):
-            raise ConfigError(
-                f"{windows.name} has {given.length} steps of {given.n_channels} channels of {own.name}, the "
-                f"model was made for {own.length} of {own.n_channels}; cut the windows like its own data"
-            )
-        if given.may_miss and not own.may_miss:
-            raise ConfigError(
-                f"{windows.name} may miss single values of {own.name}, the model was trained without; "
-                "fill them, or train on data that declares them missing"
-            )
 
 
 def answer_all(
@@ -92,7 +68,10 @@ def answer_all(
         cost["macs"] += plans[on].cost.macs * len(chosen)
         cost["params"] += plans[on].cost.params * len(chosen)
     if not order:
-        raise NoSensorsError("no window has any of the sensors asked for; ask for other sensors")
+        raise NoSensorsError(
+            f"none of the {len(indices)} windows of {windows.name} that were asked for has any of the sensors "
+            "asked for; ask for other sensors"
+        )
     answered = np.concatenate(order)
     cost = {key: value / len(answered) for key, value in cost.items()}
     return answered, np.concatenate(parts), cost, len(indices) - len(answered)
@@ -123,7 +102,7 @@ def score_row(
     answer: Answer,
     beside: Beside | None = None,
 ) -> dict[str, Any]:
-    """One row of `evaluate` and `predict`: the combination, its scores and what it cost."""
+    """One row of `evaluate` and `score`: the combination, its scores and what it cost."""
     answered, probabilities, cost, refused = answer_all(
         windows, indices, present=mask, plan_for=plan_for, answer=answer, beside=beside
     )
@@ -181,7 +160,11 @@ def score_all(
 
     Returns:
         Rows of `score_row`.
+
+    Raises:
+        DataError: the recording has no labels.
     """
+    check_labelled(windows, "scores compare answers with them; `predict` answers without")
     indices = windows.indices(split)
     rows = []
     for names in present:

@@ -259,7 +259,9 @@ def make_windows(
             given = split_of(name, np.asarray(split))
             dealt = checked_split(name, given, None if subject is None else subjects, people)
             if len(dealt) != n:
-                raise DataError(f"{name}: split has {len(dealt)} entries, there are {n} windows; give one each")
+                raise DataError(
+                    f"{name}: split has {len(dealt)} entries, there are {n} windows; give one each"
+                )
         elif y is not None and len(np.unique(subjects)) >= LEAST_SUBJECTS:
             dealt = split_by_subject(subjects, seed=0)
     faults.raise_all()

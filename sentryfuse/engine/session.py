@@ -65,6 +65,7 @@ class Session:
         apart: Collection[str] = (),
     ) -> None:
         self.bundle, self.plan, self.batch = bundle, plan, batch
+        self._settings = (threads, batch, engine, tuple(apart))
         self.engine = find_engine(engine)
         self._alone = plan.readout_alone and bundle.mixture is not None
         if (
@@ -107,6 +108,10 @@ class Session:
             for m in bundle.layout.modalities
             if m.name in plan.present
         }
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To another process goes what it is made of; it is built again there."""
+        return _again, (self.bundle, self.plan, *self._settings)
 
     def run(
         self,
@@ -187,6 +192,17 @@ def softmax(logits: Array) -> Array:
     np.exp(e, e)
     e /= e.sum(1, keepdims=True)
     return e
+
+
+def _again(
+    bundle: Bundle,
+    plan: Plan,
+    threads: int,
+    batch: int | None,
+    engine: str | Engine,
+    apart: Collection[str],
+) -> Session:
+    return Session(bundle, plan, threads=threads, batch=batch, engine=engine, apart=apart)
 
 
 def _nothing(feed: Mapping[str, Array]) -> Array:

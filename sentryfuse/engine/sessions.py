@@ -12,10 +12,10 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterable
 from threading import Condition, Lock, Thread
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sentryfuse.bundle import Bundle
-from sentryfuse.engine.engines import ENGINE, Engine, find_engine
+from sentryfuse.engine.engines import ENGINE, ENGINES, Engine, find_engine
 from sentryfuse.engine.session import Session
 from sentryfuse.errors import ConfigError
 from sentryfuse.planning.profile import DeviceProfile
@@ -82,6 +82,13 @@ class Sessions:
         self._changed = Condition(self._lock)
         self._worker: Thread | None = None
         self._closed = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To another process goes what it was asked for; nothing is warm there."""
+        known = type(self.engine) in ENGINES.values()
+        engine = self.engine.name if known else self.engine
+        settings = (self.threads, self.kept, engine, self.max_plans, self.batch, self.apart)
+        return _again, (self.bundle, *settings)
 
     def plan(
         self,
@@ -313,3 +320,17 @@ class Sessions:
     def _check_open(self) -> None:
         if self._closed:
             raise ConfigError("these sessions are closed; make new ones with Sessions(bundle)")
+
+
+def _again(
+    bundle: Bundle,
+    threads: int,
+    kept: int,
+    engine: str | Engine,
+    max_plans: int,
+    batch: int | None,
+    apart: Collection[str],
+) -> Sessions:
+    return Sessions(
+        bundle, threads=threads, kept=kept, engine=engine, max_plans=max_plans, batch=batch, apart=apart
+    )

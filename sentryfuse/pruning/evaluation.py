@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from sentryfuse.data import Windows
-from sentryfuse.data.scoring import Answer, Way, check_recording, prepared, score_all
+from sentryfuse.data.matching import matched
+from sentryfuse.data.scoring import Answer, Way, prepared, score_all
 from sentryfuse.model.pretrained import SentryModel
 from sentryfuse.pruning.calibration import Calibrator
 from sentryfuse.pruning.cut import selection
@@ -70,9 +71,10 @@ def evaluate(
 
     Raises:
         ConfigError: unknown names, or a recording that does not belong to the model.
+        DataError: the recording has no labels.
         BudgetError: a ratio outside 0..1.
     """
-    check_recording(model.layout.modalities, model.config.classes, windows)
+    windows = matched(model.layout.modalities, model.config.classes, windows)
     windows = prepared(windows, normalise=model.config.normalise, floor=model.config.subject_floor)
     answering = placed(model.eval(), torch.device(device))
     model = placed(model, torch.device("cpu"))

@@ -16,7 +16,9 @@ import numpy as np
 
 from sentryfuse.bundle import Bundle, load_bundle
 from sentryfuse.data import Windows, leave_one_out
-from sentryfuse.data.scoring import check_recording, prepared
+from sentryfuse.data.learnable import check_labelled
+from sentryfuse.data.matching import matched
+from sentryfuse.data.scoring import prepared
 from sentryfuse.errors import ConfigError
 from sentryfuse.rivals.features import Table
 from sentryfuse.rivals.models import FOREST, LDA, RIVALS, Workshop, need_scikit_learn
@@ -87,7 +89,8 @@ def compare(
     need_scikit_learn()
     _check(windows, rivals)
     bundle = bundle_of(run_or_bundle)
-    check_recording(bundle.layout.modalities, bundle.classes, windows)
+    windows = matched(bundle.layout.modalities, bundle.classes, windows)
+    check_labelled(windows, "comparing needs them; store y")
     windows = prepared(windows, normalise=bundle.normalise, floor=bundle.subject_floor)
     taught = np.concatenate([windows.indices(word) for word in FITTED_ON])
     if not len(taught):

@@ -142,6 +142,7 @@ class Answering:
             delay_ms=1e3 * (time.perf_counter() - cut),
             age_s=None,
             energy_label=self.energy_label,
+            classes=self.serving.bundle.classes,
         )
 
     def _without(self, window: CutWindow, cut: float, status: Status, reason: str) -> Result:
@@ -169,6 +170,7 @@ class Answering:
             delay_ms=1e3 * (time.perf_counter() - cut),
             age_s=None if last is None else window.end_s - last.end_s,
             energy_label=self.energy_label,
+            classes=self.serving.bundle.classes,
         )
 
     def _take_over(self) -> None:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from sentryfuse.bundle import Bundle
 from sentryfuse.data import Windows
-from sentryfuse.data.scoring import check_recording, prepared
+from sentryfuse.data.matching import matched
+from sentryfuse.data.scoring import prepared
 from sentryfuse.engine.session import Session
 from sentryfuse.engine.sessions import Sessions
 from sentryfuse.errors import ConfigError
@@ -61,18 +62,19 @@ def replay(
     Returns:
         One dictionary per window: `t_s` (start of the window [s]), `present`, `ratio`, `status`
         ("OK", "DEGRADED" with some sensor missing, "REFUSED" with none), `answer` (class),
-        `correct`, `latency_ms` (without switching), `switched`, `switch_ms`, `plan_id`; `None`
+        `correct` (`None` without labels), `latency_ms` (without switching), `switched`, `switch_ms`, `plan_id`; `None`
         where nothing was answered.
 
     Raises:
         ConfigError: unknown sensors, a recording of another model, or a schedule out of order.
         BudgetError: a ratio outside 0..1.
     """
-    check_recording(bundle.layout.modalities, bundle.classes, windows)
+    windows = matched(bundle.layout.modalities, bundle.classes, windows, labels=False)
     changes = _checked(schedule, bundle)
     windows = prepared(windows, normalise=bundle.normalise, floor=bundle.subject_floor)
     step_s = window_length_s(windows.modalities)
     records = []
+    labelled = windows.labelled
     raw = replace(windows, by_subject=None)
     people: dict[int, PersonFeatures | None] = {}
     with Sessions(bundle, threads=threads) as sessions:
@@ -100,7 +102,7 @@ def replay(
                 | {
                     "status": "OK" if len(on) == len(bundle.names) else "DEGRADED",
                     "answer": bundle.classes[answer],
-                    "correct": answer == int(windows.y[index]),
+                    "correct": answer == int(windows.y[index]) if labelled else None,
                     "latency_ms": latency_ms,
                     "switched": took_ms is not None,
                     "switch_ms": took_ms,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sentryfuse.runtime.answers import answer_row
 from sentryfuse.stream import Verdict
 from sentryfuse.types import Cost, Plan
 
@@ -50,6 +51,7 @@ class Result:
         delay_ms: from the window being cut to this [ms].
         age_s: how old the answer (STALE) or the last one (REFUSED, FAULT) is, on the source's clock [s].
         energy_label: how energy is known, such as "measured-battery"; "none" without a meter.
+        classes: names of the K classes.
     """
 
     window_id: int
@@ -68,6 +70,7 @@ class Result:
     delay_ms: float
     age_s: float | None
     energy_label: str
+    classes: tuple[str, ...] = ()
 
     @property
     def cost(self) -> Cost | None:
@@ -80,9 +83,18 @@ class Result:
         return None if self.probabilities is None else float(self.probabilities.max())
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary for `json.dumps`."""
+        """A dictionary for `json.dumps`: the columns of `runtime.answers`, and what else is known."""
         plan = self.plan
         return {
+            "window": self.window_id,
+            "time_s": round(self.end_s, 6),
+            **answer_row(
+                self.classes,
+                answer=self.answer,
+                probabilities=self.probabilities if self.classes else None,
+                sensors=self.present,
+                plan_id=self.plan_id,
+            ),
             "window_id": self.window_id,
             "end_s": round(self.end_s, 6),
             "at_s": round(self.at_s, 6),
@@ -91,7 +103,6 @@ class Result:
             "present": list(self.present),
             "reused": list(self.reused),
             "verdicts": {name: str(verdict) for name, verdict in self.verdicts.items()},
-            "answer": self.answer,
             "probabilities": None if self.probabilities is None else self.probabilities.tolist(),
             "plan_id": self.plan_id,
             "macs": None if plan is None else plan.cost.macs,

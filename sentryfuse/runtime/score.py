@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from sentryfuse.bundle import Bundle
 from sentryfuse.data import Windows
-from sentryfuse.data.scoring import Way, check_recording, prepared, score_all
+from sentryfuse.data.matching import matched
+from sentryfuse.data.scoring import Way, prepared, score_all
 from sentryfuse.engine.session import Session
 from sentryfuse.planning.profile import DeviceProfile
 from sentryfuse.readout.recording import on_recording
@@ -68,9 +69,10 @@ def score(
 
     Raises:
         ConfigError: unknown names, or a recording that does not belong to the bundle.
+        DataError: the recording has no labels.
         BudgetError: a budget no sub-network reaches.
     """
-    check_recording(bundle.layout.modalities, bundle.classes, windows)
+    windows = matched(bundle.layout.modalities, bundle.classes, windows)
     windows = prepared(windows, normalise=bundle.normalise, floor=bundle.subject_floor)
     ways = [Way(b, "gate", partial(bundle.plan, budget=b, profile=profile)) for b in budgets]
     return score_all(

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentryfuse.data import Windows, open_data
+from sentryfuse.data.matching import matched
 from sentryfuse.errors import ConfigError, DataError
 from sentryfuse.stream.packet import Packet, Source, window_length_s
 from sentryfuse.stream.table import read_csv
@@ -113,14 +114,14 @@ def open_replay(
 
     Args:
         file: a name or npz file of `sentryfuse.data.open_data`, or a file ending in `.csv`.
-        modalities: the sensors asked for; the recording may lack some but has no others.
+        modalities: the sensors asked for; an npz recording may lack some and have others, which are left out.
         split: "train", "validation", "test" (also when not given) or "all"; npz only.
         speed: seconds of the recording per second of ours; `None` = as fast as possible.
         packet_s: time a packet spans [s]; a tenth of a window when not given.
 
     Raises:
-        DataError: no such file, a damaged one, or sensors that do not fit.
-        ConfigError: a speed, packet or split that means nothing.
+        DataError: no such file or a damaged one.
+        ConfigError: a speed, packet or split that means nothing, or sensors that do not fit.
     """
     window_s = window_length_s(modalities)
     step_s = window_s / _PACKETS if packet_s is None else packet_s
@@ -139,37 +140,18 @@ def open_replay(
             indices=np.empty(0, np.intp),
             window_s=window_s,
         )
-    windows = open_data(file)
-    _check(windows, modalities)
+    recorded = open_data(file)
+    windows = matched(modalities, recorded.classes, recorded, labels=False)
+    names = [name for name in windows.names if name in recorded.names]
     indices = windows.indices(split or "test")
     if not len(indices):
         raise DataError(f"{windows.name} has no window in {split or 'test'}; choose another split")
-    played = _played(windows, indices, window_s, min(step_s, window_s))
+    played = _played(windows, names, indices, window_s, min(step_s, window_s))
     return ReplaySource(played, start_s=0.0, speed=speed, indices=indices, window_s=window_s)
 
 
-def _check(windows: Windows, modalities: Sequence[Modality]) -> None:
-    """Refuse a recording of other sensors."""
-    asked = {m.name: m for m in modalities}
-    for own in windows.modalities:
-        m = asked.get(own.name)
-        if m is None:
-            raise DataError(
-                f"{windows.name} has the modality {own.name!r}, asked for are {', '.join(asked)}; "
-                "play a recording of the same sensors"
-            )
-        if (own.length, own.n_channels) != (m.length, m.n_channels) or not math.isclose(
-            own.rate_hz, m.rate_hz, rel_tol=1e-6
-        ):
-            raise DataError(
-                f"{windows.name} has {own.length} steps of {own.n_channels} channels of {own.name} at "
-                f"{own.rate_hz:g} Hz, asked for are {m.length} of {m.n_channels} at {m.rate_hz:g} Hz; "
-                "play a recording cut the same way"
-            )
-
-
 def _played(
-    windows: Windows, indices: NDArray[np.intp], window_s: float, step_s: float
+    windows: Windows, names: Sequence[str], indices: NDArray[np.intp], window_s: float, step_s: float
 ) -> Iterator[tuple[float, list[Packet]]]:
     """Windows one after the other, all sensors ending together, packets of `step_s`.
 
@@ -180,7 +162,7 @@ def _played(
     ends = np.minimum(np.arange(1, n_steps + 1) * step_s, window_s)
     ends[-1] = window_s
     taken = {}
-    for m in windows.modalities:
+    for m in (m for m in windows.modalities if m.name in names):
         if m.rate_hz > 0:
             taken[m.name] = np.arange(m.length) / m.rate_hz + (window_s - m.length / m.rate_hz)
         else:
@@ -188,7 +170,7 @@ def _played(
     cuts = {name: np.searchsorted(times, ends - _TICK * step_s) for name, times in taken.items()}
     for position, index in enumerate(indices):
         begin = position * window_s
-        values = windows.batch(np.array([index]))
+        values = windows.batch(np.array([index]), names)
         for k, end in enumerate(ends):
             packets = []
             for name, times in taken.items():

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentryfuse.errors import CheckpointError, ConfigError
-from sentryfuse.files import read_json, write_atomically, write_json
+from sentryfuse.files import read_json, write_atomically, write_json, writing
 
 if TYPE_CHECKING:
     from sentryfuse.data import Windows
@@ -145,10 +145,13 @@ def train_into(
     Raises:
         ConfigError: a name that is not known.
         CheckpointError: the folder holds a half-done training of other settings or data.
+        DataError: nothing can be learned from the recording.
     """
+    from sentryfuse.data.learnable import check_training
     from sentryfuse.model.pretrained import from_pretrained
     from sentryfuse.training.state import identity_of
 
+    check_training(windows)  # before there is a folder
     settings = recipe.settings
     identity = identity_of(recipe.make_model(windows), windows, settings)
     trained = not (folder / METRICS).is_file() and (folder / HISTORY).is_file()
@@ -201,7 +204,10 @@ def _write_model(folder: Path, model: SentryModel, history: Mapping[str, Any]) -
     for name in (METRICS, MODEL[-1]):
         (folder / name).unlink(missing_ok=True)
     write_json(folder / HISTORY, history)
-    with tempfile.TemporaryDirectory(prefix=".", suffix=".partial", dir=folder) as room:
+    with (
+        writing(folder),
+        tempfile.TemporaryDirectory(prefix=".", suffix=".partial", dir=folder) as room,
+    ):
         model.write_into(Path(room))
         for name in MODEL:
             with write_atomically(folder / name) as draft:

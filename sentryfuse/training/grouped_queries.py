@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from sentryfuse.data import Windows, batches
-from sentryfuse.data.scoring import check_recording, prepared
+from sentryfuse.data.matching import matched
+from sentryfuse.data.scoring import prepared
 from sentryfuse.errors import ConfigError
 from sentryfuse.model.attention import SentryAttention
 from sentryfuse.model.pretrained import SentryModel
@@ -96,7 +97,7 @@ def convert_to_gqa(
     model.eval()
     seen: dict[str, list[_Inputs]] = {}
     if windows is not None:
-        check_recording(model.layout.modalities, model.config.classes, windows)
+        windows = matched(model.layout.modalities, model.config.classes, windows)
         if method == "aligned":
             seen = _calibrate(model, windows)
     widths: dict[str, Any] = dict(model.config.widths)

@@ -18,7 +18,9 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sentryfuse.data import Curriculum, Windows, batches, subject_floor, training_statistics
-from sentryfuse.data.scoring import check_recording, prepared
+from sentryfuse.data.learnable import check_training, weak_points
+from sentryfuse.data.matching import matched
+from sentryfuse.data.scoring import prepared
 from sentryfuse.errors import ConfigError
 from sentryfuse.gate.memory import SaliencyMemory
 from sentryfuse.gate.saliency import SaliencyScale, batch_saliency, saliency_loss, unit_factors
@@ -76,6 +78,8 @@ def train(
     Raises:
         ConfigError: the recording does not belong to the model, or has no windows to learn from or to
             choose the epoch with; or the device is not here.
+        DataError: nothing can be learned from the recording: no labels, training windows of one class, or a
+            split in which no window has any sensor.
         CheckpointError: `state_file` is of another training.
 
     Source:
@@ -96,15 +100,13 @@ def run_epochs(
     fresh: bool,
 ) -> list[dict[str, Any]]:
     """The loop itself: `train`, or without `fresh` `fine_tune`, which changes no statistics and no gate."""
-    check_recording(model.layout.modalities, model.config.classes, windows)
+    windows = matched(model.layout.modalities, model.config.classes, windows)
+    check_training(windows)
     model.with_mixture(None)  # epochs are chosen by what the transformer answers alone
-    for split in ("train", "validation"):
-        if not len(windows.indices(split)):
-            raise ConfigError(
-                f"{windows.name} has no {split} windows; give a recording with both, or choose --fold"
-            )
     group = ProcessGroup(check_device(device) if isinstance(device, str) else device)
     home = model.device
+    for point in weak_points(windows, balance=settings.balance) if group.leads else ():
+        say(f"{windows.name}: {point}")
     run = _Run(model, windows, settings, group, fresh=fresh)
     identity = identity_of(model, windows, settings)
     said = json.dumps(identity).encode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -27,7 +26,7 @@ def identity_of(model: SentryModel, windows: Windows, settings: TrainSettings) -
     return {
         "settings": asdict(settings),
         "model": model.config.to_json(),
-        "data": [windows.name, len(windows), hashlib.sha256(windows.y.tobytes()).hexdigest()],
+        "data": [windows.name, len(windows), windows.digest],
     }
 
 
