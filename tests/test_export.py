@@ -23,7 +23,7 @@ from sentryfuse.planning.layout import AttentionRule
 from sentryfuse.pruning.cut import prune
 from sentryfuse.pruning.evaluation import evaluate, torch_answer
 from sentryfuse.pruning.scorers import make_plan
-from sentryfuse.runtime import predict
+from sentryfuse.runtime import score
 from sentryfuse.types import Budget, Modality
 from tests.laws.hand_plans import any_plan
 from tests.runtime.counting import multiplied
@@ -150,7 +150,7 @@ def test_the_bundle_scores_as_the_model_does(tmp_path):
     asked: dict[str, Any] = {"present": [None, ["acc"]], "missing_rates": [None, 0.4]}
     there = evaluate(model, windows, ratios=[0.0, 0.4], **asked)
     bundle = bundle_of(model, tmp_path)
-    here = predict(bundle, windows, budgets=[Budget(ratio=0.0), Budget(ratio=0.4)], **asked)
+    here = score(bundle, windows, budgets=[Budget(ratio=0.0), Budget(ratio=0.4)], **asked)
     for mine, theirs in zip(here, there, strict=True):
         assert mine.keys() == theirs.keys()
         for key, value in mine.items():

@@ -84,16 +84,15 @@ def _streams() -> Iterator[None]:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started us
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - for the rest of the process
-    before = {}
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            before[stream] = stream.errors
-            stream.reconfigure(errors="backslashreplace")
+    ours = [each for each in (sys.stdout, sys.stderr) if isinstance(each, TextIOWrapper)]
+    before = [each.errors for each in ours]
+    for each in ours:
+        each.reconfigure(errors="backslashreplace")
     try:
         yield
     finally:
-        for stream, errors in before.items():
-            stream.reconfigure(errors=errors)
+        for each, errors in zip(ours, before, strict=True):
+            each.reconfigure(errors=errors)
 
 
 def _run(arguments: Sequence[str]) -> int:

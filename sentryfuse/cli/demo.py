@@ -26,6 +26,7 @@ from sentryfuse.machine import machine, own_version
 from sentryfuse.measure.bench import bench
 from sentryfuse.progress import say
 from sentryfuse.runtime.replay import Change, replay
+from sentryfuse.runtime.score import score
 from sentryfuse.types import Budget
 
 if TYPE_CHECKING:
@@ -216,11 +217,11 @@ def _score(bundle: Bundle, windows: Windows, sets: Sequence[tuple[str, ...]]) ->
     """Rows of every set and ratio; sets share the cores, each with an engine of one thread."""
     budgets = [Budget(ratio=ratio) for ratio in RATIOS]
 
-    def score(names: tuple[str, ...]) -> list[dict[str, Any]]:
+    def rows_of(names: tuple[str, ...]) -> list[dict[str, Any]]:
         return score(bundle, windows, present=[names], budgets=budgets, threads=1)
 
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        return [row for rows in pool.map(score, sets) for row in rows]
+        return [row for rows in pool.map(rows_of, sets) for row in rows]
 
 
 def _model_facts(model: SentryModel, bundle: Bundle, checked: Mapping[str, Any]) -> dict[str, Any]:

@@ -103,8 +103,7 @@ def predict(
     split: Annotated[
         str | None,
         typer.Option(
-            help="train, validation, test or all. By default every window is answered and the labelled ones of "
-            "test are scored."
+            help="train, validation, test or all; all are answered by default, and those of test scored."
         ),
     ] = None,
     present: Presents = None,
@@ -135,8 +134,8 @@ def predict(
         check_file(out)
         if len(sets) > 1 or len(limits.budgets) > 1 or missing_rate:
             raise ConfigError(
-                "--out takes the answers of one set of sensors and one budget; give --present and --ratio once, "
-                "and no --missing-rate"
+                "--out takes the answers of one set of sensors and one budget; give --present and --ratio "
+                "once, and no --missing-rate"
             )
     device = profile_of(profile)
     loaded = open_bundle(bundle, device)
@@ -145,34 +144,33 @@ def predict(
     from sentryfuse.cli.predictions import open_unlabelled, show_answers
 
     windows, end_s = open_unlabelled(loaded, data, fold=fold, hop_s=hop_s, split=split)
+    chosen = split or ("test" if out is None and windows.labelled else "all")
     facts = {
         "dataset": windows.name,
         "backbone": loaded.about.get("backbone"),
-        "split": split or ("test" if out is None and windows.labelled else "all"),
+        "split": chosen,
         "seed": loaded.about.get("seed"),
         "fold": fold,
     }
     if out is None and windows.labelled:
         from sentryfuse.runtime.score import score
 
-        check_scored(windows, facts["split"])
+        check_scored(windows, chosen)
         rows = score(
             loaded,
             windows,
-            split=facts["split"],
+            split=chosen,
             present=sets,
             missing_rates=missing_rate or (None,),
             budgets=limits.budgets,
             threads=threads,
             profile=device,
         )
-        score_table(output, f"{windows.name}, {facts['split']}", rows, loaded.names)
+        score_table(output, f"{windows.name}, {chosen}", rows, loaded.names)
         output.json({**facts, "rows": rows})
         return
     if missing_rate:
-        raise ConfigError(
-            f"{windows.name} has no labels, so --missing-rate has nothing to score; leave it out"
-        )
+        raise ConfigError(f"{windows.name} has no labels, so --missing-rate scores nothing; leave it out")
     from sentryfuse.runtime import answer_windows
     from sentryfuse.runtime.answers import save_answers
 
@@ -182,7 +180,7 @@ def predict(
             answers = answer_windows(
                 loaded,
                 windows,
-                split=facts["split"],
+                split=chosen,
                 present=names,
                 budget=budget,
                 threads=threads,

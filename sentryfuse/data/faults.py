@@ -21,6 +21,11 @@ class Faults:
         self.source = source
         self._said: list[str] = []
 
+    @property
+    def any(self) -> bool:
+        """Whether anything was noted."""
+        return bool(self._said)
+
     @contextmanager
     def noted(self) -> Iterator[None]:
         """Note a `DataError` of the block and go on after it."""

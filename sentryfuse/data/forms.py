@@ -134,13 +134,13 @@ def check_axes(
     mend = f"store x_{name}.transpose(0, 2, 1), which is (windows, steps, channels)"
     if channels is not None and columns != len(channels) == steps:
         raise DataError(
-            f"{source}: x_{name} has shape {tuple(shape)} and channels_{name} names {steps} channels, so it is "
-            f"(windows, channels, steps); {mend}"
+            f"{source}: x_{name} has shape {tuple(shape)} and channels_{name} names {steps} channels, so it "
+            f"is (windows, channels, steps); {mend}"
         )
     if channels is None and rate_hz > 0 and columns > steps and columns >= MANY:
         raise DataError(
-            f"{source}: x_{name} has shape {tuple(shape)}, {steps} steps of {columns} channels, and looks like "
-            f"(windows, channels, steps); {mend}, or name the channels in channels_{name} if it is right"
+            f"{source}: x_{name} has shape {tuple(shape)}, {steps} steps of {columns} channels, and looks "
+            f"like (windows, channels, steps); {mend}, or name the channels in channels_{name} if it is right"
         )
 
 
@@ -203,7 +203,8 @@ def _named(
     unknown = [kind for kind in found if kind not in names]
     if unknown:
         raise DataError(
-            f"{source}: y holds {unknown[0]!r}, which is not among `classes` ({', '.join(names)}); add it there"
+            f"{source}: y holds {unknown[0]!r}, which is not among `classes` ({', '.join(names)}); "
+            "add it there"
         )
     numbers = np.array([names.index(kind) for kind in found], dtype=np.int64)[codes]
     if len(numbers):

@@ -27,7 +27,8 @@ def check_training(windows: Windows) -> None:
     check_labelled(windows, "training learns from them; store y")
     if not windows.knows_subject:
         raise DataError(
-            f"{name} lacks 'subject', so one person could be in training and test; store whom each window is of"
+            f"{name} lacks 'subject', so one person could be in training and test; store whom each window "
+            "is of"
         )
     n_subjects = len(np.unique(windows.subject))
     for split in ("train", "validation"):
@@ -44,8 +45,8 @@ def check_training(windows: Windows) -> None:
     kinds = np.unique(windows.y[learned])
     if len(kinds) < 2:
         raise DataError(
-            f"{name}: all {len(learned)} training windows are of the class {windows.classes[kinds[0]]!r}, and a "
-            "classifier learns from two or more; put people with another class into train"
+            f"{name}: all {len(learned)} training windows are of the class {windows.classes[kinds[0]]!r}, "
+            "and a classifier learns from two or more; put people with another class into train"
         )
 
 
@@ -72,8 +73,8 @@ def check_seen(windows: Windows, split: str) -> None:
     inside = windows.indices(split)
     if len(inside) and not windows.present[inside].any():
         raise DataError(
-            f"{windows.name}: none of the {len(inside)} windows of {split} has any sensor, so there is nothing to "
-            f"{_FOR.get(split, 'answer')}; mend the recording, or put other people into {split}"
+            f"{windows.name}: none of the {len(inside)} windows of {split} has any sensor, so there is "
+            f"nothing to {_FOR.get(split, 'answer')}; mend the recording, or put other people into {split}"
         )
 
 
@@ -92,8 +93,8 @@ def weak_points(windows: Windows, *, balance: bool = False) -> list[str]:
     if counts.min() and counts.max() > UNEVEN * counts.min() and not balance:
         rare = int(counts.argmin())
         found.append(
-            f"classes are uneven: {windows.classes[rare]} has {counts[rare]} of {len(learned)} training windows; "
-            "accuracy says little of it, so look at macro F1, or train with --balance"
+            f"classes are uneven: {windows.classes[rare]} has {counts[rare]} of {len(learned)} training "
+            "windows; accuracy says little of it, so look at macro F1, or train with --balance"
         )
     if len(np.unique(windows.subject[learned])) == 1:
         found.append("train is of one subject only: what differs between people cannot be learned from it")

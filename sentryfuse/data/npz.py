@@ -7,7 +7,7 @@
 | `rate_<m>` | sampling rate [Hz]; 0 = static, one step |
 | `scale_<m>` scalar or (C,), optional | physical value = `x_<m>` * scale; 1 |
 | `channels_<m>` (C,) text, optional | channel names; c0, c1, ... |
-| `missing_<m>` bool, optional | NaN in part of a window means "not measured"; True for float16, False otherwise |
+| `missing_<m>` bool, optional | NaN in part of a window means "not measured"; True for float16 |
 | `y` (N,) integer or text | label; may lack in what is only predicted |
 | `classes` (K,) text, optional | names of the labels; those that occur |
 | `subject` (N,) integer or text | what train and test must not share; may lack in what is only predicted |

@@ -69,8 +69,8 @@ def answer_all(
         cost["params"] += plans[on].cost.params * len(chosen)
     if not order:
         raise NoSensorsError(
-            f"none of the {len(indices)} windows of {windows.name} that were asked for has any of the sensors "
-            "asked for; ask for other sensors"
+            f"none of the {len(indices)} windows of {windows.name} has any of the sensors asked for; "
+            "ask for other sensors"
         )
     answered = np.concatenate(order)
     cost = {key: value / len(answered) for key, value in cost.items()}

@@ -226,7 +226,8 @@ def make_windows(
     """
     faults = faults or Faults(name)
     with faults.noted():
-        check_names(name, [m.name for m in modalities])
+        if modalities or not faults.any:  # none is left where all have faults of their own
+            check_names(name, [m.name for m in modalities])
     n = _count(name, y, raw, faults)
     labels, names = np.full(n, UNLABELLED, dtype=np.int64), tuple(str(c) for c in classes or ())
     if y is not None:

@@ -16,6 +16,7 @@ import csv
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -138,8 +139,8 @@ def check_file(path: Path) -> None:
         raise ConfigError(f"answers cannot be written to {path.name}; let it end in {', '.join(SUFFIXES)}")
     if path.suffix.lower() == ".parquet" and not any(map(_is_here, PARQUET)):
         raise ConfigError(
-            f"{path.name} needs {' or '.join(PARQUET)}, and neither is here; pip install 'sentryfuse[data]', or "
-            "let it end in .csv or .jsonl"
+            f"{path.name} needs {' or '.join(PARQUET)}, and neither is here; pip install 'sentryfuse[data]', "
+            "or let it end in .csv or .jsonl"
         )
 
 
@@ -182,20 +183,25 @@ def _save_parquet(path: Path, answers: Answers) -> None:
     rows = [*map(_flat, answers.rows())]
     columns = {name: [row[name] for row in rows] for name in answers.columns}
     if _is_here("polars"):
-        import polars
-
+        polars: Any = import_module("polars")
         polars.DataFrame(columns, schema_overrides=_types(answers, polars)).write_parquet(path)
         return
-    import pyarrow
-    from pyarrow import parquet
-
-    parquet.write_table(pyarrow.table(columns), path)
+    arrow: Any = import_module("pyarrow")
+    schema = arrow.schema([(name, _arrow_type(arrow, name, answers)) for name in answers.columns])
+    import_module("pyarrow.parquet").write_table(arrow.table(columns, schema=schema), path)
 
 
 def _types(answers: Answers, polars: Any) -> dict[str, Any]:
     """Types of columns that may be empty."""
     numbers = {f"p_{name}": polars.Float64 for name in answers.classes}
     return {**numbers, "answer": polars.String, "plan": polars.String}
+
+
+def _arrow_type(arrow: Any, name: str, answers: Answers) -> Any:
+    """Type of a column, also of one that is empty."""
+    if name == "window" or (name == "subject" and answers.subject and isinstance(answers.subject[0], int)):
+        return arrow.int64()
+    return arrow.string() if name in ("subject", "answer", "sensors", "plan") else arrow.float64()
 
 
 def _is_here(package: str) -> bool:

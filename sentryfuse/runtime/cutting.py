@@ -51,9 +51,7 @@ def cut_csv(path: str | Path, bundle: Bundle, *, hop_s: float | None = None) -> 
         while last := cutter.flush(source.now_s()):
             cut += last
     if not cut:
-        raise DataError(
-            f"{path} holds samples for less than one window of {cutter.window_s:g} s; record more"
-        )
+        raise DataError(f"{path} holds less than one window of {cutter.window_s:g} s; record more")
     raw = {}
     for m in modalities:
         nothing = np.full((1, m.length, m.n_channels), np.nan, dtype=np.float32)

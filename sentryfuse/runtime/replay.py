@@ -62,8 +62,8 @@ def replay(
     Returns:
         One dictionary per window: `t_s` (start of the window [s]), `present`, `ratio`, `status`
         ("OK", "DEGRADED" with some sensor missing, "REFUSED" with none), `answer` (class),
-        `correct` (`None` without labels), `latency_ms` (without switching), `switched`, `switch_ms`, `plan_id`; `None`
-        where nothing was answered.
+        `correct` (`None` without labels), `latency_ms` (without switching), `switched`, `switch_ms`,
+        `plan_id`; `None` where nothing was answered.
 
     Raises:
         ConfigError: unknown sensors, a recording of another model, or a schedule out of order.

@@ -102,18 +102,14 @@ def test_declared_missing_values_may_be_float32(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({"y": None}, "'y'"),
         ({"modalities": None}, "'modalities'"),
         ({"x_acc": None}, "'x_acc'"),
         ({"rate_acc": None}, "'rate_acc'"),
-        ({"subject": None}, "'subject'"),
-        ({"classes": None}, "'classes'"),
         ({"modalities": np.array([], dtype="U3")}, "no modality"),
         ({"modalities": np.array(["acc", "acc"])}, "twice"),
         ({"modalities": np.array([1, 2])}, "texts"),
         ({"y": np.arange(N) % 3}, "label 2"),
         ({"y": -(np.arange(N) % 2)}, "label -1"),
-        ({"y": (np.arange(N) % 2).astype(float)}, "integers"),
         ({"y": np.full(N, 2**64 - 1, np.uint64)}, "too large"),
         ({"y": np.arange(N - 1) % 2}, "subject has 12"),
         ({"y": np.array([], int)}, "no window"),
@@ -123,14 +119,25 @@ def test_declared_missing_values_may_be_float32(tmp_path):
         ({"subject": np.zeros(N, int)}, "more than one split"),
         ({"split": np.full(N, 3, np.int8)}, "other values"),
         ({"split": np.zeros(3, np.int8)}, "one entry per window"),
-        ({"split": np.zeros(N)}, "int8"),
+        ({"split": np.array(["train", "eval"] * 6)}, "'eval'"),
+        ({"split": np.full(N, 0.5)}, "0.5"),
+        ({"y": np.full(N, 0.5)}, "0.5"),
+        ({"y": np.where(np.arange(N) % 3, 1, np.nan)}, "NaN in 4 of 12"),
+        ({"y": np.arange(N) % 2 + 1}, "(y - 1)"),
+        ({"y": np.array(["rest", "run"] * 6)}, "'run'"),
+        ({"y": np.array(["rest", ""] * 6)}, "empty in 6"),
+        ({"y": np.array([b"\xff"] * N)}, "UTF-8"),
+        ({"subject": np.array([""] * N)}, "empty"),
+        ({"subject": np.full(N, 1.5)}, "1.5"),
+        ({"subject": np.array(["a"] * N)}, "subject a is in more than one split"),
+        ({"x_acc": np.zeros((N, 3, 8), np.int16)}, "transpose(0, 2, 1)"),
+        ({"x_acc": np.zeros((N, 3, 50), np.int16), "channels_acc": None}, "transpose(0, 2, 1)"),
+        ({"x_acc": np.zeros((N, 8, 3), complex)}, "complex128"),
+        ({"x_acc": np.full((N, 8, 3), 1e300)}, "infinite"),
         ({"x_acc": np.zeros((N, 8, 2), np.int16)}, "make them agree"),
         ({"x_acc": np.zeros((N + 1, 8, 3), np.int16)}, "make them agree"),
         ({"x_acc": np.zeros((N, 0, 3), np.int16)}, "nothing inside"),
         ({"x_acc": np.zeros(N, np.int16)}, "(windows, steps, channels)"),
-        ({"x_acc": np.zeros((N, 8, 3), np.float64)}, "float64"),
-        ({"x_acc": np.zeros((N, 8, 3), ">i2")}, ">i2"),
-        ({"x_acc": np.zeros((N, 8, 3), np.uint8)}, "uint8"),
         ({"scale_acc": np.array([1.0, 0.0, 1.0])}, "positive"),
         ({"scale_acc": np.array(np.nan)}, "positive"),
         ({"scale_acc": np.array(1e300)}, "positive and finite"),
@@ -168,6 +175,121 @@ def test_names_that_a_command_line_cannot_carry_are_refused(tmp_path, name):
         np.savez(path, **arrays)
     with pytest.raises(DataError, match="modality name"):
         load_windows(path)
+
+
+def test_all_that_is_wrong_is_told_at_once(tmp_path):
+    path = write(
+        tmp_path / "bad.npz",
+        x_acc=np.zeros((N, 8, 3), complex),
+        rate_lab=np.float32(-1),
+        y=np.full(N, 7),
+        subject=np.full(N, 0.5),
+        split=np.array(["mine"] * N),
+    )
+    with pytest.raises(DataError) as caught:
+        load_windows(path)
+    said = str(caught.value)
+    assert said.startswith("bad has 5 faults: (1) ")
+    for word in ("complex128", "rate_lab", "label 7", "0.5", "'mine'"):
+        assert word in said
+    assert "\n" not in said
+
+
+def test_many_faults_are_told_by_their_number(tmp_path):
+    names = np.array([f"s{i}" for i in range(40)])
+    many = {f"x_s{i}": np.zeros((N, 4, 1), complex) for i in range(40)}
+    path = write(tmp_path / "bad.npz", modalities=names, **many, **{f"rate_s{i}": 1.0 for i in range(40)})
+    with pytest.raises(DataError, match="has 40 faults: .*; and 28 more") as caught:
+        load_windows(path)
+    assert len(str(caught.value)) < 2000
+
+
+TYPES = ("float64", ">f8", "int32", "uint16", "uint8", "int64", ">i2", "bool")
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_numbers_of_any_type_are_taken(tmp_path, dtype):
+    x = np.arange(N * 8 * 3).reshape(N, 8, 3) % 100
+    windows = load_windows(write(tmp_path / "a.npz", x_acc=x.astype(dtype), scale_acc=None))
+    assert windows.raw["acc"].dtype.isnative
+    np.testing.assert_array_equal(windows.batch(np.arange(N))["acc"], x.astype(dtype).astype(np.float32))
+
+
+def test_labels_people_and_splits_may_be_words(tmp_path):
+    y, who = np.array(["rest", "move"] * 6), np.array([f"P{i // 2:02d}" for i in range(N)])
+    words = np.array(["Train"] * 4 + ["val"] * 4 + ["test"] * 4)
+    windows = load_windows(write(tmp_path / "a.npz", y=y, subject=who, split=words))
+    plain = load_windows(write(tmp_path / "b.npz"))
+    for key in ("y", "subject", "split"):
+        np.testing.assert_array_equal(getattr(windows, key), getattr(plain, key))
+    assert windows.subject_names(np.array([5])) == ["P02"]
+    assert plain.subject_names(np.array([5])) == [2]
+    save_windows(tmp_path / "c.npz", windows)
+    assert load_windows(tmp_path / "c.npz").people == windows.people
+    as_bytes = load_windows(write(tmp_path / "d.npz", y=y.astype("S"), classes=np.array([b"rest", b"move"])))
+    assert as_bytes.classes == ("rest", "move")
+
+
+@pytest.mark.parametrize(
+    ("y", "names"),
+    [
+        (np.array(["walk", "run"] * 6), ("run", "walk")),
+        (np.array([3, 7] * 6), ("3", "7")),
+        (np.array([0.0, 1.0] * 6), ("0", "1")),
+        (np.array([False, True] * 6), ("0", "1")),
+        (np.array([[0], [1]] * 6), ("0", "1")),
+    ],
+)
+def test_without_class_names_the_labels_that_occur_are_the_classes(tmp_path, y, names):
+    windows = load_windows(write(tmp_path / "a.npz", y=y, classes=None))
+    assert windows.classes == names
+    assert [windows.classes[k] for k in windows.y[:2]] == [str(v).removesuffix(".0") for v in _as_said(y[:2])]
+
+
+def _as_said(y):
+    return [int(v) if v.dtype.kind in "bf" else v for v in np.ravel(y)]
+
+
+def test_labels_and_people_may_lack_in_what_is_only_predicted(tmp_path):
+    windows = load_windows(write(tmp_path / "a.npz", y=None, classes=None, subject=None, split=None))
+    assert not windows.labelled
+    assert not windows.knows_subject
+    assert windows.subject_names(np.array([0])) is None
+    assert len(windows.indices("test")) == N
+    told = describe(windows)
+    assert (told["labelled"], told["classes"], told["n_subjects"]) == (False, {}, None)
+    save_windows(tmp_path / "b.npz", windows)
+    again = load_windows(tmp_path / "b.npz")
+    assert not again.labelled
+    assert not again.knows_subject
+
+
+def test_one_person_without_a_split_is_all_test(tmp_path):
+    windows = load_windows(write(tmp_path / "a.npz", subject=np.zeros(N, int), split=None))
+    assert list(windows.indices("test")) == list(range(N))
+
+
+def test_a_window_that_is_nan_throughout_lacks_the_sensor_also_undeclared(tmp_path):
+    x = small()["x_acc"].astype(np.float32)
+    x[3] = np.nan
+    windows = load_windows(write(tmp_path / "a.npz", x_acc=x))
+    assert list(np.flatnonzero(~windows.present[:, 0])) == [3]
+    assert not windows.modalities[0].may_miss
+
+
+def test_channels_that_are_named_may_be_more_than_steps(tmp_path):
+    x, names = np.zeros((N, 3, 50), np.int16), np.array([f"e{i}" for i in range(50)])
+    windows = load_windows(write(tmp_path / "a.npz", x_acc=x, channels_acc=names, scale_acc=None))
+    assert windows.modalities[0].n_channels == 50
+
+
+def test_the_digest_knows_every_value(tmp_path):
+    first = load_windows(write(tmp_path / "a.npz"))
+    assert first.digest == load_windows(write(tmp_path / "b.npz")).digest
+    other = load_windows(write(tmp_path / "c.npz", x_acc=with_value("x_acc", 77)))
+    scaled = load_windows(write(tmp_path / "d.npz", scale_acc=np.float32(2)))
+    assert len({w.digest for w in (first, other, scaled)}) == 3
+    assert len(repr(first)) < 200
 
 
 def test_a_missing_file_is_named(tmp_path):

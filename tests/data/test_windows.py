@@ -58,7 +58,8 @@ def test_a_description_counts_what_is_there_and_is_json():
     assert told["n_windows"] == 6
     assert told["classes"] == {"no": 1, "yes": 5}
     assert told["n_subjects"] == 3
-    assert told["splits"]["test"] == {"n_windows": 2, "n_subjects": 1}
+    classes = {"no": 0, "yes": 2}
+    assert told["splits"]["test"] == {"n_windows": 2, "n_subjects": 1, "classes": classes}
     assert told["licence"] == "CC0"
     first, second = told["modalities"]
     assert first["share_absent"] == pytest.approx(1 / 6)

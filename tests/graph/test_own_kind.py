@@ -88,7 +88,7 @@ def test_it_trains_plans_prunes_exports_and_predicts(tmp_path):
     assert plan.cost.macs < plan.dense.macs
     sf.export_bundle(model, tmp_path / "own.bundle")
     bundle = sf.load_bundle(tmp_path / "own.bundle")
-    (row,) = sf.predict(bundle, windows, budgets=[sf.Budget(ratio=0.6)])
+    (row,) = sf.score(bundle, windows, budgets=[sf.Budget(ratio=0.6)])
     assert 0 <= row["accuracy"] <= 1
     small = sf.prune(model, plan)
     batch = windows.batch(np.arange(4))

@@ -18,7 +18,7 @@ from sentryfuse.rivals.comparison import quick_verdict
 from sentryfuse.rivals.features import Table
 from sentryfuse.rivals.models import LDA, SENSOR_SUM, Workshop
 from sentryfuse.rivals.rows import merged
-from sentryfuse.runtime import predict
+from sentryfuse.runtime import score
 from tests.tiny import CLASSES, GOLDEN, NAMES, tiny_windows
 
 pytest.importorskip("sklearn")
@@ -62,10 +62,10 @@ def test_one_row_for_each_system_and_kind_of_presence(found):
     assert "better than ours at r = 0 with all sensors" in found.verdict  # the bundle is not trained
 
 
-def test_ours_are_the_rows_of_predict(found):
+def test_ours_are_the_rows_of_score(found):
     bundle = sf.load_bundle(FILE)
     sets = [NAMES, *leave_one_out(NAMES)]
-    rows = predict(bundle, WINDOWS, present=sets, budgets=[sf.Budget(ratio=0.3)])
+    rows = score(bundle, WINDOWS, present=sets, budgets=[sf.Budget(ratio=0.3)])
     for key in (*SCORES, "macs"):
         if rows[0][key] is not None:
             assert row(found, "ours", "all", 0.3)[key] == rows[0][key]

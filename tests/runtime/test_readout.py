@@ -33,7 +33,7 @@ def made(request, tmp_path_factory):
 def test_torch_and_the_device_answer_alike(made):
     windows, model, bundle = made
     there = sf.evaluate(model, windows, present=SETS, ratios=RATIOS)
-    here = sf.predict(bundle, windows, present=SETS, budgets=[sf.Budget(ratio=r) for r in RATIOS])
+    here = sf.score(bundle, windows, present=SETS, budgets=[sf.Budget(ratio=r) for r in RATIOS])
     for mine, theirs in zip(here, there, strict=True):
         assert mine["macs"] == theirs["macs"]
         for key in ("accuracy", "macro_f1"):
