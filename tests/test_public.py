@@ -50,6 +50,7 @@ def test_the_short_words_do_what_they_say():
     assert sf.prune is importlib.import_module("sentryfuse.pruning.cut").prune
     assert callable(sf.train)
     assert callable(sf.predict)
+    assert callable(sf.score)
 
 
 def test_rooms_stay_importable_beside_functions_of_similar_names():
@@ -89,3 +90,32 @@ def test_a_name_that_needs_torch_says_so_where_there_is_none():
     )
     done = run(code)
     assert "sentryfuse[train]" in done.stdout, done.stderr
+
+
+WITHOUT_TORCH = "import sys\nsys.modules['torch'] = sys.modules['sklearn'] = None\n"
+
+
+def test_everything_can_be_imported_where_there_is_no_torch():
+    code = WITHOUT_TORCH + (
+        "from sentryfuse import *\nimport sentryfuse as sf\n"
+        "print(predict.__name__, 'train' in globals(), 'train' in dir(sf), 'score' in sf.__all__)"
+    )
+    done = run(code)
+    assert done.stdout.split() == ["predict", "False", "False", "True"], done.stderr
+
+
+@pytest.mark.parametrize("before", ["", WITHOUT_TORCH])
+def test_help_shows_the_package(before):
+    done = run(f"{before}import pydoc, sentryfuse\nprint(len(pydoc.plain(pydoc.render_doc(sentryfuse))))")
+    assert int(done.stdout) > 5000, done.stderr
+
+
+def test_only_names_that_need_torch_are_hidden_without_it():
+    code = WITHOUT_TORCH + (
+        "import sentryfuse as sf\n"
+        "for name in sf._HOMES:\n"
+        "    try:\n        getattr(sf, name)\n"
+        "    except ModuleNotFoundError:\n        print(name)"
+    )
+    done = run(code)
+    assert set(done.stdout.split()) == sf._NEED_TORCH, done.stderr

@@ -166,7 +166,10 @@ def predict(
             threads=threads,
             profile=device,
         )
-        score_table(output, f"{windows.name}, {chosen}", rows, loaded.names)
+        from sentryfuse.data.learnable import weak_split
+
+        weak = weak_split(windows, chosen)
+        score_table(output, f"{windows.name}, {chosen}", rows, loaded.names, weak=weak)
         output.json({**facts, "rows": rows})
         return
     if missing_rate:

@@ -188,7 +188,10 @@ def evaluate(
         scorers=scorer or ("gate",),
         device=check_device(device),
     )
-    score_table(output, f"{windows.name}, {split}", rows, model.names)
+    from sentryfuse.data.learnable import weak_split
+
+    title, weak = f"{windows.name}, {split}", weak_split(windows, split)
+    score_table(output, title, rows, model.names, weak=weak)
     about = model.config.about
     output.json(
         {

@@ -128,20 +128,17 @@ def check_split(windows: Windows, split: str) -> None:
 
 
 def check_scored(windows: Windows, split: str) -> None:
-    """Refuse a split that cannot be scored; say what its scores cannot tell.
+    """Refuse a split that cannot be scored.
 
     Raises:
         ConfigError: it has no windows, or there is no such split.
         DataError: no labels, or no window with any sensor.
     """
-    from sentryfuse.data.learnable import check_labelled, check_seen, weak_split
-    from sentryfuse.progress import say
+    from sentryfuse.data.learnable import check_labelled, check_seen
 
     check_split(windows, split)
     check_labelled(windows, "scores compare answers with them; `predict` answers without")
     check_seen(windows, split)
-    for point in weak_split(windows, split):
-        say(f"{windows.name}: {point}")
 
 
 def profile_of(path: Path | None) -> DeviceProfile | None:

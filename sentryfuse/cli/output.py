@@ -91,8 +91,23 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def score_table(output: Output, title: str, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
-    """The rows of `evaluate` and `sf.score` for people."""
+def score_table(
+    output: Output,
+    title: str,
+    rows: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
+    *,
+    weak: Sequence[str] = (),
+) -> None:
+    """The rows of `evaluate` and `sf.score` for people.
+
+    Args:
+        output: where to.
+        title: above.
+        rows: one per combination.
+        names: every sensor.
+        weak: what these scores cannot tell, of `data.learnable.weak_split`.
+    """
     output.table(
         title,
         ("sensors", "missing", "ratio", "scorer", "accuracy", "macro F1", "AUROC", "NLL", "ECE", "MMAC",
@@ -115,3 +130,5 @@ def score_table(output: Output, title: str, rows: Sequence[Mapping[str, Any]], n
             for row in rows
         ],
     )  # fmt: skip
+    for sentence in weak:
+        output.line(sentence)

@@ -58,5 +58,8 @@ def cut_csv(path: str | Path, bundle: Bundle, *, hop_s: float | None = None) -> 
         raw[m.name] = np.concatenate([w.values.get(m.name, nothing) for w in cut])
     windows = make_windows(Path(path).stem, modalities, raw=raw)
     there = np.array([[name in w.present for name in windows.names] for w in cut])
+    moving = [m.rate_hz > 0 for m in modalities]
+    if any(moving):  # as the runtime: static values alone say nothing about a moment
+        there[~there[:, moving].any(axis=1)] = False
     windows = replace(windows, present=windows.present & there)
     return CutRecording(windows, np.array([w.end_s for w in cut]))

@@ -105,8 +105,6 @@ def run_epochs(
     model.with_mixture(None)  # epochs are chosen by what the transformer answers alone
     group = ProcessGroup(check_device(device) if isinstance(device, str) else device)
     home = model.device
-    for point in weak_points(windows, balance=settings.balance) if group.leads else ():
-        say(f"{windows.name}: {point}")
     run = _Run(model, windows, settings, group, fresh=fresh)
     identity = identity_of(model, windows, settings)
     said = json.dumps(identity).encode()
@@ -117,6 +115,8 @@ def run_epochs(
         )
     state = TrainState(state_file, identity, group)
     history = state.resume(run.parts())
+    for point in weak_points(windows, balance=settings.balance) if group.leads else ():
+        say(f"{windows.name}: {point}")
     could = [h["validation"] for h in history if h["epoch"] >= run.first_kept]
     best = max(could, default=-1.0)
     since = len(could) - 1 - int(np.argmax(could)) if could else 0

@@ -20,7 +20,7 @@ def recording(**changes):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((120, 5, 2)).astype(np.float32)
     if (empty := changes.pop("empty", None)) is not None:
-        x[SPLIT == empty] = np.nan
+        x[empty == SPLIT] = np.nan
     made = {"y": Y, "classes": ("a", "b", "c"), "subject": SUBJECT, "split": SPLIT}
     return make_windows("own", [Modality("acc", 5.0, 5, ("x", "y"))], raw={"acc": x}, **{**made, **changes})
 
@@ -59,10 +59,16 @@ def test_the_advice_for_one_and_for_two_subjects_leads_to_a_training():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"y": np.where((SPLIT == 0) & (Y == 2), 1, Y)}, ["class c has no window in train", "never answered"]),
+        (
+            {"y": np.where((SPLIT == 0) & (Y == 2), 1, Y)},
+            ["class c has no window in train", "never answered"],
+        ),
         ({"y": np.where(SPLIT == 2, 1, Y)}, ["class a, c has no window in test", "all are of class b"]),
         ({"y": np.where((SPLIT == 1) & (Y == 0), 1, Y)}, ["class a has no window in validation"]),
-        ({"y": np.where((Y == 2) & (np.arange(120) > 6) & (SPLIT == 0), 0, Y)}, ["c has 2 of 80", "--balance"]),
+        (
+            {"y": np.where((Y == 2) & (np.arange(120) > 6) & (SPLIT == 0), 0, Y)},
+            ["c has 2 of 80", "--balance"],
+        ),
         ({"split": np.array([0, 1, 1, 1, 1, 2])[SUBJECT]}, ["one subject only"]),
     ],
 )

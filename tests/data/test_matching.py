@@ -79,7 +79,10 @@ def test_classes_the_model_does_not_know_are_refused_where_labels_are_needed():
         ({"rate_hz": OWN[0].rate_hz * 2}, "Hz"),
         ({"length": OWN[0].length + 1}, "cut the windows"),
         ({"channels": ("x", "y")}, "cut the windows"),
-        ({"length": OWN[0].n_channels, "channels": tuple(map(str, range(OWN[0].length)))}, "turn the last two"),
+        (
+            {"length": OWN[0].n_channels, "channels": tuple(map(str, range(OWN[0].length)))},
+            "turn the last two",
+        ),
         ({"channels": tuple("zyx")}, "in that order"),
         ({"channels": tuple("xyw")}, "give those channels"),
     ],

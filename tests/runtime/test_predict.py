@@ -116,7 +116,11 @@ def test_answers_are_the_same_in_every_file(bundle, tmp_path):
     np.testing.assert_array_equal(p, answers.probabilities)
     for row, line in zip(table, lines, strict=True):
         assert row["sensors"] == ",".join(line["sensors"])
-        assert (row["answer"], row["plan"], int(row["window"])) == (line["answer"], line["plan"], line["window"])
+        assert (row["answer"], row["plan"], int(row["window"])) == (
+            line["answer"],
+            line["plan"],
+            line["window"],
+        )
 
 
 @pytest.mark.parametrize("package", ["polars", "pyarrow"])
@@ -160,7 +164,9 @@ def write_samples(path, seconds=8.0):
         stream.write(",".join(["time_s", *columns]) + "\n")
         for t, m, values in sorted(rows, key=lambda row: row[0]):
             cells = dict(zip([f"{m.name}.{c}" for c in m.channels], values, strict=True))
-            stream.write(",".join([str(t), *(f"{cells[c]:.4f}" if c in cells else "" for c in columns)]) + "\n")
+            stream.write(
+                ",".join([str(t), *(f"{cells[c]:.4f}" if c in cells else "" for c in columns)]) + "\n"
+            )
     return path
 
 

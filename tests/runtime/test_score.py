@@ -14,7 +14,7 @@ from sentryfuse.errors import BudgetError, ConfigError
 from sentryfuse.runtime import score
 from sentryfuse.runtime.score import BundleAnswer
 from sentryfuse.types import Budget
-from tests.tiny import CLASSES, GOLDEN, NAMES, tiny_windows
+from tests.tiny import GOLDEN, NAMES, tiny_windows
 
 pytestmark = pytest.mark.device
 

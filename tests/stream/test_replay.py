@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sentryfuse.data import load_windows, open_data, save_windows
-from sentryfuse.errors import ConfigError, DataError
+from sentryfuse.errors import ConfigError
 from sentryfuse.stream import Cutter, CutWindow, HealthRules, open_source, window_length_s
 from sentryfuse.types import Modality
 from tests.stream.feeding import OTHER, SLOW
@@ -173,15 +173,21 @@ def test_a_table_with_a_long_pause_is_passed_over_quickly(tmp_path):
 @pytest.mark.parametrize(
     ("modalities", "said"),
     [
-        (MODALITIES[:2], "age"),
+        ((Modality("ecg", 16.0, 64, ("x",)),), "use its own data"),
         ((Modality("acc", 16.0, 64, ("x", "y")), *MODALITIES[1:]), "3 channels of acc"),
         ((Modality("acc", 32.0, 64, ("x", "y", "z")), *MODALITIES[1:]), "at 16 Hz"),
         ((Modality("acc", 16.0, 32, ("x", "y", "z")), *MODALITIES[1:]), "64 steps"),
     ],
 )
 def test_a_recording_of_other_sensors_is_refused(recording, modalities, said):
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(ConfigError, match=said):
         open_source(f"replay:{recording[0]}", modalities)
+
+
+def test_sensors_nobody_asked_for_are_left_out(recording):
+    _, given, _ = played(f"replay:{recording[0]}", MODALITIES[:2])
+    assert {name for w in given for name in w.verdicts} == {m.name for m in MODALITIES[:2]}
+    assert any(w.present for w in given)
 
 
 @pytest.mark.parametrize(
