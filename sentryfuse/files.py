@@ -258,8 +258,10 @@ def check_place(path: str | Path, *, folder: bool = False) -> None:
         nearest = path.absolute()
         while not os.path.lexists(nearest):
             nearest = nearest.parent
+        if nearest != path.absolute() and nearest.exists() and not nearest.is_dir():
+            raise InputError(f"cannot write {path}: {nearest} is a file; choose another place")
         if nearest != path.absolute():
-            path.lstat()
+            path.lstat()  # a name that is too long, for example
     except FileNotFoundError:
         pass
     except (OSError, ValueError) as error:
@@ -267,8 +269,6 @@ def check_place(path: str | Path, *, folder: bool = False) -> None:
             raise
         reason = _reason(error) if isinstance(error, OSError) else str(error)
         raise InputError(f"cannot write {what}: {reason}; choose another name") from error
-    if nearest != path.absolute() and nearest.exists() and not nearest.is_dir():
-        raise InputError(f"cannot write {path}: {nearest} is a file; choose another place")
     if nearest == path.absolute() and path.is_file():
         nearest = path.resolve().parent  # a file is replaced, not written into
     if nearest.exists() and not os.access(nearest, os.W_OK | (os.X_OK if nearest.is_dir() else 0)):

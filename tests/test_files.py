@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 
 from sentryfuse import files
 from sentryfuse.errors import ConfigError, InputError
@@ -204,3 +205,45 @@ def test_a_file_in_the_place_of_a_folder_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="it is a file"):
         fill(path, "first", overwrite=True)
     assert path.read_text() == "a file"
+
+
+def test_places_that_cannot_be_written_to_are_noticed_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    files.check_place(tmp_path / "new" / "deeper" / "a.csv")
+    files.check_place(tmp_path / "file")
+    files.check_place(tmp_path / "run", folder=True)
+    files.check_place("/dev/null")
+    for path, folder, word in (
+        (tmp_path, False, "it is a folder"),
+        (tmp_path / "file", True, "it is a file"),
+        (tmp_path / "file" / "a.csv", False, "file is a file"),
+        (tmp_path / ("n" * 300), False, "too long"),
+        (tmp_path / "a\0b", False, "null"),
+    ):
+        with pytest.raises(InputError, match=word) as caught:
+            files.check_place(path, folder=folder)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_of_others_is_noticed_before_the_work(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(InputError, match="may not be written to"):
+        files.check_place(tmp_path / "a.csv")
+    tmp_path.chmod(0o700)
+
+
+def test_what_safetensors_could_not_write_is_a_sentence(tmp_path):
+    said = "Error while serializing: I/O error: No space left on device (os error 28)"
+    with (
+        pytest.raises(InputError, match="cannot write w: no space left on device; free some space"),
+        files.writing("w"),
+    ):
+        raise SafetensorError(said)
+    with pytest.raises(SafetensorError), files.writing("w"):
+        raise SafetensorError("invalid header")
+
+
+def test_names_that_are_no_text_are_escaped_in_json(tmp_path):
+    files.write_json(tmp_path / "a.json", {"name": "b\udcff"})
+    assert files.read_json(tmp_path / "a.json") == {"name": "b\udcff"}

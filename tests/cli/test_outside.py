@@ -1,4 +1,4 @@
-"""What the world does to a command: full disks, terminals of another encoding, readers that leave, no streams."""
+"""What the world does to a command: full disks, other encodings, readers that leave, closed streams."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,17 +34,15 @@ def foreign(tmp_path):
     """A recording whose names most terminals do not know."""
     rng = np.random.default_rng(0)
     sensor, kind = NAMES
-    np.savez(
-        tmp_path / "d.npz",
-        **{
-            "modalities": np.array([sensor]),
-            f"x_{sensor}": rng.standard_normal((60, 20, 3)).astype("f4"),
-            f"rate_{sensor}": 20.0,
-            "y": rng.integers(0, 2, 60),
-            "classes": np.array(["走る", kind]),
-            "subject": np.repeat(np.arange(6), 10),
-        },
-    )
+    arrays: dict[str, Any] = {
+        "modalities": np.array([sensor]),
+        f"x_{sensor}": rng.standard_normal((60, 20, 3)).astype("f4"),
+        f"rate_{sensor}": 20.0,
+        "y": rng.integers(0, 2, 60),
+        "classes": np.array(["走る", kind]),
+        "subject": np.repeat(np.arange(6), 10),
+    }
+    np.savez(tmp_path / "d.npz", **arrays)
     return tmp_path / "d.npz"
 
 

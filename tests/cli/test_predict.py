@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sentryfuse.data import load_windows
 
+ROOT = Path(__file__).resolve().parents[2]
 SENSORS = ("wrist_acc", "chest_acc")
 
 
@@ -136,7 +142,7 @@ def test_a_csv_of_samples_is_cut_as_run_cuts_it_and_the_columns_are_the_same(
     told = command("run", bundle, "--source", f"replay:{path}", "--json", "-").out.splitlines()
     lines = [json.loads(line) for line in told][:-1]
     assert len(rows) == len(lines) == 12
-    assert list(rows[0])[0] == "time_s"
+    assert next(iter(rows[0])) == "time_s"
     assert set(rows[0]) <= set(lines[0])
     for row, line in zip(rows, lines, strict=True):
         assert float(row["time_s"]) == line["time_s"]
@@ -219,3 +225,21 @@ def test_training_says_at_once_what_it_cannot_learn_from(command, recording, tmp
     done = command("train", "--data", lacking, "--out", tmp_path / "run", "--epochs", 1)
     assert done.code == 0
     assert "has no window in train" in done.err
+
+
+def test_the_page_about_predict_does_what_it_says(command, recording, bundle, tmp_path, monkeypatch):
+    text = (ROOT / "docs" / "predict.md").read_text(encoding="utf-8")
+    (tmp_path / "model.bundle").write_bytes(bundle.read_bytes())
+    (tmp_path / "people.npz").write_bytes(recording.read_bytes())
+    samples(recording, tmp_path / "person.csv")
+    monkeypatch.chdir(tmp_path)
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+    assert len(lines) == 3
+    for line in lines:
+        done = command(*shlex.split(line)[1:])
+        assert done.code == 0, done.err
+    for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    columns = re.findall(r"^\| `(\w+)`", text, re.MULTILINE)
+    assert set(columns) - {"window", "p_"} <= {*rows_of(tmp_path / "answers.csv")[0], "subject"}

@@ -65,7 +65,7 @@ def test_classes_are_matched_by_name():
 
 def test_classes_the_model_does_not_know_are_refused_where_labels_are_needed():
     strange = recorded(classes=("x", "y", "z"))
-    with pytest.raises(ConfigError, match="class 'x'.*name the classes as it does"):
+    with pytest.raises(ConfigError, match=r"class 'x'.*name the classes as it does"):
         matched(OWN, CLASSES, strange)
     found = matched(OWN, CLASSES, strange, labels=False)
     assert not found.labelled

@@ -199,7 +199,7 @@ def test_many_faults_are_told_by_their_number(tmp_path):
     names = np.array([f"s{i}" for i in range(40)])
     many = {f"x_s{i}": np.zeros((N, 4, 1), complex) for i in range(40)}
     path = write(tmp_path / "bad.npz", modalities=names, **many, **{f"rate_s{i}": 1.0 for i in range(40)})
-    with pytest.raises(DataError, match="has 40 faults: .*; and 28 more") as caught:
+    with pytest.raises(DataError, match=r"has 40 faults: .*; and 28 more") as caught:
         load_windows(path)
     assert len(str(caught.value)) < 2000
 
