@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,6 +32,7 @@ from sentryfuse.types import sensor_label
 
 if TYPE_CHECKING:
     from sentryfuse.bundle import Bundle
+    from sentryfuse.data import Windows
     from sentryfuse.planning.profile import DeviceProfile
 
 BundleFile = Annotated[Path, typer.Argument(metavar="BUNDLE", help="File written by `sentryfuse export`.")]
@@ -47,6 +48,39 @@ def open_bundle(path: Path, device: DeviceProfile | None = None) -> Bundle:
         return bundle
 
     return bundle.with_break_even(device.sparse_from)
+
+
+def facts_of(bundle: Bundle, windows: Windows, *, split: str, fold: str | None) -> dict[str, Any]:
+    """What stands beside the rows of scores or answers."""
+    return {
+        "dataset": windows.name,
+        "backbone": bundle.about.get("backbone"),
+        "split": split,
+        "seed": bundle.about.get("seed"),
+        "fold": fold,
+    }
+
+
+def show_scores(
+    output: Output, bundle: Bundle, windows: Windows, *, fold: str | None, split: str, **asked: Any
+) -> None:
+    """Score a bundle and show the rows.
+
+    Args:
+        output: where to.
+        bundle: what to score.
+        windows: on which recording.
+        fold: as it was asked for.
+        split: which part.
+        asked: the other arguments of `sf.score`.
+    """
+    from sentryfuse.data.learnable import weak_split
+    from sentryfuse.runtime import score
+
+    rows = score(bundle, windows, split=split, **asked)
+    weak = weak_split(windows, split)
+    score_table(output, f"{windows.name}, {split}", rows, bundle.names, weak=weak)
+    output.json({**facts_of(bundle, windows, split=split, fold=fold), "rows": rows})
 
 
 @takes_limits(Ratio)
@@ -145,20 +179,13 @@ def predict(
 
     windows, end_s = open_unlabelled(loaded, data, fold=fold, hop_s=hop_s, split=split)
     chosen = split or ("test" if out is None and windows.labelled else "all")
-    facts = {
-        "dataset": windows.name,
-        "backbone": loaded.about.get("backbone"),
-        "split": chosen,
-        "seed": loaded.about.get("seed"),
-        "fold": fold,
-    }
     if out is None and windows.labelled:
-        from sentryfuse.runtime.score import score
-
         check_scored(windows, chosen)
-        rows = score(
+        show_scores(
+            output,
             loaded,
             windows,
+            fold=fold,
             split=chosen,
             present=sets,
             missing_rates=missing_rate or (None,),
@@ -166,12 +193,8 @@ def predict(
             threads=threads,
             profile=device,
         )
-        from sentryfuse.data.learnable import weak_split
-
-        weak = weak_split(windows, chosen)
-        score_table(output, f"{windows.name}, {chosen}", rows, loaded.names, weak=weak)
-        output.json({**facts, "rows": rows})
         return
+    facts = facts_of(loaded, windows, split=chosen, fold=fold)
     if missing_rate:
         raise ConfigError(f"{windows.name} has no labels, so --missing-rate scores nothing; leave it out")
     from sentryfuse.runtime import answer_windows

@@ -1,14 +1,15 @@
-"""Commands of the workstation: train, evaluate, prune, export. They need torch."""
+"""Commands of the workstation: train, evaluate, prune, export. They need torch, but to evaluate a bundle."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sentryfuse.cli.device import open_bundle, show_scores
 from sentryfuse.cli.options import (
     Data,
     Fold,
@@ -29,6 +30,7 @@ from sentryfuse.cli.options import (
     takes_limits,
 )
 from sentryfuse.cli.output import Output, score_table
+from sentryfuse.errors import ConfigError
 
 if TYPE_CHECKING:
     from sentryfuse.data import Windows
@@ -133,7 +135,10 @@ def _verdict(run: Path, windows: Windows) -> str | None:
 
 
 def evaluate(
-    run: Run,
+    run: Annotated[
+        Path,
+        typer.Argument(metavar="RUN_OR_BUNDLE", help="Folder of `train` or `prune`, or a file of `export`."),
+    ],
     data: Data,
     split: Split = "test",
     present: Presents = None,
@@ -153,21 +158,34 @@ def evaluate(
     json_to: JsonFile = None,
     quiet: Quiet = False,
 ) -> None:
-    """Score a trained model.
+    """Score a trained model, or a bundle without torch.
 
     One row per combination of sensors, missing rate, ratio and scorer.
     """
     output = Output(json_to, quiet=quiet)
-    from sentryfuse.training.folder import open_run
     from sentryfuse.types import Budget, check_present
 
-    model = open_run(run)
     sets = sensor_sets(present)
+    budgets = [Budget(ratio=share, protocol=protocol) for share in ratio or [0.0]]
+    asked: dict[str, Any] = {"split": split, "present": sets, "missing_rates": missing_rate or (None,)}
+    if run.is_file():
+        if set(scorer or ()) - {"gate"} or device != "cpu":
+            raise ConfigError(
+                f"{run} is a bundle, which ranks by its gate on the CPU; leave --scorer and --device out, or "
+                "give the folder of `train`"
+            )
+        bundle = open_bundle(run)
+        for names in sets:
+            check_present(names, bundle.names)
+        windows = open_windows(data, fold)
+        check_scored(windows, split)
+        show_scores(output, bundle, windows, fold=fold, budgets=budgets, **asked)
+        return
+    from sentryfuse.training.folder import open_run
+
+    model = open_run(run)
     for names in sets:
         check_present(names, model.names)
-    ratios = ratio or [0.0]
-    for share in ratios:
-        Budget(ratio=share, protocol=protocol)
     from sentryfuse.pruning.scorers import check_scorer
 
     for name in scorer or ():
@@ -180,13 +198,11 @@ def evaluate(
     rows = evaluate_model(
         model,
         windows,
-        split=split,
-        present=sets,
-        missing_rates=missing_rate or (None,),
-        ratios=ratios,
+        ratios=ratio or [0.0],
         protocol=protocol,
         scorers=scorer or ("gate",),
         device=check_device(device),
+        **asked,
     )
     from sentryfuse.data.learnable import weak_split
 

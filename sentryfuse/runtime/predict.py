@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -34,8 +35,9 @@ def predict(
 
     Args:
         bundle: of `load_bundle`.
-        windows: a recording, or modality -> `(N, T, C)`, physical units, cut and sampled as in training; NaN
-            in all of a window, or no array at all, where a sensor is absent.
+        windows: a recording, or modality -> `(N, T, C)`, physical units, cut and sampled as in training, of
+            one person. A sensor without an array, or with a window that is NaN, is absent; also one whose
+            window has gaps, if it had none in training.
         split: which part of a recording.
         present: names of the sensors that may be used; `None` means all. Those that a window lacks are
             never used.
@@ -127,7 +129,7 @@ def answer_windows(
 
 def _of_arrays(bundle: Bundle, arrays: Mapping[str, ArrayLike]) -> Windows:
     """Windows of one person whose names and rates are those of the bundle."""
-    own = [m for m in bundle.layout.modalities if m.name in arrays]
+    own = [replace(m, may_miss=True) for m in bundle.layout.modalities if m.name in arrays]
     unknown = [name for name in arrays if name not in bundle.names]
     if unknown or not own:
         raise ConfigError(

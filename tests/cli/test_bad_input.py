@@ -96,6 +96,11 @@ BAD = {
     "pruning into a full folder": ("prune RUN --ratio 0.5 --out W", "not empty"),
     "pruning too much": ("prune RUN --macs 10 --out W/small", "readout alone needs"),
     "exporting into a folder": ("export RUN --out W", "folder"),
+    "another scorer than a bundle has": (
+        "evaluate BUNDLE --data DATA --scorer taylor",
+        "the folder of `train`",
+    ),
+    "a bundle to score that is a text": ("evaluate FILE --data DATA", "file.txt"),
     "a missing bundle": ("predict W/none.bundle --data DATA", "none.bundle"),
     "a damaged bundle": ("predict BROKEN --data DATA", "broken.bundle"),
     "a bundle that is a text": ("predict FILE --data DATA", "file.txt"),

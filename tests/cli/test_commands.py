@@ -130,6 +130,10 @@ def test_export_says_what_it_checked(bundle):
 def test_predict_gives_the_rows_of_evaluate(command, recording, run_folder, bundle):
     asked = ["--data", recording, "--ratio", 0, "--ratio", 0.6, "--present", "chest_acc,wrist_acc"]
     torch = command("evaluate", run_folder, *asked, "--json", "-").json
+    assert (
+        command("evaluate", bundle, *asked, "--json", "-").json
+        == command("predict", bundle, *asked, "--json", "-").json
+    )
     device = command("predict", bundle, *asked, "--json", "-").json
     assert torch.keys() == device.keys()
     assert device["seed"] == 3

@@ -82,6 +82,11 @@ def test_predict_and_plan_work_where_torch_does_not_exist(recording, bundle):
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["rows"][0]["n_windows"] > 0
+    scored = code.replace("'predict'", "'evaluate'")
+    again = subprocess.run(
+        [sys.executable, "-c", scored], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (again.returncode, again.stdout) == (0, done.stdout)
 
 
 def test_a_quiet_command_does_not_silence_the_process_it_ran_in(capsys):

@@ -85,6 +85,14 @@ def test_a_sensor_nobody_wore_is_the_same_as_one_that_is_not_there(bundle):
     np.testing.assert_array_equal(without, asked)
 
 
+def test_gaps_that_training_never_saw_leave_the_sensor_out(bundle):
+    raw = {name: x.copy() for name, x in WINDOWS.raw.items()}
+    raw["acc"][2, 5] = np.nan
+    answers = answer_windows(bundle, raw)
+    assert "acc" not in answers.plans[answers.plan[2]].present
+    np.testing.assert_array_equal(answers.probabilities[2], predict(bundle, WINDOWS, present=NAMES[1:])[2])
+
+
 def test_what_cannot_be_answered_is_refused(bundle):
     for wrong, word in (
         ({"ecg": np.zeros((2, 4, 1))}, "use those names"),
