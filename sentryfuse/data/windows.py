@@ -233,14 +233,16 @@ def make_windows(
     if y is not None:
         with faults.noted():
             labels, names = labels_of(name, np.asarray(y), classes)
-    subjects, people = np.zeros(n, dtype=np.int64), None
+    subjects, people, known = np.zeros(n, dtype=np.int64), None, False
     if subject is not None:
         with faults.noted():
-            subjects, people = people_of(name, np.asarray(subject))
-            if len(subjects) != n:
-                lengths = f"subject has {len(subjects)} entries but {'x' if y is None else 'y'} has {n}"
-                subjects = np.zeros(n, dtype=np.int64)
-                raise DataError(f"{name}: {lengths}; make them equal")
+            found, people = people_of(name, np.asarray(subject))
+            if len(found) != n:
+                raise DataError(
+                    f"{name}: subject has {len(found)} entries but {'x' if y is None else 'y'} has {n}; make "
+                    "them equal"
+                )
+            subjects, known = found, True
     values, scales = {}, {}
     present = np.ones((n, len(modalities)), dtype=bool)
     for column, m in enumerate(modalities):
@@ -258,7 +260,7 @@ def make_windows(
     with faults.noted():
         if split is not None:
             given = split_of(name, np.asarray(split))
-            dealt = checked_split(name, given, None if subject is None else subjects, people)
+            dealt = checked_split(name, given, subjects if known else None, people)
             if len(dealt) != n:
                 raise DataError(
                     f"{name}: split has {len(dealt)} entries, there are {n} windows; give one each"
@@ -278,7 +280,7 @@ def make_windows(
         present=present,
         licence=licence,
         people=people,
-        knows_subject=subject is not None,
+        knows_subject=known,
     )
 
 

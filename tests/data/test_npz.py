@@ -195,6 +195,13 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path):
     assert "\n" not in said
 
 
+def test_one_fault_is_not_told_twice(tmp_path):
+    for changes in ({"subject": np.full(N, 0.5)}, {"subject": np.arange(5)}):
+        with pytest.raises(DataError) as caught:
+            load_windows(write(tmp_path / "bad.npz", **changes))
+        assert "faults" not in str(caught.value)
+
+
 def test_many_faults_are_told_by_their_number(tmp_path):
     names = np.array([f"s{i}" for i in range(40)])
     many = {f"x_s{i}": np.zeros((N, 4, 1), complex) for i in range(40)}
