@@ -131,7 +131,16 @@ __all__ = [
     "train",
 ]
 
-if find_spec("torch") is None:  # `from sentryfuse import *` and `help` give what a device has
+
+def _is_here(package: str) -> bool:
+    """Whether a package can be imported; nothing is loaded."""
+    try:
+        return find_spec(package) is not None
+    except (ImportError, ValueError):  # kept out by a finder, or switched off
+        return False
+
+
+if not _is_here("torch"):  # `from sentryfuse import *` and `help` give what a device has
     for _name in _NEED_TORCH:
         __all__.remove(_name)
 

@@ -208,5 +208,5 @@ def _is_here(package: str) -> bool:
     """Whether a package can be imported."""
     try:
         return find_spec(package) is not None
-    except ValueError:  # switched off
+    except (ImportError, ValueError):  # kept out by a finder, or switched off
         return False

@@ -16,6 +16,7 @@ from sentryfuse.model.pretrained import SentryModel, create_model
 from sentryfuse.pruning.evaluation import evaluate
 from sentryfuse.pruning.weights import magnitude_importance
 from sentryfuse.training import TrainSettings, loop, train
+from sentryfuse.types import Modality
 from tests.tiny import CLASSES, MAESTRO, MODALITIES, tiny_model, tiny_windows
 
 WINDOWS = tiny_windows(144)
@@ -249,7 +250,8 @@ def test_even_a_model_too_small_for_the_ratios_can_be_trained(sizes):
 
 
 def test_a_recording_of_something_else_is_refused():
-    model = create_model("maestro", modalities=MODALITIES[:1], classes=CLASSES, options=MAESTRO)
+    other = [Modality("ecg", 16.0, 64, ("x", "y", "z"))]
+    model = create_model("maestro", modalities=other, classes=CLASSES, options=MAESTRO)
     with pytest.raises(ConfigError, match="use its own data"):
         train(model, WINDOWS, settings=SETTINGS)
 
