@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from sentryfuse.model.pretrained import SentryModel
 from sentryfuse.pruning.cut import selection
 from sentryfuse.types import Budget, Plan
 
-TOLERANCE = 1e-4  # largest difference of a probability between onnxruntime and torch, float32
+# largest difference of a probability, or of a number in training deviations, between onnxruntime and torch
+TOLERANCE = 1e-4
 
 
 def export_bundle(model: SentryModel, path: str | Path) -> dict[str, Any]:
@@ -50,6 +52,7 @@ def export_bundle(model: SentryModel, path: str | Path) -> dict[str, Any]:
         "normalise": config.normalise,
         "subject_floor": {k: list(v) for k, v in config.subject_floor.items()},
         "readout": None if mixture is None else mixture.settings(),
+        **({} if config.target.of_classes else {"target": asdict(config.target)}),
         "about": {**config.about, "backbone": config.backbone, "preset": config.preset},
     }
     with write_atomically(path) as partial:
@@ -79,8 +82,9 @@ def check_against_torch(model: SentryModel, path: Path) -> dict[str, Any]:
         got = Session(bundle, plan).transformer(windows)
         with torch.no_grad():
             inputs = {name: torch.from_numpy(x) for name, x in windows.items()}
-            want = model(inputs, plan.present, select=selection(plan)).softmax(1).numpy()
-        worst, n = max(worst, float(np.abs(got - want).max())), n + 1
+            want = model.answers(model(inputs, plan.present, select=selection(plan)))
+        scale = model.config.target.std if model.config.target.task == "regression" else 1.0
+        worst, n = max(worst, float(np.abs((got - want) / scale).max())), n + 1
     return {"plans": n, "max_difference": worst}
 
 

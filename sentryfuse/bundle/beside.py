@@ -33,8 +33,11 @@ def read_mixture(manifest: Manifest, tensors: Mapping[str, NDArray[Any]]) -> Mix
     readout, sizes = mixture.readout, {}
     for m in manifest.layout.modalities:
         sizes[m.name] = len(feature_names(m))
-    if not set(sizes) <= set(readout.sensors) or readout.classes != manifest.classes:
-        raise Inconsistent("has a readout of other sensors or classes")
+    if not set(sizes) <= set(readout.sensors) or (readout.classes, readout.target) != (
+        manifest.classes,
+        manifest.target,
+    ):
+        raise Inconsistent("has a readout of other sensors, classes or another task")
     names = tuple(sizes)
     for present in (names, *((name,) for name in names)):
         given = {name: np.zeros((1, sizes[name]), np.float32) for name in present}

@@ -24,6 +24,7 @@ from sentryfuse.planning.layout import Layout
 from sentryfuse.planning.plan import plan_layout
 from sentryfuse.planning.profile import DeviceProfile
 from sentryfuse.readout import Mixture
+from sentryfuse.target import CLASSES, Target
 from sentryfuse.types import Budget, Plan, check_present
 
 __all__ = ["Bundle", "load_bundle", "save_bundle"]
@@ -37,12 +38,13 @@ class Bundle:
 
     Attributes:
         layout: what the model computes.
-        classes: names of the labels.
+        classes: names of the classes, numbers or labels.
         normalise: "train" (inside the model) or "subject" (each person's own statistics first).
         subject_floor: modality -> smallest deviation used per subject, `(C,)`.
         weights: all weights of the big model by name.
         gate: presence -> importance.
         mixture: the readout and its weight beside the transformer; `None` = there is none.
+        target: what is asked for; of numbers and labels with what they are standardised by.
         about: facts for people: backbone, preset, training.
         digest: sha256 over the whole content.
     """
@@ -56,6 +58,7 @@ class Bundle:
     about: Mapping[str, Any]
     digest: str
     mixture: Mixture | None = None
+    target: Target = CLASSES
 
     def __repr__(self) -> str:
         """What it is, in one line."""
@@ -163,6 +166,7 @@ def _load(path: str | Path) -> Bundle:
         about=manifest.about,
         digest=container.digest,
         mixture=read_mixture(manifest, parts["readout"]),
+        target=manifest.target,
     )
     bundle.writer.check_steps()
     return bundle

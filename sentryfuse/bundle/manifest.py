@@ -18,6 +18,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from sentryfuse.bundle.container import Inconsistent
 from sentryfuse.errors import ConfigError
 from sentryfuse.planning.layout import Layout
+from sentryfuse.target import CLASSES, Target
 from sentryfuse.types import Name
 
 Deviation = Annotated[float, Interval(gt=0, le=3e38)]
@@ -30,22 +31,24 @@ class Manifest:
     Attributes:
         format: version of the format.
         layout: what the model computes; whether its steps fit together is not checked here.
-        classes: names of the labels.
+        classes: names of the classes, numbers or labels.
         normalise: "train" (inside the model) or "subject" (each person's own statistics first).
         subject_floor: modality -> smallest deviation used per subject, `(C,)`.
         readout: settings of the readout beside the transformer; `None` = there is none.
         about: facts for people.
         digests: tensor name -> sha256 of its content.
+        target: what is asked for; classes where nothing is said.
     """
 
     format: int
     layout: Layout
-    classes: Annotated[tuple[Name, ...], Len(2, 10_000)]
+    classes: Annotated[tuple[Name, ...], Len(1, 10_000)]
     normalise: Literal["train", "subject"]
     subject_floor: Mapping[Name, Annotated[tuple[Deviation, ...], Len(1, 4096)]]
     readout: Mapping[str, Any] | None
     about: Mapping[str, Any]
     digests: Mapping[str, str]
+    target: Target = CLASSES
 
 
 @cache
@@ -99,6 +102,11 @@ def _check(manifest: Manifest) -> None:
     for m in layout.modalities:
         if m.rate_hz == 0 and m.length > 1:
             raise Inconsistent(f"has a modality {m.name} of {m.length} steps without a rate")
+    target, n = manifest.target, len(manifest.classes)
+    if n < target.least_outputs:
+        raise Inconsistent(f"has {n} class")
+    if {len(target.mean), len(target.std)} != {0 if target.of_classes else n}:
+        raise Inconsistent(f"has {len(target.mean)} means and {len(target.std)} deviations of {n} outputs")
     for name, floor in manifest.subject_floor.items():
         if len(floor) != sizes.get(name):
             raise Inconsistent(f"has {len(floor)} numbers in subject_floor for {name}")

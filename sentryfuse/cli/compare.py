@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sentryfuse.cli.options import Data, Fold, JsonFile, Quiet, Threads, fold_of, open_windows
-from sentryfuse.cli.output import Output
+from sentryfuse.cli.output import Output, score_columns
 from sentryfuse.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -49,7 +49,6 @@ def compare(
     """
     output = Output(json_to, quiet=quiet)
     from sentryfuse.machine import machine
-    from sentryfuse.rivals import RIVALS
     from sentryfuse.rivals import compare as compare_with_rivals
     from sentryfuse.rivals.comparison import FITTED_ON, bundle_of
     from sentryfuse.rivals.models import need_scikit_learn
@@ -62,7 +61,7 @@ def compare(
     fold = _fold(fold, bundle.about.get("fold"))
     windows = open_windows(data, fold, split="test")
     found = compare_with_rivals(
-        bundle, windows, ratios=ratio, rivals=rival or RIVALS, seed=seed, threads=threads
+        bundle, windows, ratios=ratio, rivals=rival or None, seed=seed, threads=threads
     )
     _show(output, f"{windows.name}, test", found)
     output.json(
@@ -102,25 +101,22 @@ def _fold(asked: str | None, trained: object) -> str | None:
 
 def _show(output: Output, title: str, found: Comparison) -> None:
     """The table and the verdict."""
-    two = any(row["auroc"] is not None for row in found.rows)
+    scores = score_columns(found.rows)
+    if all(row["auroc"] is None for row in found.rows):
+        scores.pop("AUROC", None)
     output.table(
         title,
-        ("system", "sensors", "accuracy", "macro F1", *(["AUROC"] if two else []), "NLL", "ECE",
-         "one window [ms]", "size [MB]", "models"),
+        ("system", "sensors", *scores, "one window [ms]", "size [MB]", "models"),
         [
             (
                 row["system"] if row["ratio"] is None else f"{row['system']}, r = {row['ratio']:g}",
                 row["presence"],
-                row["accuracy"],
-                row["macro_f1"],
-                *([row["auroc"]] if two else []),
-                row["nll"],
-                row["ece"],
+                *(row[key] for key in scores.values()),
                 row["time_ms"],
                 row["size_mb"],
                 row["n_models"],
             )
             for row in found.rows
         ],
-    )  # fmt: skip
+    )
     output.line(found.verdict)

@@ -24,6 +24,15 @@ EVERY_S = 10.0  # between two plain lines, where there is no terminal
 REDRAW_S = 0.25
 
 
+def said_of(result: Result) -> str:
+    """An answer in a few characters: a class with its probability, a number, or labels."""
+    if isinstance(result.answer, float):
+        return f"{result.answer:.4g}"
+    if result.confidence is None:
+        return result.answer or "no label"
+    return f"{result.answer} {result.confidence:.2f}"
+
+
 class Tally:
     """Counts results as they come.
 
@@ -53,7 +62,7 @@ class Tally:
         self.last = result
         self.statuses[str(result.status)] += 1
         self._delay_ms.append(result.delay_ms)
-        if result.answer is not None:
+        if isinstance(result.answer, str):
             self.answers[result.answer] += 1
         if result.plan_id is not None:
             self.plans.add(result.plan_id)
@@ -70,7 +79,7 @@ class Tally:
         last = self.last
         if last is None:
             return "run: no window yet"
-        said = f"{last.answer} {last.confidence:.2f}" if last.confidence is not None else "nothing said"
+        said = "nothing said" if last.answer is None else said_of(last)
         return (
             f"run: window {last.window_id}  {last.status}  {said}  "
             f"{len(last.present)} of {len(self.names)} sensors" + (f"  {last.reason}" if last.reason else "")

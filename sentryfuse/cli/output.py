@@ -91,6 +91,15 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
+def score_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Title -> key of the scores that rows hold: of classes, of numbers, or of several labels."""
+    if rows and "mae" in rows[0]:
+        return {"R2": "r2", "MAE": "mae", "RMSE": "rmse"}
+    if rows and "map" in rows[0]:
+        return {"mAP": "map", "macro F1": "macro_f1", "accuracy": "accuracy", "NLL": "nll"}
+    return {"accuracy": "accuracy", "macro F1": "macro_f1", "AUROC": "auroc", "NLL": "nll", "ECE": "ece"}
+
+
 def score_table(
     output: Output,
     title: str,
@@ -108,27 +117,23 @@ def score_table(
         names: every sensor.
         weak: what these scores cannot tell, of `data.learnable.weak_split`.
     """
+    scores = score_columns(rows)
     output.table(
         title,
-        ("sensors", "missing", "ratio", "scorer", "accuracy", "macro F1", "AUROC", "NLL", "ECE", "MMAC",
-         "weights", "windows"),
+        ("sensors", "missing", "ratio", "scorer", *scores, "MMAC", "weights", "windows"),
         [
             (
                 sensor_label(row["present"], names),
                 row["missing_rate"],
                 float(row["ratio"]),
                 row["scorer"],
-                row["accuracy"],
-                row["macro_f1"],
-                row["auroc"],
-                row.get("nll"),
-                row.get("ece"),
+                *(row.get(key) for key in scores.values()),
                 row["macs"] / 1e6,
                 row["params"],
                 row["n_windows"],
             )
             for row in rows
         ],
-    )  # fmt: skip
+    )
     for sentence in weak:
         output.line(sentence)

@@ -52,14 +52,24 @@ def show_answers(
     """
     names = [plan.present for plan in answers.plans]
     sets = Counter(names[k] for k in answers.plan if k >= 0)
-    kinds = Counter(kind for kind in answers.answer if kind is not None)
+    said = answers.answer
+    kinds = Counter(kind for kind in said if isinstance(kind, str))
     refused = int((answers.plan < 0).sum())
     macs = [answers.plans[k].cost.macs for k in answers.plan if k >= 0]
-    output.table(
-        f"{facts['dataset']}, {facts['split']}",
-        ("answer", "windows"),
-        [(kind, kinds[kind]) for kind in answers.classes] + ([("none", refused)] if refused else []),
-    )
+    numbers = answers.probabilities[answers.plan >= 0]
+    title = f"{facts['dataset']}, {facts['split']}"
+    told: dict[str, Any] = {"answers": dict(kinds)}
+    if answers.target.task == "regression":
+        rows = [
+            (name, *(float(of(numbers[:, k])) for of in (np.min, np.mean, np.max)), len(numbers))
+            for k, name in enumerate(answers.classes)
+        ]
+        output.table(title, ("number", "smallest", "mean", "largest", "windows"), rows)
+        told = {"values": {row[0]: dict(zip(("min", "mean", "max"), row[1:4], strict=True)) for row in rows}}
+    else:
+        order = answers.classes if answers.target.of_classes else sorted(kinds)
+        shown = [(kind or "no label", kinds[kind]) for kind in order]
+        output.table(title, ("answer", "windows"), shown + ([("none", refused)] if refused else []))
     every = max(names, key=len)
     output.table(
         "sensors they are made of",
@@ -70,7 +80,7 @@ def show_answers(
         "ratio": budget.ratio or 0.0,
         "n_windows": len(answers) - refused,
         "n_refused": refused,
-        "answers": dict(kinds),
+        **told,
         "sensors": [{"present": list(on), "n_windows": n} for on, n in sets.most_common()],
         "macs": round(float(np.mean(macs))),
     }

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sentryfuse.data.checks import DTYPES, check_classes, integers
 from sentryfuse.errors import DataError
+from sentryfuse.target import Target
 
 UNLABELLED = -1  # the label of a window that has none
 SPLIT_WORDS = {
@@ -52,6 +53,47 @@ def labels_of(
     if len(numbers):
         check_classes(source, names, numbers)
     return numbers, names
+
+
+def numbers_of(
+    source: str, y: NDArray[Any], names: Sequence[str] | None, target: Target
+) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+    """What a regression or a multi-label model learns.
+
+    Args:
+        source: name of the recording, for the message.
+        y: `(N,)` or `(N, K)`; finite numbers, or of labels 0 and 1.
+        names: of the K numbers or labels; `None` calls them "value" or "label", numbered where several.
+        target: which of the two.
+
+    Returns:
+        `(N, K)` and the K names.
+
+    Raises:
+        DataError: not such numbers, or other names than columns.
+    """
+    if y.ndim not in (1, 2) or y.dtype.kind not in "biuf" or (y.ndim == 2 and not y.shape[1]):
+        raise DataError(
+            f"{source}: y is {y.dtype} {y.shape}; a {target.task} needs numbers of shape (windows,) or "
+            "(windows, outputs)"
+        )
+    values = y.reshape(len(y), -1).astype(np.float32)
+    with np.errstate(invalid="ignore"):
+        broken = ~np.isfinite(values).all(axis=1)
+    if broken.any():
+        raise DataError(
+            f"{source}: y is not finite in {int(broken.sum())} of {len(y)} windows; leave those windows out"
+        )
+    if target.task == "multilabel" and not np.isin(values, (0, 1)).all():
+        other = values[~np.isin(values, (0, 1))][0]
+        raise DataError(f"{source}: y holds {other:g}; give 1 where a label holds and 0 where it does not")
+    k, word = values.shape[1], "label" if target.task == "multilabel" else "value"
+    found = tuple(str(name) for name in names or ((word,) if k == 1 else [f"{word}{i}" for i in range(k)]))
+    if len(found) != k or len(set(found)) < k or not all(n.strip() and n.isprintable() for n in found):
+        raise DataError(
+            f"{source}: `classes` holds {len(found)} names and y {k} outputs; give each output its own name"
+        )
+    return values, found
 
 
 def people_of(source: str, subject: NDArray[Any]) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
@@ -164,7 +206,7 @@ def whole_numbers(source: str, key: str, values: NDArray[Any]) -> NDArray[np.int
     if len(broken):
         raise DataError(
             f"{source}: {key} holds {broken[0]:g}; write whole numbers (int64)"
-            + (" or class names" if key == "y" else "")
+            + (" or class names, or store task = 'regression'" if key == "y" else "")
         )
     return values.astype(np.int64)
 

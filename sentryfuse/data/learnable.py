@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sentryfuse.data.splits import LEAST_SUBJECTS, few_subjects
 from sentryfuse.data.windows import SPLITS, Windows
@@ -42,12 +43,28 @@ def check_training(windows: Windows) -> None:
         check_seen(windows, split)
     learned = windows.indices("train")
     learned = learned[windows.present[learned].any(axis=1)]
+    if not windows.target.of_classes:
+        still = [k for k in range(windows.y.shape[1]) if len(np.unique(windows.y[learned, k])) < 2]
+        if still:
+            raise DataError(
+                f"{name}: {windows.classes[still[0]]!r} is {windows.y[learned[0], still[0]]:g} in all "
+                f"{len(learned)} training windows, so there is nothing to learn; put other people into "
+                "train, or leave it out"
+            )
+        return
     kinds = np.unique(windows.y[learned])
     if len(kinds) < 2:
         raise DataError(
             f"{name}: all {len(learned)} training windows are of the class {windows.classes[kinds[0]]!r}, "
             "and a classifier learns from two or more; put people with another class into train"
         )
+
+
+def class_counts(windows: Windows, indices: NDArray[np.intp]) -> NDArray[np.int64]:
+    """Windows of each class or with each label, `(K,)`."""
+    if windows.target.of_classes:
+        return np.bincount(windows.y[indices], minlength=len(windows.classes))
+    return np.asarray((windows.y[indices] > 0).sum(axis=0), np.int64)
 
 
 def check_labelled(windows: Windows, why: str) -> None:
@@ -89,8 +106,8 @@ def weak_points(windows: Windows, *, balance: bool = False) -> list[str]:
     for split in SPLITS:
         found += weak_split(windows, split)
     learned = windows.indices("train")
-    counts = np.bincount(windows.y[learned], minlength=len(windows.classes))
-    if counts.min() and counts.max() > UNEVEN * counts.min() and not balance:
+    counts = class_counts(windows, learned)
+    if windows.target.of_classes and counts.min() and counts.max() > UNEVEN * counts.min() and not balance:
         rare = int(counts.argmin())
         found.append(
             f"classes are uneven: {windows.classes[rare]} has {counts[rare]} of {len(learned)} training "
@@ -106,14 +123,15 @@ def weak_split(windows: Windows, split: str) -> list[str]:
     inside = windows.indices(split)
     if not len(inside) or not windows.labelled:
         return []
-    counts = np.bincount(windows.y[inside], minlength=len(windows.classes))
+    if windows.target.task == "regression":
+        return []
+    counts = class_counts(windows, inside)
     lacking = [name for name, n in zip(windows.classes, counts, strict=True) if not n]
     if not lacking:
         return []
     words = f"class {', '.join(lacking)} has no window in {split} ({len(inside)} windows)"
     if split == "train":
         return [f"{words}: it is never answered"]
-    only = (
-        f", where all are of class {windows.classes[int(counts.argmax())]}" if (counts > 0).sum() == 1 else ""
-    )
+    alone = windows.target.of_classes and (counts > 0).sum() == 1
+    only = f", where all are of class {windows.classes[int(counts.argmax())]}" if alone else ""
     return [f"{words}{only}: scores of {split} say nothing of it"]

@@ -19,13 +19,19 @@ from sentryfuse.data.forms import UNLABELLED
 from sentryfuse.data.windows import Windows
 from sentryfuse.errors import ConfigError
 from sentryfuse.progress import say
+from sentryfuse.target import CLASSES, Target
 from sentryfuse.types import Modality
 
 RATE_TOLERANCE = 5e-3  # clocks of one kind of logger differ by less
 
 
 def matched(
-    modalities: Sequence[Modality], classes: Sequence[str], windows: Windows, *, labels: bool = True
+    modalities: Sequence[Modality],
+    classes: Sequence[str],
+    windows: Windows,
+    *,
+    target: Target = CLASSES,
+    labels: bool = True,
 ) -> Windows:
     """Put a recording into the terms of a model.
 
@@ -35,14 +41,15 @@ def matched(
         windows: the recording. Sensors that the model does not know are left out; those that it lacks, and
             windows with gaps in a sensor that never had any in training, are without that sensor. A line on
             standard error says so.
+        target: what the model answers.
         labels: whether its labels are needed; without, those of other classes are dropped.
 
     Returns:
         The same object where nothing had to be done; values are never copied.
 
     Raises:
-        ConfigError: no sensor of the model, another sampling rate, window length or order of channels, or
-            labels of classes that the model does not know.
+        ConfigError: no sensor of the model, another sampling rate, window length or order of channels,
+            labels of classes that the model does not know, or of another task.
     """
     given = {m.name: m for m in windows.modalities}
     shared = [m.name for m in modalities if m.name in given]
@@ -54,7 +61,10 @@ def matched(
     for own in modalities:
         if own.name in given:
             check_modality(windows.name, own, given[own.name])
-    windows = _with_classes(windows, tuple(classes), needed=labels)
+    if target.of_classes and windows.target.of_classes:
+        windows = _with_classes(windows, tuple(classes), needed=labels)
+    else:
+        windows = _with_numbers(windows, tuple(classes), target, needed=labels)
     if windows.modalities == tuple(modalities):
         return windows
     lacking = [m.name for m in modalities if m.name not in given]
@@ -133,6 +143,26 @@ def _usable(windows: Windows, own: Modality) -> NDArray[np.bool_]:
             f"they are answered without {own.name}"
         )
     return there
+
+
+def _with_numbers(windows: Windows, names: tuple[str, ...], target: Target, *, needed: bool) -> Windows:
+    """Numbers or labels by name as the model counts them."""
+    same = windows.target.task == target.task
+    if same and windows.classes == names and windows.target.unit in ("", target.unit):
+        return windows
+    known = same and windows.labelled and set(names) <= set(windows.classes)
+    if known and windows.target.unit in ("", target.unit):
+        return replace(windows, y=windows.y[:, [windows.classes.index(n) for n in names]], classes=names)
+    if needed and windows.labelled:
+        unit = f" [{target.unit}]" if target.unit else ""
+        theirs = f" [{windows.target.unit}]" if windows.target.unit else ""
+        raise ConfigError(
+            f"{windows.name} is a {windows.target.task} of {', '.join(windows.classes)}{theirs}, the model "
+            f"was made for {target.task} of {', '.join(names)}{unit}; use its own data"
+        )
+    n, k = len(windows), len(names)
+    empty = np.full(n, UNLABELLED) if target.of_classes else np.full((n, k), np.nan, np.float32)
+    return replace(windows, y=empty, classes=names, target=target)
 
 
 def _with_classes(windows: Windows, classes: tuple[str, ...], *, needed: bool) -> Windows:

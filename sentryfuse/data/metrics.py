@@ -1,17 +1,22 @@
 """Scores of predictions: accuracy, macro F1, AUROC, and how far probabilities can be trusted. numpy only.
 
+Of numbers mean absolute error, root mean square error and R2; of several labels mean average precision.
+
 Notation: N windows · K classes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sentryfuse.errors import ConfigError
+from sentryfuse.target import CLASSES, THRESHOLD, Target
 
+WORDS = {"accuracy": "accuracy", "auroc": "AUROC", "r2": "R2", "map": "mean average precision"}
 _LEAST = float(np.finfo(np.float32).eps)  # a probability that counts as none
 
 
@@ -122,20 +127,131 @@ def expected_calibration_error(probabilities: ArrayLike, y: ArrayLike, bins: int
     return float(np.abs(gap).sum() / len(truth))
 
 
-def scores(y: ArrayLike, probabilities: ArrayLike) -> dict[str, float | None]:
+def average_precision(y: ArrayLike, score: ArrayLike) -> float | None:
+    """Mean precision at the places of the windows that have a label, best score first, 0..1.
+
+    Args:
+        y: whether a window has the label, `(N,)`, 0 or 1.
+        score: `(N,)`, higher is surer; among equal scores all count as found together.
+
+    Returns:
+        0..1; `None` where no window has it.
+
+    Raises:
+        ConfigError: no window, lengths that differ, or NaN.
+    """
+    truth, scored = _pair(y, score)
+    if np.isnan(scored).any():
+        raise ConfigError("average precision needs scores without NaN; look at the model")
+    positive = truth > 0
+    if not positive.any():
+        return None
+    values, place = np.unique(-scored, return_inverse=True)
+    hits = np.bincount(place, weights=positive, minlength=len(values))
+    seen = np.cumsum(np.bincount(place, minlength=len(values)))
+    precision = np.cumsum(hits) / seen
+    return float((hits * precision).sum() / positive.sum())
+
+
+def number_scores(y: ArrayLike, answers: ArrayLike) -> dict[str, float | None]:
+    """Scores of a regression, mean over its numbers.
+
+    Args:
+        y: true numbers, `(N, K)`.
+        answers: `(N, K)`.
+
+    Returns:
+        `mae` and `rmse` in the unit of the numbers, `r2` (1 = perfect, 0 = as good as the mean; `None` where
+        a number is the same in all windows).
+
+    Raises:
+        ConfigError: no window, shapes that do not fit, or NaN.
+    """
+    truth, table = np.asarray(y, np.float64), np.asarray(answers, np.float64)
+    if truth.shape != table.shape or truth.ndim != 2 or not len(truth):
+        raise ConfigError(
+            f"{truth.shape} true numbers and {table.shape} answers do not belong together, or there are none;"
+            " give one of each for every window"
+        )
+    if np.isnan(table).any():
+        raise ConfigError("answers hold NaN, so there is nothing to score; look at the model")
+    error = table - truth
+    spread = ((truth - truth.mean(axis=0)) ** 2).sum(axis=0)
+    r2 = None if (spread == 0).any() else float((1 - (error**2).sum(axis=0) / spread).mean())
+    return {
+        "mae": float(np.abs(error).mean()),
+        "rmse": float(np.sqrt((error**2).mean(axis=0)).mean()),
+        "r2": r2,
+    }
+
+
+def label_scores(y: ArrayLike, probabilities: ArrayLike) -> dict[str, float | None]:
+    """Scores of several labels at once.
+
+    Args:
+        y: whether a window has each label, `(N, K)`, 0 or 1.
+        probabilities: `(N, K)`.
+
+    Returns:
+        `accuracy` (share of labels told right), `macro_f1` (mean over labels that occur or are answered),
+        `map` (mean average precision over labels that occur) and `nll` (of one label).
+
+    Raises:
+        ConfigError: no window, shapes that do not fit, or NaN.
+    """
+    truth, table = np.asarray(y, np.float64), np.asarray(probabilities, np.float64)
+    if truth.shape != table.shape or truth.ndim != 2 or not len(truth):
+        raise ConfigError(
+            f"{truth.shape} true labels and {table.shape} answers do not belong together, or there are none;"
+            " give one of each for every window"
+        )
+    there, said = truth > 0, table >= THRESHOLD
+    named = there.sum(axis=0) + said.sum(axis=0)
+    found = [average_precision(truth[:, k], table[:, k]) for k in range(truth.shape[1])]
+    known = [one for one in found if one is not None]
+    p = np.clip(np.where(there, table, 1 - table), _LEAST, 1)
+    return {
+        "accuracy": float((there == said).mean()),
+        "macro_f1": float((2 * (there & said).sum(axis=0)[named > 0] / named[named > 0]).mean())
+        if named.any()
+        else 0.0,
+        "map": float(np.mean(known)) if known else None,
+        "nll": float(-np.log(p).mean()),
+    }
+
+
+def measure_of(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What rows of scores are judged by: "r2", "map", "auroc" (two classes) or "accuracy"; more is better.
+
+    Args:
+        rows: of `scores`; at least one.
+    """
+    for name in ("r2", "map"):
+        if name in rows[0]:
+            return name
+    return "auroc" if all(row["auroc"] is not None for row in rows) else "accuracy"
+
+
+def scores(y: ArrayLike, probabilities: ArrayLike, target: Target = CLASSES) -> dict[str, float | None]:
     """All scores of one set of predictions.
 
     Args:
-        y: true classes, `(N,)`, 0..K-1.
-        probabilities: of each class, `(N, K)`.
+        y: true classes, `(N,)`, 0..K-1; numbers or labels, `(N, K)`.
+        probabilities: of each class, `(N, K)`; or answered numbers, or probabilities of labels.
+        target: what they are.
 
     Returns:
         `accuracy`, `macro_f1`, `auroc` of class 1 (`None` unless there are two classes and both occur),
-        `nll` (negative log likelihood) and `ece` (expected calibration error).
+        `nll` (negative log likelihood) and `ece` (expected calibration error). For numbers those of
+        `number_scores` and for labels those of `label_scores` as well; what has no meaning is `None`.
 
     Raises:
         ConfigError: no window, shapes that do not fit, a class outside 0..K-1, or NaN.
     """
+    if not target.of_classes:
+        nothing = dict.fromkeys(("accuracy", "macro_f1", "auroc", "nll", "ece"))
+        more = number_scores if target.task == "regression" else label_scores
+        return nothing | more(y, probabilities)
     table = _table(probabilities)
     predicted = table.argmax(axis=1)
     n_classes = table.shape[1]

@@ -10,6 +10,8 @@
 | `missing_<m>` bool, optional | NaN in part of a window means "not measured"; True for float16 |
 | `y` (N,) integer or text | label; may lack in what is only predicted |
 | `classes` (K,) text, optional | names of the labels; those that occur |
+| `task` text, optional | classification, regression (`y` (N,) or (N, K) numbers), multilabel (0 and 1) |
+| `unit` text, optional | of the numbers of a regression |
 | `subject` (N,) integer or text | what train and test must not share; may lack in what is only predicted |
 | `split` (N,) integer or text, optional | 0 train, 1 validation, 2 test; by subject with a fixed seed |
 | `licence` text, optional | of the recording |
@@ -21,7 +23,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +34,9 @@ from sentryfuse.data.describe import describe
 from sentryfuse.data.faults import Faults
 from sentryfuse.data.forms import check_axes, texts_of, values_of
 from sentryfuse.data.windows import Windows, make_windows
-from sentryfuse.errors import DataError
+from sentryfuse.errors import ConfigError, DataError
 from sentryfuse.files import write_atomically
+from sentryfuse.target import CLASSES, Target
 from sentryfuse.types import Modality
 
 __all__ = ["MAX_BYTES", "Windows", "describe", "load_windows", "make_windows", "save_windows"]
@@ -80,6 +83,10 @@ def load_windows(
         if "classes" in archive:
             with faults.noted():
                 classes = _texts(title, "classes", archive.read("classes"))
+        target = CLASSES
+        if "task" in archive:
+            with faults.noted():
+                target = _target(title, archive)
         licence = None
         if "licence" in archive:
             lines = _texts(title, "licence", np.atleast_1d(archive.read("licence")))
@@ -91,6 +98,7 @@ def load_windows(
             scale=scale,
             classes=classes,
             licence=licence,
+            target=target,
             faults=faults,
             **{key: archive.read(key) for key in ("y", "subject", "split") if key in archive},
         )
@@ -114,6 +122,10 @@ def save_windows(path: str | os.PathLike[str], windows: Windows) -> None:
     }
     if windows.labelled:
         arrays["y"] = windows.y
+    if not windows.target.of_classes:
+        arrays["task"] = np.array(windows.target.task, dtype=np.str_)
+        if windows.target.unit:
+            arrays["unit"] = np.array(windows.target.unit, dtype=np.str_)
     if windows.classes:
         arrays["classes"] = np.array(windows.classes, dtype=np.str_)
     if windows.knows_subject:
@@ -153,6 +165,18 @@ def _read_modality(title: str, archive: Archive, name: str) -> tuple[Modality, N
         may_miss = bool(_scalar(title, f"missing_{name}", archive.read(f"missing_{name}"), "b"))
     modality = Modality(name, rate, values.shape[1], channels, may_miss)
     return modality, values
+
+
+def _target(title: str, archive: Archive) -> Target:
+    """What the labels are."""
+    words = {}
+    for key in ("task", "unit"):
+        if key in archive:
+            words[key] = " ".join(_texts(title, key, np.atleast_1d(archive.read(key))))
+    try:
+        return Target(cast(Any, words["task"]), words.get("unit", ""))
+    except ConfigError as error:
+        raise DataError(f"{title}: {error}") from None
 
 
 def _texts(title: str, key: str, values: NDArray[Any]) -> tuple[str, ...]:

@@ -112,7 +112,7 @@ def score_row(
         "ratio": budget.ratio or 0.0,
         "protocol": budget.protocol,
         "scorer": scorer,
-        **scores(windows.y[answered], probabilities),
+        **scores(windows.y[answered], probabilities, windows.target),
         "macs": round(cost["macs"]),
         "params": round(cost["params"]),
         "n_windows": len(answered),

@@ -19,9 +19,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from sentryfuse.data.checks import check_names, check_shape, checked_scale, checked_split, chunks, scan
 from sentryfuse.data.faults import Faults
-from sentryfuse.data.forms import UNLABELLED, labels_of, people_of, split_of, values_of
+from sentryfuse.data.forms import UNLABELLED, labels_of, numbers_of, people_of, split_of, values_of
 from sentryfuse.data.splits import LEAST_SUBJECTS, split_by_subject
 from sentryfuse.errors import ConfigError, DataError
+from sentryfuse.target import CLASSES, Target
 from sentryfuse.types import Modality
 
 SPLITS = ("train", "validation", "test")
@@ -52,8 +53,9 @@ class Windows:
         modalities: every sensor, in order; `may_miss` where single values may be NaN.
         raw: modality -> `(N, T, C)`, as stored.
         scale: modality -> `(C,)`; physical value = raw * scale.
-        y: class of each window, `(N,)`, 0..K-1; -1 everywhere where the recording has no labels.
-        classes: names of the K classes; may be empty where there are no labels.
+        y: class of each window, `(N,)`, 0..K-1; -1 everywhere where the recording has no labels. Numbers
+            of a regression, or 0 and 1 of several labels, `(N, K)`; NaN everywhere without.
+        classes: names of the K classes, numbers or labels; may be empty where there are no labels.
         subject: the unit that train and test must not share, `(N,)`; 0 everywhere where it is not known.
         split: `(N,)`; 0 train, 1 validation, 2 test.
         present: `(N, M)`; False where every value of that modality is NaN in that window.
@@ -61,13 +63,14 @@ class Windows:
         by_subject: set when `batch` standardises each window by its own subject.
         people: names that the numbers in `subject` stand for; `None` where they are numbers.
         knows_subject: whether the recording says whom each window is of.
+        target: what `y` is.
     """
 
     name: str
     modalities: tuple[Modality, ...]
     raw: Mapping[str, NDArray[Any]]
     scale: Mapping[str, NDArray[np.float32]]
-    y: NDArray[np.int64]
+    y: NDArray[Any]
     classes: tuple[str, ...]
     subject: NDArray[np.int64]
     split: NDArray[np.int8]
@@ -76,11 +79,13 @@ class Windows:
     by_subject: SubjectStatistics | None = None
     people: tuple[str, ...] | None = None
     knows_subject: bool = True
+    target: Target = CLASSES
 
     def __repr__(self) -> str:
         """What is inside, in one line."""
         sensors = ", ".join(f"{m.name} {m.length} x {m.n_channels}" for m in self.modalities)
-        kinds = f"{len(self.classes)} classes" if self.labelled else "no labels"
+        word = {"classification": "classes", "regression": "numbers", "multilabel": "labels"}
+        kinds = f"{len(self.classes)} {word[self.target.task]}" if self.labelled else "no labels"
         return f"Windows({self.name!r}: {len(self)} windows of {sensors}; {kinds})"
 
     def __len__(self) -> int:
@@ -95,6 +100,8 @@ class Windows:
     @property
     def labelled(self) -> bool:
         """Whether every window has a label."""
+        if self.y.dtype.kind == "f":
+            return bool(np.isfinite(self.y).all())
         return bool((self.y != UNLABELLED).all())
 
     @cached_property
@@ -197,6 +204,7 @@ def make_windows(
     scale: Mapping[str, ArrayLike] | None = None,
     split: ArrayLike | None = None,
     licence: str | None = None,
+    target: Target = CLASSES,
     faults: Faults | None = None,
 ) -> Windows:
     """Check arrays against each other and put them together; the only place where `Windows` begin.
@@ -208,14 +216,16 @@ def make_windows(
         modalities: every sensor, in order, with the length and channels its array must have.
         raw: modality -> `(N, T, C)`, real numbers; what is not int8, int16, float16 or float32 becomes one of
             them. NaN only where `may_miss`, or in all of a window, which then lacks the sensor.
-        y: class of each window, `(N,)`, integers 0..K-1 or names; `None` = no labels, for windows that are
-            only predicted.
-        classes: K different names; `None` takes the labels that occur.
+        y: class of each window, `(N,)`, integers 0..K-1 or names; numbers of a regression `(N,)` or
+            `(N, K)`; 0 and 1 of several labels `(N, K)`; `None` = no labels, for windows that are only
+            predicted.
+        classes: K different names; `None` takes the labels that occur, and of numbers "value" or "label".
         subject: `(N,)`, integers or names; `None` = not known, and nothing can be trained on it.
         scale: modality -> scalar or `(C,)`, positive; 1 where not given.
         split: `(N,)`; 0 train, 1 validation, 2 test, or those words; `None` splits by subject with a fixed
             seed. Without labels, or of fewer than three subjects, all is test.
         licence: of the recording.
+        target: what `y` is; of a regression with its unit.
         faults: what was found wrong before, to be told together.
 
     Returns:
@@ -229,10 +239,16 @@ def make_windows(
         if modalities or not faults.any:  # none is left where all have faults of their own
             check_names(name, [m.name for m in modalities])
     n = _count(name, y, raw, faults)
-    labels, names = np.full(n, UNLABELLED, dtype=np.int64), tuple(str(c) for c in classes or ())
+    names = tuple(str(c) for c in classes or ())
+    labels: NDArray[Any] = np.full(n, UNLABELLED, dtype=np.int64)
+    if not target.of_classes:
+        labels = np.full((n, len(names)), np.nan, dtype=np.float32)
     if y is not None:
         with faults.noted():
-            labels, names = labels_of(name, np.asarray(y), classes)
+            if target.of_classes:
+                labels, names = labels_of(name, np.asarray(y), classes)
+            else:
+                labels, names = numbers_of(name, np.asarray(y), classes, target)
     subjects, people, known = np.zeros(n, dtype=np.int64), None, False
     if subject is not None:
         with faults.noted():
@@ -281,6 +297,7 @@ def make_windows(
         licence=licence,
         people=people,
         knows_subject=known,
+        target=target,
     )
 
 

@@ -132,7 +132,7 @@ class Session:
                 `None` = they are `windows`.
 
         Returns:
-            Probabilities, `(B, n_classes)`.
+            Probabilities, `(B, n_classes)`; or numbers in their unit, or probabilities of labels.
 
         Raises:
             ConfigError: a present sensor's window is missing or has another shape.
@@ -157,7 +157,7 @@ class Session:
             )
         if self._parts:
             self._encode(feed, {} if tokens is None else tokens)
-        return softmax(self._answer(feed))
+        return self.bundle.target.answers(self._answer(feed))
 
     def _window(self, windows: Mapping[str, Array], name: str) -> Array:
         """The window of a present sensor as an engine takes it."""
@@ -184,14 +184,6 @@ class Session:
                 f"or leave {name} out of present"
             )
         return x
-
-
-def softmax(logits: Array) -> Array:
-    """Probabilities from logits, `(B, K)` -> `(B, K)`."""
-    e: Array = logits - logits.max(1, keepdims=True)
-    np.exp(e, e)
-    e /= e.sum(1, keepdims=True)
-    return e
 
 
 def _again(

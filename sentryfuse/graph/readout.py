@@ -1,4 +1,4 @@
-"""The readout of one set of sensors as one graph, from raw windows to log probabilities.
+"""The readout of one set of sensors as one graph, from raw windows to log probabilities or numbers.
 
 What is linear is multiplied out when the graph is written, heads that weigh nothing are left out, and scores
 are not centred over the classes, because every step that follows takes any constant away.
@@ -72,7 +72,7 @@ def write_readout(
         A model whose inputs are `window.<name>` `(B, T, C)`; with `quartiles` also `quartiles.<name>`
         `(B, C, 3)` of `sentryfuse.statistics.quartiles` for `sorted_outside`; where the readout
         standardises by person also `mean.<name>` and `inverse.<name>` `(F,)`, of a `Scale` or of its
-        `of_person`. Its output is `readout`, log probabilities `(B, K)`, those of
+        `of_person`. Its output is `readout`, log probabilities or standardised numbers `(B, K)`, those of
         `Readout.log_probabilities` up to rounding.
 
     Raises:
@@ -153,6 +153,7 @@ class _Heads:
     def __init__(self, graph: Graph, readout: Readout, solved: Solved, order: Sequence[str], z: str) -> None:
         self.graph, self.parts, self.solved = graph, readout.parts, solved
         self.order, self.z, self.k = order, z, len(readout.classes)
+        self.numbers = not readout.target.of_classes
         self.sizes = {s: len(self.parts.scales[s].mean) for s in order}
         weights = dict(zip(readout.heads, solved.pool.tolist(), strict=True))
         self.prior = weights.pop("prior") * readout.log_prior
@@ -191,10 +192,15 @@ class _Heads:
         logits = flat[0] if len(flat) == 1 else graph.op("Concat", *flat, axis=1)
         scores = self._scores(graph.reshape(logits, -1, len(pool), self.k))
         pooled = graph.reshape(graph.op("MatMul", graph.hold([pool]), scores), -1, self.k)
-        graph.op("LogSoftmax", graph.op("Add", pooled, graph.hold(self.prior)), axis=-1, writes=READOUT)
+        if self.numbers:
+            graph.op("Add", pooled, graph.hold(self.prior), writes=READOUT)
+        else:
+            graph.op("LogSoftmax", graph.op("Add", pooled, graph.hold(self.prior)), axis=-1, writes=READOUT)
 
     def _scores(self, logits: str) -> str:
-        """Log probabilities, floored, `(B, ..., K)`; what they have in common does not count."""
+        """Log probabilities, floored, `(B, ..., K)`; what they have in common does not count. Or numbers."""
+        if self.numbers:
+            return logits
         log = self.graph.op("LogSoftmax", logits, axis=-1)
         return self.graph.op("Max", log, self.graph.hold(FLOOR))
 
@@ -278,6 +284,7 @@ class _Heads:
         k, kinds = self.k, ("linear", "trees") if self.parts.trees else ("linear",)
         given = [(s, kind) for s in self.solved.sensors for kind in kinds]
         blocks = self.solved.stack[0].astype(np.float64).reshape(len(given), k, k)
-        blocks = blocks - blocks.mean(axis=1, keepdims=True)
+        if not self.numbers:
+            blocks = blocks - blocks.mean(axis=1, keepdims=True)
         place = {key: i for i, key in enumerate(given)}
         return np.stack([blocks[place[key]] for key in rows])

@@ -45,7 +45,7 @@ def write_trees(graph: Graph, z: str, ensembles: Sequence[Placed]) -> str:
         ensembles: at least one; each tree's nodes stand one after the other, its root first.
 
     Returns:
-        Name of `(B, ensembles, K)`, log probabilities before they are made to add up to one.
+        Name of `(B, ensembles, K)`, log probabilities before they are made to add up to one; or numbers.
 
     Raises:
         ConfigError: trees that are too large for an engine without an operator for them.
@@ -58,6 +58,8 @@ def write_trees(graph: Graph, z: str, ensembles: Sequence[Placed]) -> str:
     else:
         parts = graph.split(rows, 1, sizes)
         means = graph.op("Concat", *(graph.reduce("Mean", part, 1, keep=1) for part in parts), axis=1)
+    if ensembles[0].trees.numbers:
+        return means
     return graph.op("Log", graph.op("Add", means, graph.hold(UNSEEN / k)))
 
 

@@ -23,6 +23,7 @@ from sentryfuse.model.tokens import PatchTokens
 from sentryfuse.planning.layout import AttentionRule, Layout
 from sentryfuse.readout import Mixture
 from sentryfuse.readout.worth import worth
+from sentryfuse.target import CLASSES, Target
 from sentryfuse.types import Modality
 
 FORMAT = 4  # models of 3 were never trained without one of their blocks
@@ -36,7 +37,7 @@ class ModelConfig:
         backbone: registered name.
         preset: the preset the shape came from.
         modalities: every sensor, in order.
-        classes: names of the labels.
+        classes: names of the classes, numbers or labels.
         shape: sizes before pruning, as a dictionary of the backbone's shape type.
         attention: which core at which length.
         widths: block name -> KV groups of its heads or FFN channels, where they differ from `shape`.
@@ -47,6 +48,7 @@ class ModelConfig:
         slots: names of the modalities the model was made for, in order; those that are not among
             `modalities` have been cut away for good. Empty = `modalities`.
         readout: settings of the readout beside the transformer; `None` = there is none.
+        target: what is asked for; of numbers and labels with what they are standardised by.
     """
 
     backbone: str
@@ -61,6 +63,7 @@ class ModelConfig:
     about: Mapping[str, Any] = field(default_factory=dict)
     slots: tuple[str, ...] = ()
     readout: Mapping[str, Any] | None = None
+    target: Target = CLASSES
 
     def __post_init__(self) -> None:
         """Refuse what no model can be built from."""
@@ -69,8 +72,11 @@ class ModelConfig:
         names = [m.name for m in self.modalities]
         if len(set(names)) != len(names):
             raise ConfigError(f"modality names must differ, got {', '.join(names)}")
-        if len(self.classes) < 2:
-            raise ConfigError(f"a model needs at least two classes, got {len(self.classes)}")
+        if len(self.classes) < self.target.least_outputs:
+            raise ConfigError(
+                f"a model of {self.target.task} needs {self.target.least_outputs} classes or outputs at "
+                f"least, got {len(self.classes)}"
+            )
         if self.normalise not in ("train", "subject"):
             raise ConfigError(f"normalise {self.normalise!r} is unknown; choose train or subject")
         if not self.slots:
@@ -96,7 +102,8 @@ class ModelConfig:
                 "use the version of sentryfuse that wrote it"
             )
         try:
-            body = {key: data[key] for key in cls.__dataclass_fields__}
+            body = {key: data[key] for key in cls.__dataclass_fields__ if key != "target"}
+            body["target"] = _target(data.get("target", {}))
             body["slots"] = tuple(data["slots"])
             body["modalities"] = tuple(Modality.from_json(m) for m in data["modalities"])
             body["classes"] = tuple(data["classes"])
@@ -193,6 +200,14 @@ class SentryModel(nn.Module):
         """Remember the smallest deviation used per subject, modality name -> `(C,)`."""
         self.config = replace(self.config, subject_floor=dict(floor))
 
+    def set_target(self, target: Target) -> None:
+        """Remember what numbers or labels are standardised by."""
+        self.config = replace(self.config, target=target)
+
+    def answers(self, outputs: Tensor) -> NDArray[np.float32]:
+        """What outputs `(B, K)` say: probabilities, or numbers in their unit; see `Target.answers`."""
+        return self.config.target.answers(outputs.detach().cpu().numpy())
+
     def tensors(self) -> dict[str, Tensor]:
         """All weights by their stable names: the backbone's, and the gate's under `gate.`."""
         own = {k: v.detach().contiguous() for k, v in self.backbone.state_dict().items()}
@@ -258,6 +273,7 @@ def create_model(
     preset: str = "small",
     attention: str = "sentry",
     normalise: str = "train",
+    target: Target = CLASSES,
     options: Mapping[str, Any] | None = None,
     widths: Mapping[str, int | Sequence[int]] | None = None,
 ) -> SentryModel:
@@ -266,11 +282,12 @@ def create_model(
     Args:
         backbone: a name from `list_models()`.
         modalities: every sensor, in order.
-        classes: names of the labels.
+        classes: names of the classes, numbers or labels.
         preset: starting sizes.
         attention: "sentry", or "dense": softmax over all tokens, every query head with a key/value head of
             its own unless `options` say otherwise.
         normalise: "train" or "subject".
+        target: what is asked for; `windows.target` of a recording.
         options: fields of the backbone's shape that replace the preset's, such as `{"d_model": 32}`.
         widths: block name -> KV groups of its heads or FFN channels.
 
@@ -302,6 +319,7 @@ def create_model(
         attention=AttentionRule(core=cast(Any, attention)),
         widths=widths or {},
         normalise=normalise,
+        target=target,
     )
     return SentryModel(config)
 
@@ -347,6 +365,21 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} cannot be read as safetensors ({error}); train again") from None
 
 
+def _target(data: Mapping[str, Any]) -> Target:
+    """Rebuild from JSON."""
+    return Target(**{**data, **{key: tuple(data[key]) for key in ("mean", "std") if key in data}})
+
+
+def _asked(config: ModelConfig) -> str:
+    """What the model is asked for, for its card."""
+    n, target = len(config.classes), config.target
+    if target.of_classes:
+        return f"{n} classes"
+    if target.task == "multilabel":
+        return f"{n} labels, any of them at once"
+    return f"{n} number{'s' if n > 1 else ''}" + (f" in {target.unit}" if target.unit else "")
+
+
 def model_card(model: SentryModel) -> str:
     """A short README for the folder of a model, made from its configuration."""
     config = model.config
@@ -357,7 +390,7 @@ def model_card(model: SentryModel) -> str:
     who = "" if said is None else f"\nWho answers: {said}.\n"
     return f"""# {config.backbone} ({config.preset}), sentryfuse
 
-{len(config.classes)} classes: {", ".join(config.classes)}.
+{_asked(config)}: {", ".join(config.classes)}.
 {sum(t.numel() for t in model.tensors().values()):,} weights, safetensors, no pickle. Normalisation: \
 {config.normalise} statistics, inside.
 {who}

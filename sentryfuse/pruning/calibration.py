@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from sentryfuse.data import Curriculum, Windows, batches
 from sentryfuse.data.scoring import prepared
 from sentryfuse.errors import ConfigError
 from sentryfuse.gate.saliency import unit_factors
 from sentryfuse.model import Selection
+from sentryfuse.model.objective import Objective
 from sentryfuse.model.pretrained import SentryModel
 from sentryfuse.pruning.columns import ColumnStatistics
 from sentryfuse.pruning.weights import weight_names
@@ -92,13 +92,14 @@ class Calibration:
             for block in blocks.values()
             for name in weight_names(block)
         }
+        objective = Objective(model.config.target, len(model.config.classes))
         for on, chosen in self._batches():
             live = [block for step in model.layout.route(on) for block in step.blocks]
             factors = unit_factors(live, len(chosen), model.device)
             used = [name for block in live for name in weight_names(block)]
             logits = model(self._inputs(on, chosen), on, select=Selection(gates=factors))
             # summed, so that every window's own gradient arrives at its own factors
-            loss = F.cross_entropy(logits, self._labels(chosen), reduction="sum")
+            loss = objective.loss(logits, objective.wanted(self.windows.y[chosen]).to(model.device)).sum()
             asked = [*factors.values(), *(model.backbone.get_parameter(name) for name in used)]
             if not asked:  # a pruned model may have no block for these sensors
                 continue
@@ -162,9 +163,6 @@ class Calibration:
             name: torch.from_numpy(x).to(self.model.device)
             for name, x in self.windows.batch(chosen, on).items()
         }
-
-    def _labels(self, chosen: NDArray[np.intp]) -> Tensor:
-        return torch.from_numpy(self.windows.y[chosen]).to(self.model.device)
 
 
 class Calibrator:

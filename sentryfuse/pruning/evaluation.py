@@ -23,13 +23,13 @@ from sentryfuse.types import Budget, Plan
 
 
 def torch_answer(model: SentryModel) -> Answer:
-    """Probabilities by torch, on the model's device; weights are sliced by the plan on the fly."""
+    """Probabilities or numbers by torch, on the model's device; weights are sliced by the plan on the fly."""
 
     @torch.no_grad()
     def answer(batch: Mapping[str, NDArray[np.float32]], plan: Plan) -> NDArray[np.float32]:
         inputs = {name: torch.from_numpy(x).to(model.device) for name, x in batch.items()}
         logits = model(inputs, plan.present, select=selection(plan, model.device))
-        return logits.softmax(1).cpu().numpy()
+        return model.answers(logits)
 
     return answer
 
@@ -74,7 +74,7 @@ def evaluate(
         DataError: the recording has no labels.
         BudgetError: a ratio outside 0..1.
     """
-    windows = matched(model.layout.modalities, model.config.classes, windows)
+    windows = matched(model.layout.modalities, model.config.classes, windows, target=model.config.target)
     windows = prepared(windows, normalise=model.config.normalise, floor=model.config.subject_floor)
     answering = placed(model.eval(), torch.device(device))
     model = placed(model, torch.device("cpu"))

@@ -53,6 +53,8 @@ def boosted_trees(
         The trees by set, and their out-of-person scores, `(N, K)` each; nothing where so many classes leave
         no room for enough rounds, or one class is all there is.
     """
+    if task.numbers and task.n_classes > 1:  # scikit-learn boosts one number
+        return {}, {}
     per_round = (1 if task.n_classes == 2 else task.n_classes) * _LEAVES * (32 + 4 * task.n_classes)
     rounds = min(_ROUNDS, MOST_BYTES // (len(boosted_sets(task.sensors)) * per_round))
     if rounds < _FEWEST_ROUNDS or task.n_folds < 2 or len(np.unique(task.y)) < 2:
@@ -66,12 +68,12 @@ def boosted_trees(
     return by_set(task, z, sets, make, seed)
 
 
-def boost(x: Floats, y: NDArray[np.integer[Any]], n_classes: int, *, rounds: int, seed: int) -> Trees:
+def boost(x: Floats, y: NDArray[Any], n_classes: int, *, rounds: int, seed: int) -> Trees:
     """Boost small trees.
 
     Args:
         x: `(N, F)`, no NaN.
-        y: `(N,)`, of two classes at least.
+        y: `(N,)`, of two classes at least; or one number each, `(N, 1)`.
         n_classes: `K`; classes that do not occur are left behind by all others.
         rounds: trees for each class (one for two classes).
         seed: of the choice of features.
@@ -79,7 +81,7 @@ def boost(x: Floats, y: NDArray[np.integer[Any]], n_classes: int, *, rounds: int
     Returns:
         Trees whose leaves add up to scikit-learn's logits.
     """
-    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
     from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
     columns = np.arange(x.shape[1])
@@ -87,7 +89,8 @@ def boost(x: Floats, y: NDArray[np.integer[Any]], n_classes: int, *, rounds: int
         first = grow(x, y, n_classes, trees=20, leaves=64, seed=seed)
         used = np.bincount(first.feature[first.feature >= 0], minlength=len(columns))
         columns = np.sort(np.argsort(-used, kind="stable")[:_FEATURES])
-    model = HistGradientBoostingClassifier(
+    numbers = y.ndim == 2
+    model = (HistGradientBoostingRegressor if numbers else HistGradientBoostingClassifier)(
         max_iter=rounds,
         learning_rate=_PACE / rounds,
         max_leaf_nodes=_LEAVES,
@@ -98,19 +101,20 @@ def boost(x: Floats, y: NDArray[np.integer[Any]], n_classes: int, *, rounds: int
         random_state=seed,
     )
     with threadpool_limits(1):  # on so little, threads mostly wait for each other
-        model.fit(np.ascontiguousarray(x[:, columns]), y)
-    return from_boosting(model, n_classes, columns)
+        model.fit(np.ascontiguousarray(x[:, columns]), y.squeeze(1) if numbers else y)
+    return from_boosting(model, n_classes, columns, numbers=numbers)
 
 
-def from_boosting(model: Any, n_classes: int, columns: NDArray[np.intp]) -> Trees:
-    """Arrays of a fitted `HistGradientBoostingClassifier`.
+def from_boosting(model: Any, n_classes: int, columns: NDArray[np.intp], *, numbers: bool = False) -> Trees:
+    """Arrays of a fitted `HistGradientBoostingClassifier` or, for numbers, `HistGradientBoostingRegressor`.
 
     Args:
         model: fitted on data without NaN.
         n_classes: `K`, at least those the model knows.
         columns: of the features, those the model was given.
+        numbers: whether it is of numbers.
     """
-    there = np.asarray(model.classes_, dtype=np.int64)
+    there = np.arange(1) if numbers else np.asarray(model.classes_, dtype=np.int64)
     start = np.full(n_classes, -20.0)
     base = np.asarray(model._baseline_prediction, dtype=np.float64).ravel()
     start[there] = np.array([0.0, base[0]]) if len(there) == 2 else base
@@ -146,4 +150,5 @@ def from_boosting(model: Any, n_classes: int, columns: NDArray[np.intp]) -> Tree
         np.array(root, dtype=np.int32),
         depth,
         adds=True,
+        numbers=numbers,
     )

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sentryfuse.readout.discriminant import NEVER, Doubles, Moments, Sums, as_scores
+from sentryfuse.readout.discriminant import Doubles, Moments, Sums, as_scores
 from sentryfuse.readout.encode import Encoding, Kind, fit_encoding
 from sentryfuse.readout.joint import Joint, fit_joint, weights_of_all
 from sentryfuse.readout.parts import Ints
@@ -28,18 +29,23 @@ class Task:
     """Training windows as every candidate sees them.
 
     Attributes:
-        y: `(N,)`.
+        y: class of each window, `(N,)`, or standardised numbers, `(N, K)`.
         n_classes: `K`.
         fold: of each window, `(N,)`.
         present: `(N, M)`.
         sensors: names.
     """
 
-    y: NDArray[np.int64]
+    y: NDArray[Any]
     n_classes: int
     fold: Ints
     present: NDArray[np.bool_]
     sensors: tuple[str, ...]
+
+    @property
+    def numbers(self) -> bool:
+        """Whether numbers are asked for in place of classes."""
+        return self.y.ndim == 2
 
     @property
     def n_folds(self) -> int:
@@ -89,7 +95,9 @@ class Candidate:
         result = np.zeros((len(task.y), task.n_classes))
         for f, (joint, columns) in enumerate(zip(self.joint_folds, self.columns, strict=True)):
             weights, bias = joint.solve(chosen)
-            result[task.fold == f] = as_scores(columns[:, joint.columns(chosen)] @ weights + bias)
+            result[task.fold == f] = as_scores(
+                columns[:, joint.columns(chosen)] @ weights + bias, numbers=task.numbers
+            )
         return result
 
 
@@ -158,7 +166,7 @@ def choose_shrink(
         for f, m in enumerate(moments):
             weights, bias = m.solve(shrink, flat)
             here = rows & (task.fold == f)
-            scores[here] = as_scores(a[here] @ weights.astype(np.float32) + bias)
+            scores[here] = as_scores(a[here] @ weights.astype(np.float32) + bias, numbers=task.numbers)
         found.append(scores)
     bad = [badness(s[rows], task.y[rows]) for s in found]
     at = choose(bad, task.fold[rows], [liking(s) for s in shrinks])
@@ -182,9 +190,8 @@ def _joint(
         for f, m in enumerate(moments):
             here = task.fold == f
             weights = weights_of_all(m, starts, shrink)
-            bias = -0.5 * (m.offset.T * weights).sum(axis=0) - m.mean @ weights
-            logits = whole[here] @ weights.astype(np.float32) + np.where(m.count > 0, bias, NEVER)
-            scores[here] = as_scores(logits)
+            logits = whole[here] @ weights.astype(np.float32) + m.bias(weights)
+            scores[here] = as_scores(logits, numbers=task.numbers)
         bad.append(badness(scores, task.y))
     best = SHRINKS[choose(bad, task.fold, [liking(s) for s in SHRINKS])]
     folds = [fit_joint(m, widths, best) for m in moments]

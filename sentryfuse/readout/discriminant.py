@@ -1,11 +1,14 @@
 """Linear discriminants from moments, with shrinkage; for any subset of the columns from the same moments.
 
+Where numbers are asked for in place of classes the same formulas give ridge regression: the covariance is
+that of all windows, and what stands for the offset of a class is the covariance with a number.
+
 Notation: N windows · D columns · K classes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,9 +35,11 @@ class Sums:
     gram: Doubles
 
     @classmethod
-    def of(cls, a: NDArray[Any], y: NDArray[np.integer[Any]], n_classes: int) -> Sums:
-        """Sums over `(N, D)` columns that are near mean 0."""
+    def of(cls, a: NDArray[Any], y: NDArray[Any], n_classes: int) -> Sums:
+        """Sums over `(N, D)` columns that are near mean 0; `y` holds classes `(N,)` or numbers `(N, K)`."""
         a = a.astype(np.float64, copy=False) if a.shape[1] <= 128 else a
+        if y.ndim == 2:
+            return NumberSums.of_numbers(a, y)
         one_hot = (y[:, None] == np.arange(n_classes)).astype(a.dtype)
         return cls(
             np.bincount(y, minlength=n_classes).astype(np.float64),
@@ -43,10 +48,10 @@ class Sums:
         )
 
     def __add__(self, other: Sums) -> Sums:
-        return Sums(self.count + other.count, self.total + other.total, self.gram + other.gram)
+        return type(self)(self.count + other.count, self.total + other.total, self.gram + other.gram)
 
     def __sub__(self, other: Sums) -> Sums:
-        return Sums(self.count - other.count, self.total - other.total, self.gram - other.gram)
+        return type(self)(self.count - other.count, self.total - other.total, self.gram - other.gram)
 
     def moments(self) -> Moments:
         """Means and pooled covariance."""
@@ -59,20 +64,60 @@ class Sums:
 
 
 @dataclass(frozen=True, eq=False)
+class NumberSums(Sums):
+    """The same for numbers: the last row of `count` and `total` is of the windows themselves."""
+
+    @classmethod
+    def of_numbers(cls, a: NDArray[Any], y: NDArray[Any]) -> NumberSums:
+        """Sums over `(N, D)` columns and `(N, K)` numbers, both near mean 0."""
+        right = np.concatenate([y, np.ones((len(y), 1))], axis=1).astype(a.dtype)
+        return cls(
+            right.sum(axis=0, dtype=np.float64),
+            (right.T @ a).astype(np.float64),
+            (a.T @ a).astype(np.float64),
+        )
+
+    def moments(self) -> Moments:
+        """Means and covariances."""
+        n = max(float(self.count[-1]), 1.0)
+        mean, level = self.total[-1] / n, self.count[:-1] / n
+        offset = self.total[:-1] / n - level[:, None] * mean
+        within = self.gram / n - mean[:, None] * mean
+        return Moments(np.full(len(level), self.count[-1]), mean, offset, within, numbers=True)
+
+
+@dataclass(frozen=True, eq=False)
 class Moments:
-    """What a discriminant needs to know.
+    """What a discriminant or a regression needs to know.
 
     Attributes:
         count: windows of each class, `(K,)`.
         mean: of all windows, `(D,)`.
-        offset: mean of each class minus `mean`, `(K, D)`; 0 for a class without windows.
-        within: covariance inside classes, pooled, `(D, D)`.
+        offset: mean of each class minus `mean`, `(K, D)`; 0 for a class without windows. Of numbers the
+            covariance with each.
+        within: covariance inside classes, pooled, `(D, D)`; of numbers that of all windows.
+        numbers: whether they are of numbers.
     """
 
     count: Doubles
     mean: Doubles
     offset: Doubles
     within: Doubles
+    numbers: bool = False
+
+    def part(self, at: NDArray[np.intp]) -> Moments:
+        """Those of some columns."""
+        return replace(
+            self, mean=self.mean[at], offset=self.offset[:, at], within=self.within[np.ix_(at, at)]
+        )
+
+    def bias(self, weights: Doubles) -> Doubles:
+        """What goes with weights `(D, K)`, even priors, `(K,)`; the least of all for a class never seen."""
+        bias = -self.mean @ weights
+        if self.numbers:
+            return np.asarray(bias)
+        bias = bias - 0.5 * (self.offset.T * weights).sum(axis=0)
+        return np.where(self.count > 0, bias, NEVER)
 
     def solve(self, shrink: float, log_prior: Doubles) -> tuple[Doubles, Doubles]:
         """Weights and bias of the discriminant.
@@ -86,8 +131,7 @@ class Moments:
             of all biases, so that it is never the answer.
         """
         weights = solve_shrunk(self.within, self.offset.T, shrink)
-        bias = -0.5 * (self.offset.T * weights).sum(axis=0) + log_prior - self.mean @ weights
-        return weights, np.where(self.count > 0, bias, NEVER)
+        return weights, np.maximum(self.bias(weights) + log_prior, NEVER)
 
 
 def solve_shrunk(
@@ -116,13 +160,24 @@ def solve_shrunk(
         return np.asarray(np.linalg.lstsq(matrix, right, rcond=1e-9)[0])
 
 
+def pooled(heads: Doubles, weights: Doubles, *, numbers: bool = False) -> Doubles:
+    """Heads `(N, H, K)` under weights `(H,)`: log probabilities, or numbers added up, `(N, K)`."""
+    total = np.tensordot(heads, weights, axes=([1], [0]))
+    return np.asarray(total) if numbers else log_softmax(total)
+
+
 def log_softmax(logits: NDArray[Any]) -> Doubles:
     """Log probabilities along the last axis, in float64."""
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
 
 
-def as_scores(logits: NDArray[Any]) -> Doubles:
-    """Log probabilities, floored and centred over the classes: what an expert hands on, `(N, K)`."""
+def as_scores(logits: NDArray[Any], *, numbers: bool = False) -> Doubles:
+    """Log probabilities, floored and centred over the classes: what an expert hands on, `(N, K)`.
+
+    Numbers are handed on as they are.
+    """
+    if numbers:
+        return logits.astype(np.float64)
     scores = np.maximum(log_softmax(logits), FLOOR)
     return np.asarray(scores - scores.mean(axis=1, keepdims=True))

@@ -22,7 +22,7 @@ from sentryfuse.readout.candidates import (
     sums_by_fold,
     total_of,
 )
-from sentryfuse.readout.discriminant import Doubles, as_scores, log_softmax
+from sentryfuse.readout.discriminant import Doubles, as_scores, pooled
 from sentryfuse.readout.encode import KINDS, Scale, fit_scale, standardise_people
 from sentryfuse.readout.folds import folds_of
 from sentryfuse.readout.out_of_person import TreeScores, best_view, fit_pools, heads_out_of_person
@@ -32,6 +32,7 @@ from sentryfuse.readout.readout import Readout
 from sentryfuse.readout.threads import side_by_side
 from sentryfuse.readout.tree_experts import Grown, tree_experts
 from sentryfuse.readout.trees import Floats
+from sentryfuse.target import CLASSES, Target
 
 PERSON_WEIGHT = 50.0  # windows that the population counts for in a person's own mean and deviation
 SURE = 2.5  # standard errors over folds that boosting must gain: with less it did harm as often as good
@@ -79,7 +80,7 @@ class Fit:
         )
 
     def out_of_person(self, present: Iterable[str] | None = None) -> Doubles:
-        """Log probabilities of the training windows, each made without its person.
+        """Log probabilities or standardised numbers of the training windows, each made without its person.
 
         Args:
             present: the sensors that are on; `None` means all.
@@ -90,7 +91,7 @@ class Fit:
         names = tuple(self.task.sensors if present is None else present)
         heads = self.heads_out_of_person(names)
         pool = self.readout.pool[len(set(names)) - 1]
-        return log_softmax(np.tensordot(heads, pool, axes=([1], [0])))
+        return pooled(heads, pool, numbers=self.task.numbers)
 
 
 def fit_readout(
@@ -100,6 +101,7 @@ def fit_readout(
     classes: Sequence[str],
     *,
     present: NDArray[np.bool_] | None = None,
+    target: Target = CLASSES,
     normalise: Normalise = "auto",
     trees: bool | None = None,
     balance: bool = False,
@@ -109,9 +111,10 @@ def fit_readout(
 
     Args:
         features: sensor -> `(N, F)` of `sentryfuse.statistics.features`, in the order of the sensors.
-        y: class of each window, `(N,)`, 0..K-1.
+        y: class of each window, `(N,)`, 0..K-1; or numbers or labels, `(N, K)`, finite.
         subject: person or experiment of each window, `(N,)`.
-        classes: names of the `K` classes.
+        classes: names of the `K` classes, numbers or labels.
+        target: what `y` is; its mean and deviation are taken from here where they are known.
         present: `(N, M)`; False where a window lacks a sensor; `None` means all there.
         normalise: standardise features by "population" or by "person"; "auto" lets folds of training people
             choose.
@@ -125,7 +128,7 @@ def fit_readout(
     Raises:
         DataError: no window, no sensor, or arrays that do not fit each other.
     """
-    x, task = _checked(features, y, subject, classes, present, seed)
+    x, task, target = _checked(features, y, subject, classes, present, target, seed)
     people = np.asarray(subject)
     scales = {name: fit_scale(x[name][task.present[:, m]]) for m, name in enumerate(task.sensors)}
     options: list[float | None] = []
@@ -147,9 +150,11 @@ def fit_readout(
             best = other
     _, weight, z, plain = best
     candidates = (plain, *side_by_side(lambda kind: make_candidate(task, kind, z), KINDS[1:]))
-    prior = np.log((np.bincount(task.y, minlength=task.n_classes) + 1) / (len(task.y) + task.n_classes))
-    fit = _assemble(task, classes, scales, z, candidates, weight, prior, trees, seed)
-    return _balanced(fit) if balance else fit
+    prior = np.zeros(task.n_classes)
+    if not task.numbers:
+        prior = np.log((np.bincount(task.y, minlength=task.n_classes) + 1) / (len(task.y) + task.n_classes))
+    fit = _assemble(task, classes, target, scales, z, candidates, weight, prior, trees, seed)
+    return _balanced(fit) if balance and not task.numbers else fit
 
 
 def _balanced(fit: Fit) -> Fit:
@@ -169,9 +174,10 @@ def _checked(
     subject: NDArray[Any],
     classes: Sequence[str],
     present: NDArray[np.bool_] | None,
+    target: Target,
     seed: int,
-) -> tuple[dict[str, Floats], Task]:
-    labels = np.asarray(y).astype(np.int64)
+) -> tuple[dict[str, Floats], Task, Target]:
+    labels = np.asarray(y).astype(np.int64 if target.of_classes else np.float64)
     n = len(labels)
     if n == 0 or not features:
         raise DataError(
@@ -183,7 +189,16 @@ def _checked(
     for name, size in sizes.items():
         if size != n:
             raise DataError(f"{name} has {size} rows but y has {n}; make them equal")
-    if labels.min() < 0 or labels.max() >= len(classes):
+    if not target.of_classes:
+        labels = labels.reshape(n, -1)
+        if labels.shape[1] != len(classes) or not np.isfinite(labels).all():
+            raise DataError(
+                f"y has shape {labels.shape} or is not finite, and {len(classes)} outputs are named; "
+                "give one finite number for each"
+            )
+        target = target if target.mean else target.fitted(labels)
+        labels = target.standardised(labels)
+    elif labels.min() < 0 or labels.max() >= len(classes):
         raise DataError(
             f"y holds the classes {labels.min()}..{labels.max()} but {len(classes)} are named; "
             "name all of them"
@@ -191,8 +206,9 @@ def _checked(
     x = {}
     for m, (name, f) in enumerate(features.items()):
         x[name] = np.where(there[:, m, None], np.asarray(f, dtype=np.float32), np.float32(np.nan))
-    fold = folds_of(labels, np.asarray(subject), len(classes), seed)
-    return x, Task(labels, len(classes), fold, there, tuple(features))
+    alike = labels.astype(np.int64) if target.of_classes else np.zeros(n, np.int64)
+    fold = folds_of(alike, np.asarray(subject), len(classes), seed)
+    return x, Task(labels, len(classes), fold, there, tuple(features)), target
 
 
 def standardised(
@@ -205,14 +221,23 @@ def standardised(
 
 
 def _quality(task: Task, candidates: Sequence[Candidate]) -> Doubles:
-    """Log loss of each window under the heads of all candidates pooled, all sensors, `(N,)`."""
+    """Loss of each window under the heads of all candidates pooled, all sensors, `(N,)`."""
     everything = np.arange(len(task.sensors), dtype=np.intp)
     heads = [c.joint_scores(task, everything) for c in candidates if c.joint is not None]
-    heads.append(as_scores(np.sum([best_view(candidates, s)[1] for s in task.sensors], axis=0)))
+    heads.append(
+        as_scores(np.sum([best_view(candidates, s)[1] for s in task.sensors], axis=0), numbers=task.numbers)
+    )
     stacked = np.stack(heads, axis=1)
     pool = fit_pool(stacked, task.y, towards=np.full(stacked.shape[1], 1 / stacked.shape[1]))
-    log = log_softmax(np.tensordot(stacked, pool, axes=([1], [0])))
-    return -log[np.arange(len(task.y)), task.y]
+    return _losses(task, stacked, pool)
+
+
+def _losses(task: Task, heads: Doubles, pool: Doubles) -> Doubles:
+    """Loss of each window, `(N,)`: minus the log of its class's probability, or squared error."""
+    answer = pooled(heads, pool, numbers=task.numbers)
+    if task.numbers:
+        return np.asarray(((answer - task.y) ** 2).mean(axis=1))
+    return np.asarray(-answer[np.arange(len(task.y)), task.y])
 
 
 def _pooled_losses(
@@ -225,14 +250,13 @@ def _pooled_losses(
     pools: Sequence[Doubles],
     sets: Sequence[tuple[str, ...]],
 ) -> Doubles:
-    """Log loss of each window under each pool, mean over some sets of sensors, `(pools, N)`."""
+    """Loss of each window under each pool, mean over some sets of sensors, `(pools, N)`."""
     found = np.zeros((len(pools), len(task.y)))
     for names in sets:
         chosen = np.array([task.sensors.index(s) for s in names], dtype=np.intp)
         heads = heads_out_of_person(task, candidates, parts, trees, scores, prior, chosen)
         for i, pool in enumerate(pools):
-            log = log_softmax(np.tensordot(heads, pool[len(names) - 1], axes=([1], [0])))
-            found[i] -= log[np.arange(len(task.y)), task.y] / len(sets)
+            found[i] += _losses(task, heads, pool[len(names) - 1]) / len(sets)
     return found
 
 
@@ -246,6 +270,7 @@ def _is_better(new: Doubles, old: Doubles, task: Task, *, by: float = 1.0) -> bo
 def _assemble(
     task: Task,
     classes: Sequence[str],
+    target: Target,
     scales: Mapping[str, Scale],
     z: Mapping[str, Floats],
     candidates: tuple[Candidate, ...],
@@ -285,7 +310,7 @@ def _assemble(
         parts, pool, tree_scores = _with_boosting(
             task, z, candidates, parts, pool, tree_scores, scores, prior, seed
         )
-    readout = Readout(task.sensors, tuple(classes), parts, prior, pool, weight)
+    readout = Readout(task.sensors, tuple(classes), parts, prior, pool, weight, target)
     chosen = {
         "normalise": "population" if weight is None else "person",
         "encoding": {s: candidates[e.view].kind for s, e in experts.items()},

@@ -16,45 +16,45 @@ from numpy.typing import NDArray
 from sentryfuse.readout.trees import Floats, Trees
 
 
-def grow(
-    x: Floats, y: NDArray[np.integer[Any]], n_classes: int, *, trees: int, leaves: int, seed: int = 0
-) -> Trees:
+def grow(x: Floats, y: NDArray[Any], n_classes: int, *, trees: int, leaves: int, seed: int = 0) -> Trees:
     """Grow small trees.
 
     Args:
         x: `(N, F)`, no NaN.
-        y: `(N,)`.
+        y: classes `(N,)`, or numbers `(N, K)`.
         n_classes: `K`; classes that do not occur get probability 0.
         trees: how many.
         leaves: of a tree, at most.
         seed: of the choice of features and thresholds.
 
     Returns:
-        Trees that give scikit-learn's probabilities.
+        Trees that give scikit-learn's probabilities or numbers.
     """
-    from sklearn.ensemble import ExtraTreesClassifier
+    from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
 
-    model = ExtraTreesClassifier(
-        trees,
-        max_leaf_nodes=leaves,
-        max_features=min(x.shape[1], max(3, int(2 * np.sqrt(x.shape[1])))),
-        min_samples_leaf=2 if len(x) >= 100 else 1,
-        class_weight="balanced",
-        random_state=seed,
-        n_jobs=1,
-    )
-    model.fit(x, y)
-    return from_forest(model, n_classes)
+    numbers = y.ndim == 2
+    some = max(3, x.shape[1] // 3) if numbers else max(3, int(2 * np.sqrt(x.shape[1])))
+    shape: dict[str, Any] = {
+        "max_leaf_nodes": leaves,
+        "max_features": min(x.shape[1], some),
+        "min_samples_leaf": 2 if len(x) >= 100 else 1,
+        "random_state": seed,
+        "n_jobs": 1,
+    }
+    if numbers:
+        return from_forest(ExtraTreesRegressor(trees, **shape).fit(x, y.squeeze(1) if n_classes == 1 else y))
+    return from_forest(ExtraTreesClassifier(trees, class_weight="balanced", **shape).fit(x, y), n_classes)
 
 
-def from_forest(model: Any, n_classes: int) -> Trees:
-    """Arrays of a fitted `ExtraTreesClassifier` or `RandomForestClassifier`.
+def from_forest(model: Any, n_classes: int | None = None) -> Trees:
+    """Arrays of a fitted `ExtraTreesClassifier`, `RandomForestClassifier` or a regressor of the kind.
 
     Args:
         model: fitted on data without NaN.
-        n_classes: `K`, at least those the model knows.
+        n_classes: `K`, at least those the model knows; `None` for numbers.
     """
-    there = np.asarray(model.classes_, dtype=np.int64)
+    numbers = n_classes is None
+    there = np.arange(model.n_outputs_) if numbers else np.asarray(model.classes_, dtype=np.int64)
     columns: list[tuple[NDArray[Any], ...]] = []
     root = []
     depth = nodes = leaves = 0
@@ -63,9 +63,9 @@ def from_forest(model: Any, n_classes: int) -> Trees:
         leaf = tree.children_left < 0
         count = int(leaf.sum())
         row = np.cumsum(leaf) - 1 + leaves
-        share = tree.value[leaf, 0, :]
-        value = np.zeros((count, n_classes), dtype=np.float32)
-        value[:, there] = share / np.maximum(share.sum(axis=1, keepdims=True), 1e-30)
+        share = tree.value[leaf, :, 0] if numbers else tree.value[leaf, 0, :]
+        value = np.zeros((count, n_classes or len(there)), dtype=np.float32)
+        value[:, there] = share if numbers else share / np.maximum(share.sum(axis=1, keepdims=True), 1e-30)
         left = np.where(leaf, row, tree.children_left + nodes)
         right = np.where(leaf, 0, tree.children_right + nodes)
         threshold = rounded_down(np.where(leaf, 0.0, tree.threshold))
@@ -83,6 +83,7 @@ def from_forest(model: Any, n_classes: int) -> Trees:
         value,
         np.array(root, dtype=np.int32),
         depth,
+        numbers=numbers,
     )
 
 

@@ -9,13 +9,13 @@ Notation: K classes · M sensors · E encoded numbers of a sensor · D columns o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sentryfuse.readout.discriminant import NEVER, Doubles, Moments, solve_shrunk
+from sentryfuse.readout.discriminant import Doubles, Moments, solve_shrunk
 
 Ints = NDArray[np.intp]
 _LARGE = 400  # columns above which float32 has to do
@@ -48,13 +48,11 @@ class Joint:
     def solve(self, chosen: Ints) -> tuple[Doubles, Doubles]:
         """Discriminant of some sensors with even priors: `(D, K)` over their columns, `(K,)`."""
         at = self.columns(chosen)
-        within = self.moments.within[np.ix_(at, at)]
-        offset = self.moments.offset[:, at]
+        moments = self.moments.part(at)
         sizes = [self.projections[m].shape[1] for m in chosen]
         target = np.repeat(self.level[chosen] / np.maximum(self.width[chosen], 1), sizes)
-        weights = solve_shrunk(within, offset.T, self.shrink, target)
-        bias = -0.5 * (offset.T * weights).sum(axis=0) - self.moments.mean[at] @ weights
-        return np.asarray(weights), np.where(self.moments.count > 0, bias, NEVER)
+        weights = np.asarray(solve_shrunk(moments.within, moments.offset.T, self.shrink, target))
+        return weights, moments.bias(weights)
 
 
 def target_of(moments: Moments, starts: Ints) -> Doubles:
@@ -160,15 +158,18 @@ def fit_joint(moments: Moments, widths: list[int], shrink: float) -> Joint:
         mine = slice(int(starts[m]), int(starts[m + 1]))
         spans = [w[mine] for i, w in enumerate(sets) if i != m + 1]
         spans.append(solve_shrunk(moments.within[mine, mine], moments.offset[:, mine].T, shrink))
-        centred = [s - s.mean(axis=1, keepdims=True) for s in spans]
-        together = np.concatenate(centred, axis=1)
+        if not moments.numbers:  # what is common to all classes does not count
+            spans = [s - s.mean(axis=1, keepdims=True) for s in spans]
+        together = np.concatenate(spans, axis=1)
         projections.append(_basis(together, most))
     turn = np.zeros((int(starts[-1]), sum(p.shape[1] for p in projections)))
     column = 0
     for m, p in enumerate(projections):
         turn[starts[m] : starts[m + 1], column : column + p.shape[1]] = p
         column += p.shape[1]
-    small = Moments(moments.count, moments.mean @ turn, moments.offset @ turn, turn.T @ moments.within @ turn)
+    small = replace(
+        moments, mean=moments.mean @ turn, offset=moments.offset @ turn, within=turn.T @ moments.within @ turn
+    )
     diagonal = np.diag(moments.within)
     level = np.array([diagonal[starts[m] : starts[m + 1]].sum() for m in range(n_sensors)])
     return Joint(tuple(projections), small, level, np.array(widths, dtype=np.float64), shrink)

@@ -79,7 +79,7 @@ def fit_pools(
         )
         if without is not None:
             towards = np.insert(without[size - 1], -1, 0.0)
-        result[size - 1] = fit_pool(heads, np.tile(task.y[some], len(sets)), towards=towards)
+        result[size - 1] = fit_pool(heads, np.concatenate([task.y[some]] * len(sets)), towards=towards)
         towards = result[size - 1]
     return result
 
@@ -97,7 +97,9 @@ def heads_out_of_person(
     n, k = len(task.y), task.n_classes
     found = [c.joint_scores(task, chosen) for c in candidates if c.joint is not None]
     names = tuple(task.sensors[m] for m in chosen)
-    found.append(as_scores(np.sum([best_view(candidates, s)[1] for s in names], axis=0)))
+    found.append(
+        as_scores(np.sum([best_view(candidates, s)[1] for s in names], axis=0), numbers=task.numbers)
+    )
     at = np.flatnonzero(np.isin(parts.stack.owner, chosen))
     part = scores[:, at]
     sums = sums_by_fold(task, part, np.ones(n, dtype=bool))
@@ -107,10 +109,10 @@ def heads_out_of_person(
         moments = (total - own).moments() if task.n_folds > 1 else total.moments()
         weights, bias = moments.solve(parts.stack.shrink, np.zeros(k))
         here = task.fold == f
-        stacked[here] = as_scores(part[here] @ weights + bias)
+        stacked[here] = as_scores(part[here] @ weights + bias, numbers=task.numbers)
     found.append(stacked)
     if parts.trees:
-        found.append(as_scores(np.sum([trees.grown[(s,)] for s in names], axis=0)))
+        found.append(as_scores(np.sum([trees.grown[(s,)] for s in names], axis=0), numbers=task.numbers))
         both = trees.grown.get(names) if len(names) > 1 else None
         found.append(np.zeros((n, k)) if both is None else both)
     if parts.boosted:

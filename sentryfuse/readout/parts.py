@@ -34,7 +34,7 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class Expert:
-    """Linear discriminant on one sensor.
+    """Linear discriminant or regression on one sensor.
 
     Attributes:
         view: index of the encoding it reads.
@@ -46,9 +46,9 @@ class Expert:
     weights: Floats
     bias: Floats
 
-    def scores(self, encoded: Floats) -> Doubles:
-        """`(N, E)` -> centred log probabilities `(N, K)`, even priors."""
-        return as_scores(encoded @ self.weights + self.bias)
+    def scores(self, encoded: Floats, *, numbers: bool = False) -> Doubles:
+        """`(N, E)` -> centred log probabilities `(N, K)`, even priors; or numbers."""
+        return as_scores(encoded @ self.weights + self.bias, numbers=numbers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,9 +68,7 @@ class Stack:
     def solve(self, chosen: Ints) -> tuple[Doubles, Doubles, Ints]:
         """Weights over the columns of some sensors, bias, and which columns those are."""
         at = np.flatnonzero(np.isin(self.owner, chosen))
-        m = self.moments
-        part = Moments(m.count, m.mean[at], m.offset[:, at], m.within[np.ix_(at, at)])
-        weights, bias = part.solve(self.shrink, np.zeros(len(m.count)))
+        weights, bias = self.moments.part(at).solve(self.shrink, np.zeros(len(self.moments.count)))
         return weights, bias, at
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sentryfuse.readout.discriminant import Doubles, log_softmax
+from sentryfuse.readout.discriminant import Doubles, log_softmax, pooled
 
 _NOISE = 0.5  # standard errors over folds within which settings are equals
 _UNEVEN = 0.2  # share of the smaller of two classes
@@ -20,23 +20,23 @@ _ENOUGH = 3000  # windows that tell a temperature
 
 def pooled_loss(heads: Doubles, y: NDArray[np.integer[Any]], weights: Doubles) -> float:
     """Mean negative log likelihood of the heads multiplied under some weights [nat]."""
-    log = log_softmax(np.tensordot(heads, weights, axes=([1], [0])))
+    log = pooled(heads, weights)
     return float(-log[np.arange(len(y)), y].mean())
 
 
 def fit_pool(
     heads: Doubles,
-    y: NDArray[np.integer[Any]],
+    y: NDArray[Any],
     *,
     towards: Doubles,
     strength: float = 0.01,
     steps: int = 25,
 ) -> Doubles:
-    """Non-negative weights of least log loss, drawn towards given ones.
+    """Non-negative weights of least log loss, or of numbers least squared error, drawn towards given ones.
 
     Args:
         heads: scores of each head, `(N, H, K)`, made out of person.
-        y: `(N,)`.
+        y: `(N,)`; numbers `(N, K)`.
         towards: weights that a penalty draws to, `(H,)`.
         strength: of the penalty.
         steps: of Newton's method, at most.
@@ -48,6 +48,8 @@ def fit_pool(
     weights = np.maximum(towards, 0).astype(np.float64)
     if n == 0 or h == 0:
         return weights
+    if y.ndim == 2:
+        return _least_squares(heads, y, towards, strength)
     own = heads[np.arange(n), :, y]
 
     def value(w: Doubles) -> float:
@@ -81,19 +83,40 @@ def fit_pool(
     return weights
 
 
-def badness(scores: Doubles, y: NDArray[np.integer[Any]]) -> Doubles:
+def _least_squares(heads: Doubles, y: NDArray[Any], towards: Doubles, strength: float) -> Doubles:
+    """Non-negative weights under which heads add up to numbers, by coordinate descent."""
+    n, h, k = heads.shape
+    a = heads.transpose(0, 2, 1).reshape(n * k, h)
+    gram = a.T @ a / (n * k) + strength * np.eye(h)
+    right = a.T @ y.reshape(-1) / (n * k) + strength * towards
+    weights = np.maximum(towards, 0).astype(np.float64)
+    for _ in range(500):
+        before = weights.copy()
+        for i in range(h):
+            rest = right[i] - gram[i] @ weights + gram[i, i] * weights[i]
+            weights[i] = max(0.0, rest / gram[i, i])
+        if np.abs(weights - before).max() < 1e-7:
+            break
+    return weights
+
+
+def badness(scores: Doubles, y: NDArray[Any]) -> Doubles:
     """Log loss of each window at the head's own best temperature [nat], plus one where the answer is wrong.
+
+    Of numbers their squared error, mean over them.
 
     Log loss alone prefers shrinkage that is modest rather than right. With two very uneven classes wrong
     answers say nothing and are left out.
 
     Args:
         scores: of one head, made out of person, `(N, K)`.
-        y: `(N,)`.
+        y: `(N,)`; numbers `(N, K)`.
 
     Returns:
         `(N,)`.
     """
+    if y.ndim == 2:
+        return np.asarray(((scores - y) ** 2).mean(axis=1))
     some = sample_of(len(y), _ENOUGH)
     weight = fit_pool(scores[some, None, :], y[some], towards=np.ones(1), strength=1e-4, steps=8)
     bad = -log_softmax(scores * weight[0])[np.arange(len(y)), y]

@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentryfuse.errors import ConfigError, DataError, NoSensorsError
-from sentryfuse.readout.discriminant import Doubles, as_scores, log_softmax
+from sentryfuse.readout.discriminant import Doubles, as_scores, pooled
 from sentryfuse.readout.encode import Person
 from sentryfuse.readout.parts import Ints, Parts
-from sentryfuse.readout.store import VERSION, parts_from, settings_of, tensors_of
+from sentryfuse.readout.store import VERSION, parts_from, settings_of, target_from, tensors_of
 from sentryfuse.readout.trees import Floats
+from sentryfuse.target import CLASSES, Target
 from sentryfuse.types import Cost
 
 
@@ -48,12 +49,13 @@ class Readout:
 
     Attributes:
         sensors: all sensors, in order.
-        classes: names of the `K` classes.
+        classes: names of the `K` classes, numbers or labels.
         parts: what answers.
         log_prior: of the classes in training, `(K,)`.
         pool: weights of the heads by number of sensors present, `(M, H)`; row 0 is for one sensor.
         person_weight: windows that the population counts for where features are standardised by
             person; `None` where they are not.
+        target: what is asked for; of numbers and labels with what they are standardised by.
     """
 
     sensors: tuple[str, ...]
@@ -62,6 +64,7 @@ class Readout:
     log_prior: Doubles
     pool: Doubles
     person_weight: float | None
+    target: Target = CLASSES
 
     @property
     def heads(self) -> tuple[str, ...]:
@@ -110,6 +113,7 @@ class Readout:
                 "export it again"
             )
         try:
+            target = target_from(settings)
             parts = parts_from(settings, tensors)
             log_prior, pool = tensors["log_prior"], tensors["pool"]
             sensors, classes = tuple(settings["sensors"]), tuple(settings["classes"])
@@ -130,6 +134,7 @@ class Readout:
             log_prior.astype(np.float64),
             pool.astype(np.float64),
             None if weight is None else float(weight),
+            target,
         )
 
     def solve(self, present: Iterable[str]) -> Solved:
@@ -167,7 +172,7 @@ class Readout:
         present: Iterable[str] | Solved,
         person: Mapping[str, Person] | None = None,
     ) -> Doubles:
-        """Log probabilities of the classes.
+        """Log probabilities of the classes; or numbers or labels, standardised.
 
         Args:
             features: sensor -> `(N, F)` of `sentryfuse.statistics.features`; those of absent sensors are not
@@ -177,14 +182,14 @@ class Readout:
                 person; `None` means nothing is known of the person.
 
         Returns:
-            `(N, K)`, each row sums to one after `exp`.
+            `(N, K)`; of classes each row sums to one after `exp`, what `target.back` makes numbers of else.
 
         Raises:
             ConfigError: a sensor without features, or another number of them.
         """
         solved = present if isinstance(present, Solved) else self.solve(present)
         heads = self.heads_of(features, solved, person)
-        return log_softmax(np.tensordot(heads, solved.pool, axes=([1], [0])))
+        return pooled(heads, solved.pool, numbers=not self.target.of_classes)
 
     def heads_of(
         self, features: Mapping[str, NDArray[Any]], solved: Solved, person: Mapping[str, Person] | None = None
@@ -202,7 +207,7 @@ class Readout:
             known = person.get(name) if person is not None and self.person_weight is not None else None
             x = np.asarray(given, dtype=np.float32)
             z[name] = self.parts.scales[name].apply(x, known, self.person_weight or 0.0)
-        return heads_from(self.parts, z, solved, self.log_prior)
+        return heads_from(self.parts, z, solved, self.log_prior, numbers=not self.target.of_classes)
 
     def _chosen(self, present: Iterable[str]) -> Ints:
         names = {present} if isinstance(present, str) else set(present)
@@ -232,7 +237,9 @@ def _reads(parts: Parts, view: int, sensor: str) -> bool:
     return parts.views[view].joint is not None or parts.experts[sensor].view == view
 
 
-def heads_from(parts: Parts, z: Mapping[str, Floats], solved: Solved, log_prior: Doubles) -> Doubles:
+def heads_from(
+    parts: Parts, z: Mapping[str, Floats], solved: Solved, log_prior: Doubles, *, numbers: bool = False
+) -> Doubles:
     """Scores of each head from standardised features, `(N, H, K)`."""
     names = solved.sensors
     n = len(z[names[0]])
@@ -248,33 +255,36 @@ def heads_from(parts: Parts, z: Mapping[str, Floats], solved: Solved, log_prior:
         columns = np.concatenate(
             [codes[s] @ view.joint.projections[index[s]].astype(np.float32) for s in names], axis=1
         )
-        found.append(as_scores(columns @ weights[0] + weights[1]))
+        found.append(as_scores(columns @ weights[0] + weights[1], numbers=numbers))
     of_sensor = []
     total = np.zeros((n, len(log_prior)))
     by_trees = np.zeros((n, len(log_prior)))
     for s in names:
         expert = parts.experts[s]
-        scores = expert.scores(encoded[expert.view][s])
+        scores = expert.scores(encoded[expert.view][s], numbers=numbers)
         total += scores
         of_sensor.append(scores)
         if (s,) in parts.trees:
-            scores = as_scores(parts.trees[(s,)].logits(z[s]))
+            scores = as_scores(parts.trees[(s,)].logits(z[s]), numbers=numbers)
             by_trees += scores
             of_sensor.append(scores)
-    found.append(as_scores(total))
-    found.append(as_scores(np.concatenate(of_sensor, axis=1) @ solved.stack[0] + solved.stack[1]))
+    found.append(as_scores(total, numbers=numbers))
+    stacked = np.concatenate(of_sensor, axis=1) @ solved.stack[0] + solved.stack[1]
+    found.append(as_scores(stacked, numbers=numbers))
     if parts.trees:
-        found.append(as_scores(by_trees))
+        found.append(as_scores(by_trees, numbers=numbers))
         both = parts.trees.get(names)
         if both is None or len(names) == 1:
             found.append(np.zeros((n, len(log_prior))))
         else:
-            found.append(as_scores(both.logits(np.concatenate([z[s] for s in names], axis=1))))
+            logits = both.logits(np.concatenate([z[s] for s in names], axis=1))
+            found.append(as_scores(logits, numbers=numbers))
     if parts.boosted:
         boosted = parts.boosted.get(names)
         if boosted is None:
             found.append(np.zeros((n, len(log_prior))))
         else:
-            found.append(as_scores(boosted.logits(np.concatenate([z[s] for s in names], axis=1))))
+            logits = boosted.logits(np.concatenate([z[s] for s in names], axis=1))
+            found.append(as_scores(logits, numbers=numbers))
     found.append(np.broadcast_to(log_prior - log_prior.mean(), (n, len(log_prior))))
     return np.stack(found, axis=1)

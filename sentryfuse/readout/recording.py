@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentryfuse.data import Windows
-from sentryfuse.readout.discriminant import Doubles, log_softmax
+from sentryfuse.readout.discriminant import Doubles, pooled
 from sentryfuse.readout.encode import Person
 from sentryfuse.readout.mixture import Floats, Mixture
 from sentryfuse.readout.readout import Solved, heads_from
@@ -70,19 +70,20 @@ class OnRecording:
         self._solved: dict[tuple[str, ...], Solved] = {}
 
     def log_readout(self, chosen: NDArray[np.intp], present: Sequence[str]) -> Doubles:
-        """Log probabilities of the readout alone, `(B, K)`."""
+        """Log probabilities or standardised numbers of the readout alone, `(B, K)`."""
         names = tuple(present)
         if names not in self._solved:
             self._solved[names] = self.mixture.readout.solve(names)
         solved, readout, rows = self._solved[names], self.mixture.readout, self._row[chosen]
         z = {name: self._z[name][rows] for name in solved.sensors}
-        heads = heads_from(readout.parts, z, solved, readout.log_prior)
-        return log_softmax(np.tensordot(heads, solved.pool, axes=([1], [0])))
+        numbers = not readout.target.of_classes
+        heads = heads_from(readout.parts, z, solved, readout.log_prior, numbers=numbers)
+        return pooled(heads, solved.pool, numbers=numbers)
 
     def __call__(
         self, chosen: NDArray[np.intp], present: Sequence[str], probabilities: Floats | None
     ) -> Floats:
-        """Probabilities of some windows, `(B, K)`.
+        """Probabilities or numbers of some windows, `(B, K)`.
 
         Args:
             chosen: positions of the windows in the recording, `(B,)`.

@@ -6,17 +6,19 @@ Notation: F features · E encoded numbers · Q knots · D columns · K classes �
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sentryfuse.errors import DataError
+from sentryfuse.errors import ConfigError, DataError
 from sentryfuse.readout.discriminant import Moments
 from sentryfuse.readout.encode import KINDS, Encoding, Scale
 from sentryfuse.readout.joint import Joint
 from sentryfuse.readout.parts import Expert, Parts, Stack, View
 from sentryfuse.readout.trees import Floats, Trees
+from sentryfuse.target import CLASSES, Target
 
 if TYPE_CHECKING:
     from sentryfuse.readout.readout import Readout
@@ -60,6 +62,7 @@ def settings_of(readout: Readout) -> dict[str, Any]:
         "version": VERSION,
         "sensors": list(readout.sensors),
         "classes": list(readout.classes),
+        "target": asdict(readout.target),
         "person_weight": readout.person_weight,
         "features": {s: len(scale.mean) for s, scale in parts.scales.items()},
         "views": [
@@ -94,6 +97,7 @@ def parts_from(settings: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]])
     """
     take = _Taker(tensors)
     sensors, k = settings["sensors"], len(settings["classes"])
+    numbers = not target_from(settings).of_classes
     sizes = settings["features"]
     scales = {
         s: Scale(take(f"scale.{s}.mean", (sizes[s],)), take(f"scale.{s}.inverse", (sizes[s],)))
@@ -116,7 +120,7 @@ def parts_from(settings: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]])
                 take(f"view.{i}.projection.{s}", (e.width(), -1)).astype(np.float64)
                 for s, e in encodings.items()
             )
-            moments = _take_moments(take, f"view.{i}", k, sum(p.shape[1] for p in projections))
+            moments = _take_moments(take, f"view.{i}", k, sum(p.shape[1] for p in projections), numbers)
             level = take(f"view.{i}.level", (len(encodings),)).astype(np.float64)
             joint = Joint(projections, moments, level, widths, float(given["joint_shrink"]))
         views.append(View(encodings, joint))
@@ -130,7 +134,8 @@ def parts_from(settings: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]])
         width = views[at].encodings[s].width()
         experts[s] = Expert(at, take(f"expert.{s}.weights", (width, k)), take(f"expert.{s}.bias", (k,)))
     owner = np.array(settings["stack"]["owner"], dtype=np.intp)
-    stack = Stack(_take_moments(take, "stack", k, len(owner)), owner, float(settings["stack"]["shrink"]))
+    moments = _take_moments(take, "stack", k, len(owner), numbers)
+    stack = Stack(moments, owner, float(settings["stack"]["shrink"]))
     trees, boosted = (
         {
             tuple(t["sensors"]): _take_trees(
@@ -140,12 +145,36 @@ def parts_from(settings: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]])
                 k,
                 sum(sizes[s] for s in t["sensors"]),
                 adds=kind == "boosted",
+                numbers=numbers,
             )
             for j, t in enumerate(settings[kind])
         }
         for kind in ("trees", "boosted")
     )
     return Parts(scales, tuple(views), experts, trees, boosted, stack)
+
+
+def target_from(settings: Mapping[str, Any]) -> Target:
+    """What a readout was fitted for; classes where nothing is said.
+
+    Raises:
+        DataError: another kind, or numbers that do not fit the outputs.
+    """
+    given, k = settings.get("target"), len(settings["classes"])
+    if given is None:
+        return CLASSES
+    try:
+        target = Target(
+            given["task"], given["unit"], tuple(map(float, given["mean"])), tuple(map(float, given["std"]))
+        )
+    except (ConfigError, ValueError) as error:
+        raise DataError(f"the readout is of no known task ({error}); export it again") from None
+    size = 0 if target.of_classes else k
+    std = np.array(target.std)
+    fits = len(target.mean) == len(std) == size and np.isfinite(target.mean).all()
+    if not (fits and np.isfinite(std).all() and (std > 0).all()):
+        raise DataError(f"the readout lacks mean or deviation of its {k} outputs; export it again")
+    return target
 
 
 class _Taker:
@@ -178,7 +207,7 @@ def _put(out: dict[str, NDArray[Any]], prefix: str, moments: Moments) -> None:
     out[f"{prefix}.within"] = moments.within[lower]
 
 
-def _take_moments(take: _Taker, prefix: str, k: int, d: int) -> Moments:
+def _take_moments(take: _Taker, prefix: str, k: int, d: int, numbers: bool) -> Moments:
     within = np.zeros((d, d))
     lower = np.tril_indices(d)
     within[lower] = take(f"{prefix}.within", (len(lower[0]),))
@@ -188,10 +217,13 @@ def _take_moments(take: _Taker, prefix: str, k: int, d: int) -> Moments:
         take(f"{prefix}.mean", (d,)).astype(np.float64),
         take(f"{prefix}.offset", (k, d)).astype(np.float64),
         within,
+        numbers,
     )
 
 
-def _take_trees(take: _Taker, name: str, depth: int, k: int, n_features: int, *, adds: bool) -> Trees:
+def _take_trees(
+    take: _Taker, name: str, depth: int, k: int, n_features: int, *, adds: bool, numbers: bool
+) -> Trees:
     value = take(f"{name}.value", (-1, k))
     feature = take(f"{name}.feature", (-1,)).astype(np.int32)
     v = len(feature)
@@ -203,11 +235,11 @@ def _take_trees(take: _Taker, name: str, depth: int, k: int, n_features: int, *,
     ok = ok and bool(((left >= 0) & (left < np.where(leaf, len(value), v))).all())
     ok = ok and bool(((right >= 0) & (right < v)).all() and ((root >= 0) & (root < v)).all() and len(root))
     # every leaf is looked at, because a bundle is asked for some sets of sensors only when it is loaded
-    least, most = (-_LARGEST_PART, _LARGEST_PART) if adds else (0.0, 1.001)
+    least, most = (-_LARGEST_PART, _LARGEST_PART) if adds or numbers else (0.0, 1.001)
     ok = ok and bool(((value >= least) & (value <= most)).all())
     if not ok:
         raise DataError(
             f"the {name} of the readout point outside their own arrays or hold no answers; "
             "export the readout again"
         )
-    return Trees(feature, take(f"{name}.threshold", (v,)), left, right, value, root, depth, adds)
+    return Trees(feature, take(f"{name}.threshold", (v,)), left, right, value, root, depth, adds, numbers)

@@ -94,7 +94,7 @@ def by_set(
             inside = rows & (~out if task.n_folds > 1 else out)
             trees = make(x, _thinned(inside, seed)) if inside.any() and (out & rows).any() else None
             if trees is not None:
-                mine[out & rows] = as_scores(trees.logits(x[out & rows]))
+                mine[out & rows] = as_scores(trees.logits(x[out & rows]), numbers=task.numbers)
         return whole, mine
 
     # one after another: scikit-learn changes the filters of warnings as it goes, which threads would mix up

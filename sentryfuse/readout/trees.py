@@ -18,20 +18,21 @@ UNSEEN = 0.02  # probability shared out over all classes, so that none is ruled 
 
 @dataclass(frozen=True, eq=False)
 class Trees:
-    """Trees whose leaves hold probabilities of the classes or, where boosted, parts of logits.
+    """Trees whose leaves hold probabilities of the classes, numbers or, where boosted, parts of the answer.
 
-    The answer is the mean of the probabilities, or the sum of the parts. A node sends a window left where its
-    feature is at most the threshold.
+    The answer is the mean of the probabilities or numbers, or the sum of the parts. A node sends a window
+    left where its feature is at most the threshold.
 
     Attributes:
         feature: column each node looks at, `(V,)`; -1 at a leaf.
         threshold: `(V,)`.
         left: node to go to, `(V,)`; at a leaf its row in `value`.
         right: node to go to, `(V,)`; 0 at a leaf.
-        value: probabilities, or what is added to the logits, `(L, K)`.
+        value: probabilities, numbers, or what is added to the logits or numbers, `(L, K)`.
         root: first node of each tree, `(T,)`.
         depth: steps from a root to the deepest leaf.
-        adds: whether the leaves hold logits that add up.
+        adds: whether the leaves hold parts that add up.
+        numbers: whether numbers are the answer, not logits.
     """
 
     feature: NDArray[np.int32]
@@ -42,6 +43,7 @@ class Trees:
     root: NDArray[np.int32]
     depth: int
     adds: bool = False
+    numbers: bool = False
 
     def means(self, x: NDArray[Any]) -> Floats:
         """Mean of the leaves reached, `(N, F)` without NaN -> `(N, K)`: probabilities, unless leaves add."""
@@ -65,10 +67,12 @@ class Trees:
         return result
 
     def logits(self, x: NDArray[Any]) -> Floats:
-        """Sum of the leaves, or log of the probabilities, none of them 0, `(N, F)` -> `(N, K)`."""
+        """Sum of the leaves, mean of numbers, or log of probabilities, none 0, `(N, F)` -> `(N, K)`."""
         means = self.means(x)
         if self.adds:
             return means * np.float32(len(self.root))
+        if self.numbers:
+            return means
         return np.asarray(np.log(means + np.float32(UNSEEN / self.value.shape[1])))
 
     @property

@@ -80,12 +80,14 @@ class EvaluationRow(Section):
 
     present: Sensors
     ratio: Ratio
-    accuracy: Share
+    accuracy: Share | None
     missing_rate: Share | None = None
     protocol: str = "present"
     scorer: str = "gate"
     macro_f1: Share | None = None
     auroc: Share | None = None
+    r2: Annotated[float, Field(le=1)] | None = None
+    map: Share | None = None
     macs: Count | None = None
     params: Count | None = None
     n_windows: Count | None = None

@@ -15,7 +15,7 @@ from sentryfuse.report.tables import (
 )
 
 KEPT_WITHIN = 0.02  # a loss up to this is called "keeps"; one seed cannot tell smaller ones apart
-METRICS = {"accuracy": "accuracy", "auroc": "AUROC"}
+METRICS = {"accuracy": "accuracy", "auroc": "AUROC", "r2": "R2", "map": "mean average precision"}
 
 
 class Tile(NamedTuple):
@@ -34,7 +34,11 @@ class Chance(NamedTuple):
 
 
 def chance_level(metric: str, data: DataInfo | None) -> Chance | None:
-    """Level of guessing: 0.5 for AUROC, else the commonest class or 1 / classes, if known."""
+    """Level of guessing: 0.5 for AUROC, 0 for R2, else the commonest class or 1 / classes, if known."""
+    if metric == "r2":
+        return Chance(0.0, "always the mean")
+    if metric == "map":
+        return None
     if metric == "auroc":
         return Chance(0.5, "chance")
     classes = data.classes if data is not None else None

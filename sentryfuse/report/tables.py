@@ -19,8 +19,11 @@ NOTHING = "\u2013"  # an en dash, where there is no number
 
 
 def metric_of(evaluation: Evaluation) -> str:
-    """`auroc` when every row has it, otherwise `accuracy`."""
-    return "auroc" if all(row.auroc is not None for row in evaluation.rows) else "accuracy"
+    """The first of `r2`, `map` and `auroc` that every row has, otherwise `accuracy`."""
+    for name in ("r2", "map", "auroc"):
+        if all(getattr(row, name) is not None for row in evaluation.rows):
+            return name
+    return "accuracy"
 
 
 def main_scorer(scorers: Iterable[str]) -> str:

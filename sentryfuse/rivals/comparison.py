@@ -18,12 +18,13 @@ from sentryfuse.bundle import Bundle, load_bundle
 from sentryfuse.data import Windows, leave_one_out
 from sentryfuse.data.learnable import check_labelled
 from sentryfuse.data.matching import matched
+from sentryfuse.data.metrics import measure_of
 from sentryfuse.data.scoring import prepared
 from sentryfuse.errors import ConfigError
 from sentryfuse.rivals.features import Table
-from sentryfuse.rivals.models import FOREST, LDA, RIVALS, Workshop, need_scikit_learn
+from sentryfuse.rivals.models import FOREST, LDA, LOGISTIC, RIDGE, Workshop, need_scikit_learn, rivals_of
 from sentryfuse.rivals.rows import Sets, merged, our_rows, rival_rows
-from sentryfuse.rivals.verdict import measure_of, verdict_of
+from sentryfuse.rivals.verdict import verdict_of
 from sentryfuse.types import Budget
 
 if TYPE_CHECKING:
@@ -40,12 +41,12 @@ class Comparison:
     Attributes:
         rows: one for each system and kind of presence. `system` is "ours" or a rival's name, `ratio` `None`
             for rivals; `presence` is "all", or "one missing", the mean over each sensor missing in turn.
-            Scores: `accuracy`, `macro_f1`, `auroc` (`None` unless there are two classes), `nll`, `ece`. Cost:
+            Scores: those of `sentryfuse.data.metrics.scores`. Cost:
             `time_ms` (one window, median, one thread), `size_mb`, `macs` (`None` for rivals), `n_models`
             (how many fitted ones serve these sets). `n_windows` answers were scored, `n_refused` windows
             had none of the sensors.
         verdict: one sentence: who is ahead.
-        measure: what the verdict goes by, "accuracy" or "auroc".
+        measure: what the verdict goes by: "accuracy", "auroc", "r2" or "map".
     """
 
     rows: tuple[Mapping[str, Any], ...]
@@ -58,7 +59,7 @@ def compare(
     windows: Windows,
     *,
     ratios: Sequence[float] | None = None,
-    rivals: Sequence[str] = RIVALS,
+    rivals: Sequence[str] | None = None,
     missing: bool = True,
     seed: int = 0,
     threads: int = 2,
@@ -73,7 +74,7 @@ def compare(
         run_or_bundle: a folder of `train` or `prune` or a model (both need torch), or a bundle or its file.
         windows: the recording, split as the model was trained.
         ratios: share of ours to remove; `None` takes 0, 0.8 and 1.
-        rivals: names out of `RIVALS`.
+        rivals: names of some; `None` takes all that answer what is asked for.
         missing: score with each sensor missing in turn, too.
         seed: of the rivals.
         threads: for fitting and scoring; one window at a time is always timed on one.
@@ -87,9 +88,9 @@ def compare(
         BudgetError: a ratio outside 0..1.
     """
     need_scikit_learn()
-    _check(windows, rivals)
+    rivals = _checked(windows, rivals)
     bundle = bundle_of(run_or_bundle)
-    windows = matched(bundle.layout.modalities, bundle.classes, windows)
+    windows = matched(bundle.layout.modalities, bundle.classes, windows, target=bundle.target)
     check_labelled(windows, "comparing needs them; store y")
     windows = prepared(windows, normalise=bundle.normalise, floor=bundle.subject_floor)
     taught = np.concatenate([windows.indices(word) for word in FITTED_ON])
@@ -99,6 +100,7 @@ def compare(
         Table.of_recording(windows, taught),
         windows.y[taught],
         len(windows.classes),
+        target=windows.target,
         seed=seed,
         threads=threads,
     )
@@ -126,7 +128,8 @@ def quick_verdict(source: Bundle | SentryModel, windows: Windows) -> str | None:
     scored = windows.present[windows.indices("test")].any()
     if find_spec("sklearn") is None or not scored or len(np.unique(windows.y[taught])) < 2:
         return None
-    return compare(source, windows, ratios=[0.0], rivals=(FOREST, LDA), missing=False).verdict
+    rivals = (FOREST, {"regression": RIDGE, "multilabel": LOGISTIC}.get(windows.target.task, LDA))
+    return compare(source, windows, ratios=[0.0], rivals=rivals, missing=False).verdict
 
 
 def bundle_of(source: str | Path | Bundle | SentryModel) -> Bundle:
@@ -151,14 +154,17 @@ def bundle_of(source: str | Path | Bundle | SentryModel) -> Bundle:
         return load_bundle(Path(folder) / "model.bundle")
 
 
-def _check(windows: Windows, rivals: Sequence[str]) -> None:
+def _checked(windows: Windows, rivals: Sequence[str] | None) -> Sequence[str]:
     if not len(windows.indices("test")):
         raise ConfigError(f"{windows.name} has no test windows to score; choose --fold")
-    unknown = [name for name in rivals if name not in RIVALS]
-    if unknown or not rivals:
+    known = rivals_of(windows.target)
+    asked = known if rivals is None else rivals
+    unknown = [name for name in asked if name not in known]
+    if unknown or not asked:
         raise ConfigError(
-            f"rival {', '.join(unknown) or 'none'} is unknown; there are {', '.join(RIVALS)}; name some"
+            f"rival {', '.join(unknown) or 'none'} is unknown; there are {', '.join(known)}; name some"
         )
+    return asked
 
 
 def _sets(windows: Windows, missing: bool) -> Sets:

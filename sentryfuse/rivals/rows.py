@@ -24,7 +24,7 @@ from sentryfuse.rivals.verdict import ALL, ONE_MISSING, OURS
 from sentryfuse.runtime.score import score
 from sentryfuse.types import Budget
 
-SCORES = ("accuracy", "macro_f1", "auroc", "nll", "ece")
+SCORES = ("accuracy", "macro_f1", "auroc", "nll", "ece", "mae", "rmse", "r2", "map")
 MEANS = (*SCORES, "time_ms", "size_mb", "macs")
 TIMED = 8  # different windows
 
@@ -58,7 +58,7 @@ def our_rows(
                     "system": OURS,
                     "ratio": ratio,
                     "presence": ALL if at == 0 else ONE_MISSING,
-                    **{key: row[key] for key in SCORES},
+                    **{key: row[key] for key in SCORES if key in row},
                     "time_ms": median_ms(session.run, batches),
                     "size_mb": plan.cost.weights_mb,
                     "macs": row["macs"],
@@ -90,7 +90,7 @@ def rival_rows(
                     "system": rival,
                     "ratio": None,
                     "presence": ALL if at == 0 else ONE_MISSING,
-                    **scores(windows.y[answered], model.probabilities(part)),
+                    **scores(windows.y[answered], model.probabilities(part), windows.target),
                     "time_ms": time_ms,
                     "size_mb": model.n_bytes / 1e6,
                     "macs": None,
@@ -123,6 +123,8 @@ def merged(found: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     for rows in groups.values():
         row = dict(rows[0])
         for key in MEANS:
+            if key not in row:
+                continue
             values = [one[key] for one in rows]
             row[key] = None if None in values else float(np.mean(values))
         for key in ("n_windows", "n_refused"):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from sentryfuse.data.metrics import WORDS, measure_of
+
 OURS = "ours"
 ALL, ONE_MISSING = "all", "one missing"
 KINDS = {ALL: "with all sensors", ONE_MISSING: "with one missing"}
 LEVEL = 0.5  # [points]; a smaller difference is called level, and shown
-WORDS = {"accuracy": "accuracy", "auroc": "AUROC"}
-
 Row = Mapping[str, Any]
 
 
@@ -26,11 +26,6 @@ class Gap(NamedTuple):
     presence: str
     rival: str
     points: float
-
-
-def measure_of(rows: Sequence[Row]) -> str:
-    """What decides: "auroc" where every row has one (two classes), else "accuracy"."""
-    return "auroc" if all(row["auroc"] is not None for row in rows) else "accuracy"
 
 
 def gaps_of(rows: Sequence[Row]) -> tuple[Gap, ...]:

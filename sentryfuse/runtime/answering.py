@@ -29,7 +29,7 @@ class _LastAnswer(NamedTuple):
     """The last answer computed from a window."""
 
     end_s: float
-    answer: str
+    answer: str | float
     probabilities: NDArray[np.float32]
     plan: Plan
     plan_id: str
@@ -120,7 +120,8 @@ class Answering:
         reasons = [f"without {', '.join(f'{n} ({window.verdicts[n]})' for n in absent)}"] if absent else []
         too_slow = self._pace.judge(latency_ms, self.serving.budget, window.window_id)
         reasons += [reason for reason in (over, too_slow) if reason]
-        answer = self.serving.bundle.classes[int(probabilities.argmax())]
+        bundle = self.serving.bundle
+        answer = bundle.target.said(probabilities, bundle.classes)
         plan_id = self.serving.plan_id
         self._last = _LastAnswer(window.end_s, answer, probabilities, session.plan, plan_id)
         if self._reader is not None:
@@ -143,6 +144,7 @@ class Answering:
             age_s=None,
             energy_label=self.energy_label,
             classes=self.serving.bundle.classes,
+            target=self.serving.bundle.target,
         )
 
     def _without(self, window: CutWindow, cut: float, status: Status, reason: str) -> Result:
@@ -171,6 +173,7 @@ class Answering:
             age_s=None if last is None else window.end_s - last.end_s,
             energy_label=self.energy_label,
             classes=self.serving.bundle.classes,
+            target=self.serving.bundle.target,
         )
 
     def _take_over(self) -> None:

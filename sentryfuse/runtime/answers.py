@@ -4,8 +4,9 @@
 | --- | --- |
 | `time_s` or `window` | where the window ends on the file's own clock [s], or its row in the recording |
 | `subject` | whom it is of, where that is known |
-| `answer` | name of the class; empty where no sensor is there |
-| `p_<class>` | probability of each class |
+| `answer` | name of the class, number, or labels joined by +; empty where no sensor is there |
+| `p_<class>` | probability of each class or label |
+| `y_<name>` | each number of a regression of several |
 | `sensors` | those that the answer is made of |
 | `plan` | digest of the sub-network |
 """
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 
 from sentryfuse.errors import ConfigError
 from sentryfuse.files import write_atomically
+from sentryfuse.target import CLASSES, Target
 from sentryfuse.types import Plan
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
@@ -37,13 +39,14 @@ class Answers:
     """What a bundle says of windows, in their order.
 
     Attributes:
-        classes: names of the K classes.
+        classes: names of the K classes, numbers or labels.
         window: row of each window in its recording, `(n,)`.
-        probabilities: `(n, K)`; NaN where no sensor is there.
+        probabilities: or numbers, `(n, K)`; NaN where no sensor is there.
         plans: the sub-networks that answered.
         plan: which of them answered each window, `(n,)`; -1 where none did.
         subject: whom each window is of; `None` where nobody says.
         time_s: where each window ends on the recording's clock, `(n,)` [s]; `None` for windows without times.
+        target: what they are.
     """
 
     classes: tuple[str, ...]
@@ -53,16 +56,17 @@ class Answers:
     plan: NDArray[np.intp]
     subject: Sequence[str | int] | None = None
     time_s: NDArray[np.float64] | None = None
+    target: Target = CLASSES
 
     def __len__(self) -> int:
         """Number of windows."""
         return len(self.window)
 
     @property
-    def answer(self) -> list[str | None]:
-        """Class of each window; `None` where no sensor is there."""
-        best = np.where(np.isnan(self.probabilities), -1, self.probabilities).argmax(axis=1)
-        return [self.classes[k] if p >= 0 else None for k, p in zip(best, self.plan, strict=True)]
+    def answer(self) -> list[str | float | None]:
+        """Class, number or labels of each window; `None` where no sensor is there."""
+        found = zip(self.probabilities, self.plan, strict=True)
+        return [self.target.said(row, self.classes) if p >= 0 else None for row, p in found]
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -70,7 +74,7 @@ class Answers:
         return (
             "window" if self.time_s is None else "time_s",
             *(() if self.subject is None else ("subject",)),
-            *answer_columns(self.classes),
+            *answer_columns(self.classes, self.target),
         )
 
     def rows(self) -> Iterator[dict[str, Any]]:
@@ -86,6 +90,7 @@ class Answers:
                 when["subject"] = self.subject[i]
             yield when | answer_row(
                 self.classes,
+                self.target,
                 answer=answer,
                 probabilities=probabilities,
                 sensors=() if at < 0 else self.plans[at].present,
@@ -93,15 +98,23 @@ class Answers:
             )
 
 
-def answer_columns(classes: Sequence[str]) -> tuple[str, ...]:
+def answer_columns(classes: Sequence[str], target: Target) -> tuple[str, ...]:
     """Names of the columns of an answer, without those that say of which window it is."""
-    return ("answer", *(f"p_{name}" for name in classes), "sensors", "plan")
+    return ("answer", *output_columns(classes, target), "sensors", "plan")
+
+
+def output_columns(classes: Sequence[str], target: Target) -> tuple[str, ...]:
+    """Names of the columns of probabilities or numbers; none of a single number, which is the answer."""
+    if target.task != "regression":
+        return tuple(f"p_{name}" for name in classes)
+    return tuple(f"y_{name}" for name in classes) if len(classes) > 1 else ()
 
 
 def answer_row(
     classes: Sequence[str],
+    target: Target,
     *,
-    answer: str | None,
+    answer: str | float | None,
     probabilities: NDArray[np.float32] | None,
     sensors: Sequence[str],
     plan_id: str | None,
@@ -109,16 +122,18 @@ def answer_row(
     """One answer by `answer_columns`; `None` where there is none.
 
     Args:
-        classes: names of the K classes.
-        answer: one of them.
-        probabilities: `(K,)`.
+        classes: names of the K classes, numbers or labels.
+        target: what is asked for.
+        answer: as `Target.said`.
+        probabilities: or numbers, `(K,)`.
         sensors: what the answer is made of.
         plan_id: of the sub-network.
     """
+    columns = output_columns(classes, target)
     known: Sequence[float | None] = [None] * len(classes) if probabilities is None else short(probabilities)
     return {
         "answer": answer,
-        **{f"p_{name}": p for name, p in zip(classes, known, strict=True)},
+        **dict(zip(columns, known, strict=False)),
         "sensors": list(sensors),
         "plan": plan_id,
     }
@@ -193,8 +208,9 @@ def _save_parquet(path: Path, answers: Answers) -> None:
 
 def _types(answers: Answers, polars: Any) -> dict[str, Any]:
     """Types of columns that may be empty."""
-    numbers = {f"p_{name}": polars.Float64 for name in answers.classes}
-    return {**numbers, "answer": polars.String, "plan": polars.String}
+    numbers = dict.fromkeys(output_columns(answers.classes, answers.target), polars.Float64)
+    number = answers.target.task == "regression" and len(answers.classes) == 1
+    return {**numbers, "answer": polars.Float64 if number else polars.String, "plan": polars.String}
 
 
 def _arrow_type(arrow: Any, name: str, answers: Answers) -> Any:

@@ -90,7 +90,7 @@ def answer_windows(
     """
     if not isinstance(windows, Windows):
         windows = _of_arrays(bundle, windows)
-    windows = matched(bundle.layout.modalities, bundle.classes, windows, labels=False)
+    windows = matched(bundle.layout.modalities, bundle.classes, windows, target=bundle.target, labels=False)
     windows = prepared(windows, normalise=bundle.normalise, floor=bundle.subject_floor)
     indices = windows.indices(split)
     if not len(indices):
@@ -124,6 +124,7 @@ def answer_windows(
         plans=tuple(plans.values()),
         plan=np.array([number.get(on, -1) for on in sets], dtype=np.intp),
         subject=windows.subject_names(indices),
+        target=bundle.target,
     )
 
 

@@ -23,6 +23,7 @@ from sentryfuse.engine.sessions import Sessions
 from sentryfuse.errors import ConfigError
 from sentryfuse.runtime.person import PersonFeatures, features_of_person
 from sentryfuse.stream import window_length_s
+from sentryfuse.target import THRESHOLD, Target
 from sentryfuse.types import Budget, check_present
 
 
@@ -61,7 +62,7 @@ def replay(
 
     Returns:
         One dictionary per window: `t_s` (start of the window [s]), `present`, `ratio`, `status`
-        ("OK", "DEGRADED" with some sensor missing, "REFUSED" with none), `answer` (class),
+        ("OK", "DEGRADED" with some sensor missing, "REFUSED" with none), `answer` (as `Target.said`),
         `correct` (`None` without labels), `latency_ms` (without switching), `switched`, `switch_ms`,
         `plan_id`; `None` where nothing was answered.
 
@@ -69,7 +70,7 @@ def replay(
         ConfigError: unknown sensors, a recording of another model, or a schedule out of order.
         BudgetError: a ratio outside 0..1.
     """
-    windows = matched(bundle.layout.modalities, bundle.classes, windows, labels=False)
+    windows = matched(bundle.layout.modalities, bundle.classes, windows, target=bundle.target, labels=False)
     changes = _checked(schedule, bundle)
     windows = prepared(windows, normalise=bundle.normalise, floor=bundle.subject_floor)
     step_s = window_length_s(windows.modalities)
@@ -96,13 +97,14 @@ def replay(
             known = person.see(plain) if person else None
             probabilities = stream.current.run(batch, person=known, raw=plain)
             latency_ms = 1e3 * (time.perf_counter() - started)
-            answer = int(probabilities[0].argmax())
             records.append(
                 record
                 | {
                     "status": "OK" if len(on) == len(bundle.names) else "DEGRADED",
-                    "answer": bundle.classes[answer],
-                    "correct": answer == int(windows.y[index]) if labelled else None,
+                    "answer": bundle.target.said(probabilities[0], bundle.classes),
+                    "correct": _right(bundle.target, probabilities[0], windows.y[index])
+                    if labelled
+                    else None,
                     "latency_ms": latency_ms,
                     "switched": took_ms is not None,
                     "switch_ms": took_ms,
@@ -110,6 +112,15 @@ def replay(
                 }
             )
     return records
+
+
+def _right(target: Target, answer: NDArray[np.float32], truth: Any) -> bool | None:
+    """Whether a class, or every label, was told; `None` of numbers."""
+    if target.task == "regression":
+        return None
+    if target.task == "multilabel":
+        return bool(((answer >= THRESHOLD) == (truth > 0)).all())
+    return bool(answer.argmax() == truth)
 
 
 class _Stream:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sentryfuse.runtime.answers import answer_row
 from sentryfuse.stream import Verdict
+from sentryfuse.target import CLASSES, Target
 from sentryfuse.types import Cost, Plan
 
 
@@ -43,8 +44,8 @@ class Result:
         present: sensors that the answer is made of.
         reused: those of them whose tokens are those of an earlier window, since nothing had changed.
         verdicts: every sensor -> why it is used or not.
-        answer: name of the class; `None` without an answer.
-        probabilities: `(K,)`; `None` without an answer.
+        answer: name of the class, number, or labels joined by +; `None` without an answer.
+        probabilities: or numbers, `(K,)`; `None` without an answer.
         plan: the sub-network that answered; `None` without an answer.
         plan_id: its digest.
         latency_ms: of the sub-network alone [ms].
@@ -62,7 +63,7 @@ class Result:
     present: tuple[str, ...]
     reused: tuple[str, ...]
     verdicts: Mapping[str, Verdict]
-    answer: str | None
+    answer: str | float | None
     probabilities: NDArray[np.float32] | None
     plan: Plan | None
     plan_id: str | None
@@ -71,6 +72,7 @@ class Result:
     age_s: float | None
     energy_label: str
     classes: tuple[str, ...] = ()
+    target: Target = CLASSES
 
     @property
     def cost(self) -> Cost | None:
@@ -79,8 +81,10 @@ class Result:
 
     @property
     def confidence(self) -> float | None:
-        """Probability of the answer; `None` without an answer."""
-        return None if self.probabilities is None else float(self.probabilities.max())
+        """Probability of the answer; `None` without an answer, and where it is a number or several labels."""
+        if self.probabilities is None or not self.target.of_classes:
+            return None
+        return float(self.probabilities.max())
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary for `json.dumps`: the columns of `runtime.answers`, and what else is known."""
@@ -90,6 +94,7 @@ class Result:
             "time_s": round(self.end_s, 6),
             **answer_row(
                 self.classes,
+                self.target,
                 answer=self.answer,
                 probabilities=self.probabilities if self.classes else None,
                 sensors=self.present,

@@ -72,7 +72,7 @@ def score(
         DataError: the recording has no labels.
         BudgetError: a budget no sub-network reaches.
     """
-    windows = matched(bundle.layout.modalities, bundle.classes, windows)
+    windows = matched(bundle.layout.modalities, bundle.classes, windows, target=bundle.target)
     windows = prepared(windows, normalise=bundle.normalise, floor=bundle.subject_floor)
     ways = [Way(b, "gate", partial(bundle.plan, budget=b, profile=profile)) for b in budgets]
     return score_all(

@@ -141,7 +141,7 @@ def open_replay(
             window_s=window_s,
         )
     recorded = open_data(file)
-    windows = matched(modalities, recorded.classes, recorded, labels=False)
+    windows = matched(modalities, recorded.classes, recorded, target=recorded.target, labels=False)
     names = [name for name in windows.names if name in recorded.names]
     indices = windows.indices(split or "test")
     if not len(indices):

@@ -117,6 +117,7 @@ class Recipe:
             preset=self.preset,
             attention=self.attention,
             normalise=self.normalise,
+            target=windows.target,
         )
         about = {
             "dataset": windows.name,

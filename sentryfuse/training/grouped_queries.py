@@ -97,7 +97,7 @@ def convert_to_gqa(
     model.eval()
     seen: dict[str, list[_Inputs]] = {}
     if windows is not None:
-        windows = matched(model.layout.modalities, model.config.classes, windows)
+        windows = matched(model.layout.modalities, model.config.classes, windows, target=model.config.target)
         if method == "aligned":
             seen = _calibrate(model, windows)
     widths: dict[str, Any] = dict(model.config.widths)

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sentryfuse.data import Curriculum, Windows, batches, subject_floor, training_statistics
@@ -25,6 +24,7 @@ from sentryfuse.errors import ConfigError
 from sentryfuse.gate.memory import SaliencyMemory
 from sentryfuse.gate.saliency import SaliencyScale, batch_saliency, saliency_loss, unit_factors
 from sentryfuse.model import Selection
+from sentryfuse.model.objective import Objective
 from sentryfuse.model.pretrained import SentryModel
 from sentryfuse.progress import Progress, say
 from sentryfuse.pruning.weights import magnitude_importance
@@ -100,8 +100,10 @@ def run_epochs(
     fresh: bool,
 ) -> list[dict[str, Any]]:
     """The loop itself: `train`, or without `fresh` `fine_tune`, which changes no statistics and no gate."""
-    windows = matched(model.layout.modalities, model.config.classes, windows)
+    windows = matched(model.layout.modalities, model.config.classes, windows, target=model.config.target)
     check_training(windows)
+    if settings.balance and not windows.target.of_classes:
+        raise ConfigError(f"balance counts classes alike, and {windows.name} has none; train without it")
     model.with_mixture(None)  # epochs are chosen by what the transformer answers alone
     group = ProcessGroup(check_device(device) if isinstance(device, str) else device)
     home = model.device
@@ -144,7 +146,7 @@ def run_epochs(
             if bar:
                 bar.update(
                     epoch + 1,
-                    f"loss {row['loss']:.3f}  accuracy {row['accuracy']:.3f}  "
+                    f"loss {row['loss']:.3f}  {run.objective.word} {row[run.objective.word]:.3f}  "
                     f"validation {row['validation']:.3f}",
                 )
     model.load_tensors(best_tensors)
@@ -190,6 +192,11 @@ class _Run:
         self.partly_measured = {m.name for m in windows.modalities if m.may_miss and m.length > 1}
         self.windows = prepared(windows, normalise=model.config.normalise, floor=model.config.subject_floor)
         self.indices = indices
+        if fresh:
+            model.set_target(windows.target.fitted(windows.y[indices]))
+        self.objective = Objective(
+            model.config.target, len(windows.classes), label_smoothing=settings.label_smoothing
+        )
         statistics = training_statistics(self.windows, indices)
         if fresh:
             model.set_statistics(statistics.mean, statistics.std)
@@ -267,7 +274,7 @@ class _Run:
             self.rule.new_epoch(frozen=self.step > self.freeze_step)
         self.model.train()
         rate = self.curriculum.rate(epoch / self.epochs)
-        totals = {"loss": 0.0, "elastic_loss": 0.0, "gate_loss": 0.0, "accuracy": 0.0}
+        totals = dict.fromkeys(("loss", "elastic_loss", "gate_loss", self.objective.word), 0.0)
         seen = 0
         for on, chosen in batches(self.windows, self.indices, batch_size=settings.batch_size, rng=self.rng):
             if self.rng.random() >= settings.all_present:
@@ -292,10 +299,10 @@ class _Run:
             return self._learn(on, batch, target[rows].to(device), part, weight)
 
     def _varied(self, on: tuple[str, ...], chosen: NDArray[np.intp]) -> tuple[dict[str, Tensor], Tensor]:
-        """A batch to learn from and its label distributions, the same in every process."""
+        """A batch to learn from and what is wanted of it, the same in every process."""
         settings = self.settings
         batch = {n: torch.from_numpy(x) for n, x in self.windows.batch(chosen, on).items()}
-        target = self._target(chosen)
+        target = self.objective.wanted(self.windows.y[chosen])
         if settings.augment:
             batch = vary(batch, self.within, settings.augment)
         if settings.hide:
@@ -338,22 +345,19 @@ class _Run:
         torch.nn.utils.clip_grad_norm_(model.gate.parameters(), CLIP_NORM)
         self.optimizer.step()
         self.average.update_parameters(model)
-        accuracy = part * float((logits.argmax(1) == target.argmax(1)).float().mean())
         return {
             "loss": float(loss.detach()),
             "elastic_loss": elastic_loss,
             "gate_loss": gate_loss,
-            "accuracy": accuracy,
+            self.objective.word: part * self.objective.right(logits, target),
         }
 
     def _task_loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Cross-entropy, mean over the batch; with classes balanced a window counts by its class."""
-        spread = self.settings.label_smoothing
-        if self.class_weight is None:
-            return F.cross_entropy(logits, target, label_smoothing=spread)
-        weight = target @ self.class_weight.to(target.device)
-        each = F.cross_entropy(logits, target, reduction="none", label_smoothing=spread)
-        return (weight * each).mean()
+        """Loss, mean over the batch; with classes balanced a window counts by its class."""
+        each = self.objective.loss(logits, target)
+        if self.class_weight is not None:
+            each = target @ self.class_weight.to(target.device) * each
+        return each.mean()
 
     def _teach_gate(self, on: tuple[str, ...], saliency: Mapping[str, Tensor], part: float) -> float:
         saliency = dict(zip(saliency, self.group.sum_tensors(saliency.values()), strict=True))
@@ -378,15 +382,10 @@ class _Run:
                 for name, few in kept.items()
             }
             logits = self.model(batch, on, select=Selection(kept=units))
-            loss = part * F.kl_div(logits.log_softmax(1), teacher.softmax(1), reduction="batchmean")
+            loss = part * self.objective.distil(logits, teacher)
             (0.5 * loss * weight).backward()
             total += 0.5 * float(loss.detach())
         return total
-
-    def _target(self, chosen: NDArray[np.intp]) -> Tensor:
-        """Label distributions, `(B, n_classes)`."""
-        labels = torch.from_numpy(self.windows.y[chosen])
-        return F.one_hot(labels, len(self.windows.classes)).float()
 
     def _set_learning_rate(self) -> None:
         """One cycle: up over the first 15 %, then down along a cosine to nothing."""

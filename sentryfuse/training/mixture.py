@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import combinations
 from typing import Any, Literal
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from sentryfuse.data import Windows
+from sentryfuse.data.metrics import scores
 from sentryfuse.data.scoring import BATCH, prepared
 from sentryfuse.model.pretrained import SentryModel
 from sentryfuse.readout import Fit, Mixture, fit_readout, fit_weights
@@ -20,6 +20,7 @@ from sentryfuse.readout.recording import features_of
 MOST_WINDOWS = 1500  # of the validation people that weights are fitted to
 SETS_OF_A_SIZE = 4
 Doubles = NDArray[np.float64]
+Judged = dict[int, tuple[Doubles, Doubles, NDArray[Any]]]  # as `fit_weights` takes them
 ReadoutKind = Literal["auto", "population", "person", "none"]
 
 
@@ -45,8 +46,8 @@ def fit_mixture(
 
     Returns:
         The readout and the weights of both by number of sensors present; and what validation people say, of
-        whom none of the answers has seen: accuracy [0..1] of "readout", "transformer" and "both" with all
-        sensors, and the number of "people". Empty without validation people.
+        whom none of the answers has seen: the "measure" (accuracy, r2 or map) of "readout", "transformer" and
+        "both" with all sensors, at most 1, and the number of "people". Empty without validation people.
 
     Raises:
         DataError: no window to learn from.
@@ -59,6 +60,7 @@ def fit_mixture(
             windows.subject[seen],
             windows.classes,
             present=windows.present[seen],
+            target=model.config.target,
             normalise=normalise,
             balance=balance,
             seed=seed,
@@ -70,7 +72,9 @@ def fit_mixture(
             judged = _evenly(judged, windows.y[seen[judged]], seed)
         n_people = len(np.unique(windows.subject[seen[judged]]))
         answers = _answers(model, windows, seen, judged, fit)
-        mixture = Mixture(fit.readout, fit_weights(answers, len(windows.names), n_people))
+        numbers = not model.config.target.of_classes
+        weights = fit_weights(answers, len(windows.names), n_people, numbers=numbers)
+        mixture = Mixture(fit.readout, weights)
     return mixture, _judged(mixture, answers, n_people)
 
 
@@ -85,11 +89,16 @@ def _evenly(judged: NDArray[np.intp], y: NDArray[np.integer[Any]], seed: int) ->
 
 def _answers(
     model: SentryModel, windows: Windows, seen: NDArray[np.intp], judged: NDArray[np.intp], fit: Fit
-) -> dict[int, tuple[Doubles, Doubles, NDArray[np.int64]]]:
-    """Log probabilities of readout and transformer for people new to both, by number of sensors present."""
+) -> Judged:
+    """Log probabilities of readout and transformer for people new to both, by number of sensors present.
+
+    Numbers and labels are standardised, with the true ones beside them.
+    """
+    target = model.config.target
+    y = windows.y if target.of_classes else target.standardised(windows.y)
     names, rng = windows.names, np.random.default_rng(0)
     ready = prepared(windows, normalise=model.config.normalise, floor=model.config.subject_floor)
-    found: dict[int, tuple[Doubles, Doubles, NDArray[np.int64]]] = {}
+    found: Judged = {}
     for size in range(len(names), 0, -1):
         sets = list(combinations(range(len(names)), size))
         if len(sets) > SETS_OF_A_SIZE:
@@ -101,45 +110,54 @@ def _answers(
                 continue
             present = tuple(names[m] for m in chosen)
             own = fit.out_of_person(present)[rows]
-            parts.append((own, _logarithms(model, ready, seen[rows], present), windows.y[seen[rows]]))
+            parts.append((own, _logarithms(model, ready, seen[rows], present), y[seen[rows]]))
         if parts:
-            readout, transformer, y = (np.concatenate(column) for column in zip(*parts, strict=True))
-            found[size] = readout, transformer, y.astype(np.int64)
+            readout, transformer, truth = (np.concatenate(column) for column in zip(*parts, strict=True))
+            found[size] = readout, transformer, truth
     return found
 
 
-def _judged(
-    mixture: Mixture, answers: Mapping[int, tuple[Doubles, Doubles, NDArray[np.int64]]], n_people: int
-) -> dict[str, Any]:
-    """Accuracy of each alone and of both, with as many sensors as there are."""
+def _judged(mixture: Mixture, answers: Judged, n_people: int) -> dict[str, Any]:
+    """Score of each alone and of both, with as many sensors as there are."""
     if not answers:
         return {}
     n_present = max(answers)
     readout, transformer, y = answers[n_present]
-    both = mixture.answer(readout, np.exp(transformer), n_present)
+    target = mixture.readout.target
+    if target.of_classes:
+        truth, alone, other = y, np.exp(readout), np.exp(transformer)
+    else:
+        truth, alone, other = target.back(y), target.back(readout), target.back(transformer)
+    measure = {"regression": "r2", "multilabel": "map"}.get(target.task, "accuracy")
 
-    def right(scores: NDArray[Any]) -> float:
-        return round(float((scores.argmax(1) == y).mean()), 4)
+    def score(answered: NDArray[Any]) -> float | None:
+        found = scores(truth, answered, target)[measure]
+        return None if found is None else round(found, 4)
 
-    return {
-        "readout": right(readout),
-        "transformer": right(transformer),
-        "both": right(both),
-        "people": n_people,
+    judged = {
+        "readout": score(alone),
+        "transformer": score(other),
+        "both": score(mixture.answer(readout, other, n_present)),
     }
+    if None in judged.values():
+        return {}
+    return {"measure": measure, **judged, "people": n_people}
 
 
 @torch.no_grad()
 def _logarithms(
     model: SentryModel, windows: Windows, indices: NDArray[np.intp], present: tuple[str, ...]
 ) -> Doubles:
-    """Log probabilities of the whole transformer, `(n, K)`."""
+    """Log probabilities of the whole transformer, or standardised numbers, `(n, K)`."""
     was_training = model.training
     model.eval()
     made = []
     for start in range(0, len(indices), BATCH):
         batch = windows.batch(indices[start : start + BATCH], present)
         inputs = {name: torch.from_numpy(x).to(model.device) for name, x in batch.items()}
-        made.append(model(inputs, present).double().log_softmax(1).cpu().numpy())
+        made.append(model(inputs, present))
     model.train(was_training)
-    return np.maximum(np.concatenate(made), np.log(1e-9))
+    outputs, target = torch.cat(made), model.config.target
+    if not target.of_classes:
+        return target.standardised(model.answers(outputs))
+    return np.maximum(outputs.double().log_softmax(1).cpu().numpy(), np.log(1e-9))

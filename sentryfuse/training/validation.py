@@ -29,11 +29,12 @@ class Evaluator:
 
     def __init__(self, windows: Windows, settings: TrainSettings, *, device: torch.device) -> None:
         self.windows, self.settings, self.device = windows, settings, device
-        self.uneven = settings.balance or is_uneven(windows.y[windows.split == 0])
+        classes = windows.target.of_classes
+        self.uneven = settings.balance or (classes and is_uneven(windows.y[windows.split == 0]))
         self.ratio = 0.0 if settings.elastic == "none" else RATIO
 
     def score(self, model: SentryModel) -> float:
-        """Mean of the headline scores with all sensors and with some missing, 0..1."""
+        """Mean of the headline scores with all sensors and with some missing, at most 1."""
         found = []
         for rate, ratio in ((None, 0.0), (MISSING, self.ratio)):
             found += evaluate(
@@ -52,10 +53,16 @@ class Evaluator:
 def headline(row: Mapping[str, Any], *, uneven: bool = False) -> float:
     """The score that chooses an epoch: AUROC for two classes, else the mean of accuracy and macro F1.
 
+    Of numbers R2 (minus the mean absolute error where all are the same), of labels mean average precision.
+
     Args:
         row: of `evaluate`.
         uneven: some classes are rare: macro F1 alone, in which each counts as much as another.
     """
+    if "mae" in row:
+        return float(-row["mae"] if row["r2"] is None else row["r2"])
+    if row.get("map") is not None:
+        return float(row["map"])
     if row["auroc"] is not None:
         return float(row["auroc"])
     if uneven:

@@ -162,6 +162,10 @@ def step(m: dict[str, Any], which: str, /, **fields: Any) -> dict[str, Any]:
     return found
 
 
+def target_of(task, mean=(), std=()):
+    return {"task": task, "unit": "", "mean": list(mean), "std": list(std)}
+
+
 def set_step(which: str, /, **fields: Any) -> Change:
     return lambda m, t: step(m, which, **fields)
 
@@ -243,7 +247,10 @@ CHECKS: list[tuple[str, Change]] = [
     ("layout.d_model: .*got a huge number", lambda m, t: m["layout"].update(d_model=10**40)),
     ("steps.0.name: .*isprintable", set_step("embed.a", name="a\nb")),
     ("classes.1: .*isprintable", lambda m, t: m.update(classes=["a", "\x1b[2J"])),
-    ("classes: .*at least 2 items", lambda m, t: m.update(classes=["a"])),
+    ("has 1 class", lambda m, t: m.update(classes=["a"])),
+    ("has 0 means and 0 deviations of 3", lambda m, t: m.update(target=target_of("regression"))),
+    ("target.task: .*", lambda m, t: m.update(target={**target_of("regression"), "task": "ranking"})),
+    ("target.std.0: .*greater than", lambda m, t: m.update(target=target_of("regression", [0.0], [0.0]))),
     ("normalise: Input should be 'train' or 'subject'", lambda m, t: m.update(normalise="none")),
     ("more: Unexpected", lambda m, t: m.update(more=1)),
     ("graphs: Unexpected", lambda m, t: m.update(graphs=["g"])),

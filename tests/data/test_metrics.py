@@ -9,12 +9,16 @@ from sklearn import metrics as oracle
 from sentryfuse.data.metrics import (
     accuracy,
     auroc,
+    average_precision,
     expected_calibration_error,
+    label_scores,
     macro_f1,
     negative_log_likelihood,
+    number_scores,
     scores,
 )
 from sentryfuse.errors import ConfigError
+from sentryfuse.target import Target
 
 
 @given(st.integers(0, 10_000), st.integers(1, 60), st.integers(2, 6))
@@ -124,3 +128,40 @@ def test_what_cannot_be_scored_is_refused():
         scores([0], [[np.nan, 1.0]])
     with pytest.raises(ConfigError, match="windows, classes"):
         scores([0], [0.5])
+
+
+def test_average_precision_is_that_of_scikit_learn():
+    found = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        y, score = rng.integers(0, 2, 40), rng.integers(0, 8, 40) / 8
+        y[0] = 1
+        assert average_precision(y, score) == pytest.approx(found.average_precision_score(y, score))
+    assert average_precision(np.zeros(3), np.ones(3)) is None
+
+
+def test_scores_of_numbers_are_those_of_scikit_learn():
+    found = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=(50, 2))
+    answers = y + 0.3 * rng.normal(size=y.shape)
+    own = scores(y, answers, Target("regression"))
+    assert own["r2"] == pytest.approx(found.r2_score(y, answers))
+    assert own["mae"] == pytest.approx(found.mean_absolute_error(y, answers))
+    assert own["accuracy"] is None
+    assert number_scores(np.ones((3, 1)), np.ones((3, 1)))["r2"] is None
+
+
+def test_scores_of_labels():
+    y = np.array([[1, 0], [0, 0], [1, 0]])
+    p = np.array([[0.9, 0.1], [0.2, 0.1], [0.4, 0.1]])
+    found = label_scores(y, p)
+    assert found["accuracy"] == pytest.approx(5 / 6)
+    assert found["map"] == 1.0  # of the label that occurs
+    assert found["macro_f1"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("of", [number_scores, label_scores])
+def test_numbers_that_do_not_fit_are_refused(of):
+    with pytest.raises(ConfigError, match="do not belong together"):
+        of(np.zeros((3, 1)), np.zeros((2, 1)))
