@@ -35,6 +35,18 @@ def test_probabilities_of_labels_stay_within_0_and_1(y):
     assert (back <= 1).all()
 
 
+def test_probabilities_of_labels_are_fitted_to_how_often_they_hold():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(4000, 2)) * [1.0, 3.0] + [0.5, -1.0]
+    y = rng.random(logits.shape) < 1 / (1 + np.exp(-logits))
+    target = Target("multilabel").fitted(y)
+    z = 0.2 * logits + 0.7  # any line
+    found = target.calibrated(z, y).back(z)
+    assert np.abs(found - 1 / (1 + np.exp(-logits))).mean() < 0.02
+    sure = target.calibrated(np.where(y, 1.0, -1.0), y)
+    assert np.isfinite(sure.gain).all()
+
+
 def test_a_number_that_never_changes_has_a_deviation():
     target = Target("regression").fitted(np.full((5, 1), 3.0))
     assert target.std == (1.0,)

@@ -105,7 +105,7 @@ def _check(manifest: Manifest) -> None:
     target, n = manifest.target, len(manifest.classes)
     if n < target.least_outputs:
         raise Inconsistent(f"has {n} class")
-    if {len(target.mean), len(target.std)} != {0 if target.of_classes else n}:
+    if not target.fits(n):
         raise Inconsistent(f"has {len(target.mean)} means and {len(target.std)} deviations of {n} outputs")
     for name, floor in manifest.subject_floor.items():
         if len(floor) != sizes.get(name):

@@ -367,7 +367,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def _target(data: Mapping[str, Any]) -> Target:
     """Rebuild from JSON."""
-    return Target(**{**data, **{key: tuple(data[key]) for key in ("mean", "std") if key in data}})
+    return Target(
+        **{**data, **{key: tuple(data[key]) for key in ("mean", "std", "gain", "bias") if key in data}}
+    )
 
 
 def _asked(config: ModelConfig) -> str:

@@ -154,6 +154,9 @@ def fit_readout(
     if not task.numbers:
         prior = np.log((np.bincount(task.y, minlength=task.n_classes) + 1) / (len(task.y) + task.n_classes))
     fit = _assemble(task, classes, target, scales, z, candidates, weight, prior, trees, seed)
+    if target.task == "multilabel":
+        calibrated = target.calibrated(fit.out_of_person(), np.asarray(y).reshape(len(task.y), -1))
+        return replace(fit, readout=replace(fit.readout, target=calibrated))
     return _balanced(fit) if balance and not task.numbers else fit
 
 

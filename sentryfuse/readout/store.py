@@ -164,15 +164,12 @@ def target_from(settings: Mapping[str, Any]) -> Target:
     if given is None:
         return CLASSES
     try:
-        target = Target(
-            given["task"], given["unit"], tuple(map(float, given["mean"])), tuple(map(float, given["std"]))
-        )
+        numbers = (tuple(map(float, given[key])) for key in ("mean", "std", "gain", "bias"))
+        target = Target(given["task"], given["unit"], *numbers)
     except (ConfigError, ValueError) as error:
         raise DataError(f"the readout is of no known task ({error}); export it again") from None
-    size = 0 if target.of_classes else k
-    std = np.array(target.std)
-    fits = len(target.mean) == len(std) == size and np.isfinite(target.mean).all()
-    if not (fits and np.isfinite(std).all() and (std > 0).all()):
+    everything = np.array([*target.mean, *target.std, *target.gain, *target.bias])
+    if not (target.fits(k) and np.isfinite(everything).all() and min(target.std, default=1.0) > 0):
         raise DataError(f"the readout lacks mean or deviation of its {k} outputs; export it again")
     return target
 

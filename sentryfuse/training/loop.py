@@ -160,6 +160,7 @@ def run_epochs(
                 model, windows, normalise=kind, balance=settings.balance, seed=settings.seed
             )
             model.with_mixture(mixture).with_about({"out_of_person": judged})
+            model.set_target(mixture.readout.target)
     state.remove()
     return history
 
