@@ -32,8 +32,8 @@ class Target:
         unit: of the numbers of a regression; "" where nobody said.
         mean: of each output in training, `(K,)`; empty for classes, and before training.
         std: deviation of each output in training, `(K,)`, positive; empty as `mean`.
-        gain: of each label, `(K,)`: its probability is `sigmoid(gain z + bias)` of what is standardised; empty
-            for numbers, and where it was not fitted: then it is `std z + mean`, kept within 0..1.
+        gain: of each label, `(K,)`: its probability is `sigmoid(gain z + bias)` of what is standardised;
+            empty for numbers, and where it was not fitted: then it is `std z + mean`, kept within 0..1.
         bias: `(K,)`; as `gain`.
     """
 

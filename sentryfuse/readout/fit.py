@@ -36,6 +36,7 @@ from sentryfuse.target import CLASSES, Target
 
 PERSON_WEIGHT = 50.0  # windows that the population counts for in a person's own mean and deviation
 SURE = 2.5  # standard errors over folds that boosting must gain: with less it did harm as often as good
+SETS = 9  # of sensors, that probabilities of labels are fitted on
 _IDLE = 0.03  # weight below which a head is not worth its bytes
 Normalise = Literal["auto", "population", "person"]
 
@@ -155,8 +156,7 @@ def fit_readout(
         prior = np.log((np.bincount(task.y, minlength=task.n_classes) + 1) / (len(task.y) + task.n_classes))
     fit = _assemble(task, classes, target, scales, z, candidates, weight, prior, trees, seed)
     if target.task == "multilabel":
-        calibrated = target.calibrated(fit.out_of_person(), np.asarray(y).reshape(len(task.y), -1))
-        return replace(fit, readout=replace(fit.readout, target=calibrated))
+        return _calibrated(fit, np.asarray(y).reshape(len(task.y), -1))
     return _balanced(fit) if balance and not task.numbers else fit
 
 
@@ -169,6 +169,15 @@ def _balanced(fit: Fit) -> Fit:
     pool = fit.readout.pool.copy()
     pool[:, -1] -= 1
     return replace(fit, readout=replace(fit.readout, pool=pool))
+
+
+def _calibrated(fit: Fit, labels: NDArray[Any]) -> Fit:
+    """Probabilities of labels by people left out, with all sensors and with each one missing."""
+    names = fit.task.sensors
+    sets = [names, *(tuple(n for n in names if n != out) for out in names if len(names) > 1)][:SETS]
+    answers = np.concatenate([fit.out_of_person(present) for present in sets])
+    target = fit.readout.target.calibrated(answers, np.concatenate([labels] * len(sets)))
+    return replace(fit, readout=replace(fit.readout, target=target))
 
 
 def _checked(
