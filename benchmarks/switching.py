@@ -122,7 +122,10 @@ def switch_times(bundle: Bundle, *, builds: int) -> dict[str, Any]:
     """Time of warm and cold switches while a thread answers one window after the other [ms]."""
     windows = random_windows(bundle)
     plans = random_plans(bundle, max(builds, 8), np.random.default_rng(0))
-    cold, first, warm, cpu = [], [], [], []
+    cold: list[float] = []
+    first: list[float] = []
+    warm: list[float] = []
+    cpu: list[float] = []
     with Sessions(bundle, kept=8) as sessions, _Busy(sessions.pin(bundle.plan()), windows) as stream:
         for k, plan in enumerate(plans[1:]):
             started, worked = time.perf_counter(), time.thread_time()

@@ -64,4 +64,4 @@ def test_answers_are_said_as_people_read_them():
 
 def test_another_task_is_refused():
     with pytest.raises(ConfigError, match="task 'ranking' is unknown; choose one of classification"):
-        Target("ranking")
+        Target("ranking")  # type: ignore[arg-type]

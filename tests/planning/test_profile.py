@@ -131,7 +131,7 @@ def test_below_the_smallest_sub_network_the_readout_answers_where_it_was_timed(a
     made = plan_beside(ask, timed, latency_ms=least_ms * 1.01)
     assert made.readout_alone
     assert made.binding == "latency_ms"
-    assert plan_beside(ask, timed, energy_mj=timed.mj_per_ms * least_ms).readout_alone
+    assert plan_beside(ask, timed, energy_mj=(timed.mj_per_ms or 0.0) * least_ms).readout_alone
     with pytest.raises(BudgetError, match="the readout alone needs") as refused:
         plan_beside(ask, timed, latency_ms=least_ms / 2)
     nearest = float(str(refused.value).rsplit("needs", 1)[1].split()[0])

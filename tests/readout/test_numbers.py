@@ -101,6 +101,7 @@ def test_the_joint_regression_of_a_set_is_the_one_fitted_on_those_sensors_alone(
         return
     x, _, _ = recording()
     view = readout.parts.views[0]
+    assert view.joint is not None
     z = {m.name: readout.parts.scales[m.name].apply(features(m, x[m.name])) for m in SENSORS}
     a = np.concatenate([view.encodings[s].apply(z[s]) for s in left], axis=1).astype(np.float64)
     t = readout.target.standardised(y)

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from sentryfuse.rivals.verdict import gaps_of, measure_of, verdict_of
+from sentryfuse.data.metrics import measure_of
+from sentryfuse.rivals.verdict import gaps_of, verdict_of
 
 pytestmark = pytest.mark.device
 
