@@ -26,7 +26,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	fi; \
 	"$$found" -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --no-input \
-	  --constraint constraints.txt --editable '.[train,compare,report,mqtt,lsl,dev]'
+	  --constraint constraints.txt --editable '.[train,compare,report,data,mqtt,lsl,dev]'
 	@touch $@
 
 demo: $(INSTALLED) ## Train, plan, prune, export and replay; results in demo/

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sentryfuse.pruning import make_plan as plan
     from sentryfuse.pruning import prune, register_scorer
     from sentryfuse.pruning.evaluation import evaluate
+    from sentryfuse.recordings import make_windows
     from sentryfuse.rivals import Comparison, compare
     from sentryfuse.runtime import Events, Result, Runtime, Status, predict
     from sentryfuse.stream import HealthRules, open_source
@@ -60,6 +61,7 @@ _HOMES = {
     "list_models": "model",
     "load_bundle": "bundle",
     "load_windows": "data",
+    "make_windows": "recordings",
     "open_data": "data",
     "open_reader": "power",
     "open_source": "stream",
@@ -100,6 +102,7 @@ __all__ = [
     "list_models",
     "load_bundle",
     "load_windows",
+    "make_windows",
     "open_data",
     "open_reader",
     "open_source",

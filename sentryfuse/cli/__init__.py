@@ -23,6 +23,7 @@ EXTRAS = {
     "torch": "train",
     "sklearn": "compare",
     "matplotlib": "report",
+    "pyarrow": "data",
     "jinja2": "report",
     "paho": "mqtt",
     "pylsl": "lsl",
@@ -37,11 +38,13 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-data = typer.Typer(help="Look at recordings.", rich_markup_mode=None)
+data = typer.Typer(help="Look at recordings, and make windows of them.", rich_markup_mode=None)
 app.command()(results.demo)
 app.add_typer(data, name="data")
 data.command("list")(recordings.list_)
 data.command("describe")(recordings.describe)
+data.command("guess")(recordings.guess)
+data.command("make")(recordings.make)
 app.command()(model.train)
 app.command()(model.evaluate)
 app.command()(device.plan)

@@ -1,13 +1,18 @@
-"""`sentryfuse data`: what can be used, and what is in it."""
+"""`sentryfuse data`: what can be used, what is in it, and windows from files of one's own."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sentryfuse.cli.options import JsonFile, Quiet
 from sentryfuse.cli.output import Output
+from sentryfuse.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from sentryfuse.recordings import Recipe
 
 
 def list_(json_to: JsonFile = None, quiet: Quiet = False) -> None:
@@ -28,14 +33,28 @@ def describe(
     data: Annotated[
         str, typer.Argument(metavar="FILE_OR_NAME", help="A name of `data list`, or an npz file.")
     ],
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also draw it: sensors, classes by split, what is missing (.png, .svg, .pdf).",
+        ),
+    ] = None,
     json_to: JsonFile = None,
     quiet: Quiet = False,
 ) -> None:
     """Describe one recording: sensors, rates, classes, people, splits, licence."""
-    output = Output(json_to, quiet=quiet)
+    output = Output(json_to, quiet=quiet, files=[] if plot is None else [plot])
     from sentryfuse import data as source
 
-    facts = source.describe(source.open_data(data))
+    if plot is not None:
+        from sentryfuse.recordings.picture import check_picture, plot_windows
+
+        check_picture(plot)
+    windows = source.open_data(data)
+    facts = source.describe(windows)
+    if plot is not None:
+        plot_windows(windows, plot)
     people, classes = facts["n_subjects"], len(facts["classes"])
     output.line(
         f"{facts['name']}: {facts['n_windows']} windows, {people} subjects, {classes} classes; "
@@ -63,3 +82,180 @@ def describe(
         [(name, s["n_windows"], s["n_subjects"]) for name, s in facts["splits"].items()],
     )
     output.json(facts)
+
+
+def guess(
+    sources: Annotated[
+        list[Path], typer.Argument(metavar="FOLDER_OR_FILES...", help="Tables: CSV, TSV, any text, Parquet.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="RECIPE.toml", help="The recipe to write.")],
+    json_to: JsonFile = None,
+    quiet: Quiet = False,
+) -> None:
+    """Look at recordings and write a recipe for `data make`: columns, times, rates, labels, people."""
+    output = Output(json_to, quiet=quiet, files=[out])
+    from sentryfuse import recordings
+
+    if out.suffix.lower() != ".toml":
+        raise ConfigError(f"--out {out}: a recipe ends in .toml; give such a name")
+    found = recordings.guess(sources, beside=out.absolute().parent)
+    recordings.write_recipe(
+        out, found.recipe, remarks=[*found.remarks, *(f"TO DO: {d}" for d in found.doubts)]
+    )
+    output.table(
+        "sensors",
+        ("name", "rate [Hz]", "columns", "files"),
+        [
+            (s.name, s.rate_hz, ", ".join(s.columns), ", ".join(table.files)[:60])
+            for table in found.recipe.table
+            for s in table.sensor
+        ],
+    )
+    for remark in found.remarks:
+        output.line(remark)
+    for doubt in found.doubts:
+        output.line(f"to do: {doubt}")
+    output.line(
+        f"wrote {out}; look it through, then: sentryfuse data make {out} --out {found.recipe.name}.npz"
+    )
+    output.json({"recipe": found.recipe.model_dump(), "remarks": found.remarks, "doubts": found.doubts})
+
+
+def make(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="A recipe (.toml); or tables; or NAME_TRAIN.ts and NAME_TEST.ts; or arrays (.npz, .npy).",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE.npz", help="The windows to write.")],
+    window_s: Annotated[float | None, typer.Option(metavar="X", help="Length of a window [s].")] = None,
+    hop_s: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="From one window's start to the next [s]; with --window-s alone it keeps its share of the window.",
+        ),
+    ] = None,
+    rate_hz: Annotated[
+        float | None, typer.Option(metavar="X", help="Samples per second [Hz]; .ts, .npz and .npy only.")
+    ] = None,
+    lengths: Annotated[
+        str,
+        typer.Option(
+            help="Unequal cases of .ts files: pad (with NaN, to the longest) or cut (to the shortest)."
+        ),
+    ] = "pad",
+    sensor: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=0,1,2", help="A sensor and its channels, from 0 on; .ts only. Repeats."),
+    ] = None,
+    axes: Annotated[
+        str | None, typer.Option(help="Windows of .npz and .npy: NTC (windows, steps, channels) or NCT.")
+    ] = None,
+    json_to: JsonFile = None,
+    quiet: Quiet = False,
+) -> None:
+    """Cut windows from recordings and write them as npz; everything that is dropped is counted and named."""
+    output = Output(json_to, quiet=quiet, files=[out])
+    from sentryfuse import recordings
+    from sentryfuse.data import describe, save_windows
+
+    if out.suffix.lower() != ".npz":
+        raise ConfigError(f"--out {out}: windows are written as .npz; give such a name")
+    suffixes = {path.suffix.lower() for path in sources}
+    if suffixes & recordings.CUT_ALREADY:
+        if len(suffixes) > 1:
+            raise DataError(f"{', '.join(sorted(suffixes))} do not go together; give files of one kind")
+        if suffixes == {".ts"}:
+            _refuse(".ts files, which are cut already", window_s=window_s, hop_s=hop_s, axes=axes)
+            windows, said = recordings.make_cases(
+                sources,
+                lengths=lengths,
+                rate_hz=1.0 if rate_hz is None else rate_hz,
+                sensors=_sensors(sensor),
+            )
+        else:
+            _refuse("arrays", sensor=sensor)
+            windows, said = recordings.windows_of_files(
+                sources, window_s=window_s, hop_s=hop_s, rate_hz=rate_hz, axes=axes
+            )
+        save_windows(out, windows)
+        facts = describe(windows)
+        splits = {word: s["n_windows"] for word, s in facts["splits"].items()}
+        _tell(output, out, facts["n_windows"], facts["n_subjects"], facts["classes"], splits, said)
+        output.json({"path": str(out), **facts, "remarks": said})
+        return
+    _refuse("tables, where the recipe says it", rate_hz=rate_hz, sensor=sensor, axes=axes)
+    made = recordings.make_file(_recipe(sources, window_s, hop_s), out)
+    facts = made.plain()
+    splits = {word: s["n_windows"] for word, s in facts["splits"].items()}
+    said = made.counts.sentences()
+    _tell(output, out, facts["n_windows"], len(facts["subjects"]), facts["classes"], splits, said)
+    output.json(facts)
+
+
+def _recipe(sources: list[Path], window_s: float | None, hop_s: float | None) -> Recipe:
+    """The recipe that was given, or one that leaves nothing open; with other lengths if they were."""
+    from sentryfuse import recordings
+
+    if any(path.suffix.lower() == ".toml" for path in sources):
+        if len(sources) > 1:
+            raise DataError(
+                f"{len(sources)} sources were given, one of them a recipe; give one recipe, or tables"
+            )
+        recipe = recordings.load_recipe(sources[0])
+    else:
+        found = recordings.guess(sources, beside=Path.cwd())
+        if found.doubts:
+            names = " ".join(map(str, sources[:3]))
+            raise DataError(
+                f"{found.doubts[0]}; write a recipe and mend it: sentryfuse data guess {names} --out recipe.toml"
+            )
+        folder = (Path.cwd() / found.recipe.folder).resolve()
+        recipe = found.recipe.model_copy(update={"folder": str(folder)})
+    changed: dict[str, Any] = {}
+    if window_s is not None:
+        changed = {"window_s": window_s, "hop_s": recipe.hop / recipe.window_s * window_s}
+    if hop_s is not None:
+        changed["hop_s"] = hop_s
+    for name, value in changed.items():
+        if not 0 < value <= 1e6:
+            raise ConfigError(f"{name} {value:g} must be a positive number of seconds, up to a million")
+    return recipe.model_copy(update=changed)
+
+
+def _sensors(values: list[str] | None) -> dict[str, list[int]] | None:
+    """`NAME=0,1,2` as a name and its channels."""
+    found = {}
+    for value in values or []:
+        name, _, places = value.partition("=")
+        parts = [part.strip() for part in places.split(",")]
+        if not name.strip() or not all(part.isdecimal() for part in parts):
+            raise ConfigError(f"--sensor {value!r} cannot be read; give NAME=0,1,2")
+        found[name.strip()] = [int(part) for part in parts]
+    return found or None
+
+
+def _refuse(what: str, **options: object) -> None:
+    """Refuse options that would do nothing."""
+    for name, value in options.items():
+        if value is not None:
+            raise ConfigError(f"--{name.replace('_', '-')} means nothing for {what}; leave it out")
+
+
+def _tell(
+    output: Output,
+    out: Path,
+    n_windows: int,
+    n_subjects: int,
+    classes: dict[str, int],
+    splits: dict[str, int],
+    said: list[str],
+) -> None:
+    output.table("classes", ("class", "windows"), classes.items())
+    output.table("splits", ("split", "windows"), splits.items())
+    for sentence in said:
+        output.line(sentence)
+    output.line(f"{n_windows} windows of {n_subjects} subjects; wrote {out}")

@@ -80,6 +80,10 @@ class Archive:
         """Whether an array of that name is inside."""
         return key in self._members
 
+    def names(self) -> list[str]:
+        """Names of all arrays, in order."""
+        return list(self._members)
+
     def read(self, key: str) -> NDArray[Any]:
         """One array.
 

@@ -202,7 +202,9 @@ class Collector:
             s, r = int(pair) // (len(sessions) + 1), int(pair) % (len(sessions) + 1)
             rows = pairs == pair
             if subject[rows][0] < 0 or session[rows][0] < 0:
-                self.counts.remark(f"rows without a {entry.subject} or {entry.recording or 'recording'} are left out")
+                self.counts.remark(
+                    f"rows without a {entry.subject} or {entry.recording or 'recording'} are left out"
+                )
                 continue
             key = (word(subjects[s]), word(sessions[r]))
             recording = self.found.setdefault(key, Recording(*key))
@@ -358,7 +360,9 @@ def files_of(recipe: Recipe) -> list[tuple[int, Path, dict[str, str]]]:
             plain = folder / name
             here = [plain] if plain.is_file() else sorted(p for p in _glob(folder, name) if p.is_file())
             if not here:
-                raise DataError(f"the recipe asks for {name!r} in {folder}, and there is no such file; mend `files`")
+                raise DataError(
+                    f"the recipe asks for {name!r} in {folder}, and there is no such file; mend `files`"
+                )
             paths += [p for p in here if p not in paths]
         if not paths:
             raise DataError(f"table {number + 1} of recipe {recipe.name} names no file; add `files`")

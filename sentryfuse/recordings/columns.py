@@ -168,6 +168,14 @@ def word(value: Any) -> str:
     return str(int(number)) if "." in text and number.is_integer() and abs(number) < 1e15 else text
 
 
+def by_size(name: str) -> tuple[int, float, str]:
+    """Sorts names: numbers by size, before words by letter."""
+    try:
+        return 0, float(name), name
+    except ValueError:
+        return 1, 0.0, name
+
+
 def _iso(source: str, name: str, text: pa.Array) -> pa.Array:
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -310,7 +310,9 @@ def _fill(
     targets = np.flatnonzero(rows)
     if track.sensor.resample:
         for i, window in enumerate(chosen):
-            filled[targets[i]] = _interpolated(track, times, values, int(starts[window]), int(low[i]), int(high[i]))
+            filled[targets[i]] = _interpolated(
+                track, times, values, int(starts[window]), int(low[i]), int(high[i])
+            )
         last = high
     else:
         last = np.minimum(high, low + length)
@@ -361,6 +363,8 @@ def _interpolated(
     nearest = np.searchsorted(at, grid)
     left = grid - at[np.maximum(nearest - 1, 0)]
     right = at[np.minimum(nearest, len(at) - 1)] - grid
-    far = np.where(nearest == 0, right > limit, np.where(nearest == len(at), left > limit, left + right > limit))
+    far = np.where(
+        nearest == 0, right > limit, np.where(nearest == len(at), left > limit, left + right > limit)
+    )
     result[far] = np.nan
     return result

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sentryfuse.data.splits import fold, split_by_subject
 from sentryfuse.data.windows import SPLITS
 from sentryfuse.errors import ConfigError, DataError
+from sentryfuse.recordings.columns import by_size
 from sentryfuse.recordings.counts import Counts
 from sentryfuse.recordings.recipe import Recipe, SplitRecipe
 from sentryfuse.recordings.store import WindowStore
@@ -62,7 +63,7 @@ def deal(store: WindowStore, labels: list[str], recipe: Recipe, counts: Counts) 
             "make window_s shorter or max_gap_s longer"
         )
     y, classes = _classes(codes, labels, recipe, labelled=store.labelled)
-    titles = sorted({r.subject for r in store.recordings}, key=_natural)
+    titles = sorted({r.subject for r in store.recordings}, key=by_size)
     people = np.array([titles.index(r.subject) for r in store.recordings])[recording]
     given = np.array([r.split for r in store.recordings])[recording]
     kept = np.arange(len(codes))
@@ -105,18 +106,10 @@ def _classes(
         raise DataError(
             f"every window of {recipe.name} has the label {labels[here[0]]!r}; a classifier needs two classes or more"
         )
-    order = sorted(here, key=lambda code: _natural(labels[code]))
+    order = sorted(here, key=lambda code: by_size(labels[code]))
     table = np.full(len(labels), -1)
     table[order] = np.arange(len(order))
     return table[codes], tuple(labels[code] for code in order)
-
-
-def _natural(name: str) -> tuple[int, float, str]:
-    """Numbers by size, before names by letter."""
-    try:
-        return 0, float(name), name
-    except ValueError:
-        return 1, 0.0, name
 
 
 def _named(split: SplitRecipe) -> bool:
@@ -135,7 +128,9 @@ def _by_subject(people: NDArray[np.int64], titles: list[str], split: SplitRecipe
                 of_title[name] = number
         lacking = [title for title in titles if title not in of_title]
         if lacking:
-            raise DataError(f"[split] does not say where subject {lacking[0]!r} goes ({len(lacking)} such); name all")
+            raise DataError(
+                f"[split] does not say where subject {lacking[0]!r} goes ({len(lacking)} such); name all"
+            )
         return np.array([of_title[title] for title in titles], np.int8)[people]
     if split.fold:
         parts = split.fold.split("/")
@@ -153,7 +148,9 @@ def _apart(
     found = np.unique(pairs)
     if len(found) == len(np.unique(people)):
         return people, names
-    counts.remark("a subject is in several splits, as the files say: scores tell of these people, not of new ones")
+    counts.remark(
+        "a subject is in several splits, as the files say: scores tell of these people, not of new ones"
+    )
     return np.searchsorted(found, pairs), [f"{names[pair // 3]} ({SPLITS[pair % 3]} part)" for pair in found]
 
 

@@ -19,7 +19,23 @@ from typing import IO
 from sentryfuse.errors import DataError
 
 HEAD_BYTES = 1 << 18  # looked at to find out
-NULLS = ("", "NA", "N/A", "n/a", "na", "NaN", "nan", "-nan", "NULL", "null", "Null", "None", "none", "nil", "#N/A")
+NULLS = (
+    "",
+    "NA",
+    "N/A",
+    "n/a",
+    "na",
+    "NaN",
+    "nan",
+    "-nan",
+    "NULL",
+    "null",
+    "Null",
+    "None",
+    "none",
+    "nil",
+    "#N/A",
+)
 SEPARATORS = (",", ";", "\t", "|")
 COMMENTS = ("#", "%", "//")
 _MARKS = (  # byte order marks, longest first

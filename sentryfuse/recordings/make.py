@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,14 +74,22 @@ def make_file(recipe: Recipe, out: Path) -> Made:
         InputError: the system refuses to write.
     """
     check_hop(recipe)
-    files = files_of(recipe)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".", suffix=".cutting", dir=out.parent) as room:
         storage = Storage(Path(room))
-        collector = collect(recipe, files, storage)
+        collector = collect_files(recipe, storage)
         store, dealt = cut_and_deal(collector, storage)
         store.save(out, dealt, licence=recipe.licence or None)
     return Made(out, tuple(store.modalities), dealt, collector.counts)
+
+
+def collect_files(recipe: Recipe, storage: Storage) -> Collector:
+    """Read every file of a recipe.
+
+    Raises:
+        DataError: a file that is not there or cannot be read.
+    """
+    return collect(recipe, files_of(recipe), storage)
 
 
 def cut_and_deal(collector: Collector, storage: Storage) -> tuple[WindowStore, Dealt]:
@@ -94,7 +101,7 @@ def cut_and_deal(collector: Collector, storage: Storage) -> tuple[WindowStore, D
     recipe = collector.recipe
     store = WindowStore(_modalities(recipe), storage, labelled=has_labels(recipe))
     with Progress("cut [recordings]", len(collector.found), even=False) as bar:
-        for done, recording in enumerate(_counted(collector), start=1):
+        for done, recording in enumerate(collector.recordings(), start=1):
             cut_recording(recording, recipe, store, collector.counts)
             static = {s.name for s in recipe.sensors if s.rate_hz == 0}
             for name, samples in recording.sensors.items():
@@ -107,10 +114,6 @@ def cut_and_deal(collector: Collector, storage: Storage) -> tuple[WindowStore, D
 def has_labels(recipe: Recipe) -> bool:
     """Whether a recipe says where labels are."""
     return any(table.label or "(?P<label>" in table.pattern for table in recipe.table)
-
-
-def _counted(collector: Collector) -> Iterable[Any]:
-    yield from collector.recordings()
 
 
 def _modalities(recipe: Recipe) -> list[Modality]:

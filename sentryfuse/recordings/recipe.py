@@ -1,20 +1,20 @@
 """The recipe: which files hold what, and how windows are cut; a TOML file that people read and mend.
 
-    name = "gym"
-    folder = "."                         # files below are looked for here, seen from the recipe
-    window_s = 2.0
-    hop_s = 1.0
+name = "gym"
+folder = "."                         # files below are looked for here, seen from the recipe
+window_s = 2.0
+hop_s = 1.0
 
-    [[table]]
-    files = ["*_acc.csv"]
-    pattern = '(?P<subject>p[0-9]+)_acc' # named groups: subject, recording, label, split
-    time = "time"
-    unit = "iso"                         # or s, ms, us, ns
-    label = "activity"                   # columns of names or numbers
-    [[table.sensor]]
-    name = "acc"
-    columns = ["x", "y", "z"]
-    rate_hz = 50.0
+[[table]]
+files = ["*_acc.csv"]
+pattern = '(?P<subject>p[0-9]+)_acc' # named groups: subject, recording, label, split
+time = "time"
+unit = "iso"                         # or s, ms, us, ns
+label = "activity"                   # columns of names or numbers
+[[table.sensor]]
+name = "acc"
+columns = ["x", "y", "z"]
+rate_hz = 50.0
 """
 
 from __future__ import annotations
@@ -185,7 +185,9 @@ class Recipe(_Strict):
                     )
             _check_pattern(self.name, table.pattern)
         if not found:
-            raise DataError(f"recipe {self.name} names no sensor; add [[table.sensor]] with name, columns, rate_hz")
+            raise DataError(
+                f"recipe {self.name} names no sensor; add [[table.sensor]] with name, columns, rate_hz"
+            )
         check_names(f"recipe {self.name}", list(found))
         return self
 
@@ -212,7 +214,9 @@ def load_recipe(path: Path) -> Recipe:
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
-        raise DataError(f"there is no recipe {path}; `sentryfuse data guess FOLDER --out {path}` makes one") from error
+        raise DataError(
+            f"there is no recipe {path}; `sentryfuse data guess FOLDER --out {path}` makes one"
+        ) from error
     except OSError as error:
         raise DataError(f"cannot read {path}: {(error.strerror or str(error)).lower()}; check it") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -289,7 +293,9 @@ def _check_pattern(name: str, pattern: str) -> None:
     try:
         groups = re.compile(pattern).groupindex
     except re.error as error:
-        raise DataError(f"recipe {name}: the pattern {pattern!r} is no regular expression ({error}); mend it") from error
+        raise DataError(
+            f"recipe {name}: the pattern {pattern!r} is no regular expression ({error}); mend it"
+        ) from error
     unknown = sorted(set(groups) - set(GROUPS))
     if unknown:
         raise DataError(

@@ -181,7 +181,9 @@ class Samples:
     def find(self, moment: int) -> int:
         """How many samples are before a moment [ns]."""
         if self.index is None:
-            self.index = np.array([self.times.read(i, i + 1)[0] for i in range(0, len(self), STRIDE)], np.int64)
+            self.index = np.array(
+                [self.times.read(i, i + 1)[0] for i in range(0, len(self), STRIDE)], np.int64
+            )
         block = max(0, int(np.searchsorted(self.index, moment)) - 1)
         inside = self.times.read(block * STRIDE, (block + 1) * STRIDE)
         return block * STRIDE + int(np.searchsorted(inside, moment))

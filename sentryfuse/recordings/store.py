@@ -164,4 +164,6 @@ class WindowStore:
                         bar.update(written // 10**6, m.name)
 
     def _final_modalities(self) -> list[Modality]:
-        return [Modality(m.name, m.rate_hz, m.length, m.channels, self._misses[m.name]) for m in self.modalities]
+        return [
+            Modality(m.name, m.rate_hz, m.length, m.channels, self._misses[m.name]) for m in self.modalities
+        ]

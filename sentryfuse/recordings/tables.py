@@ -195,6 +195,13 @@ class FrameTable:
                 f"{name} cannot be taken as a table ({str(error).splitlines()[0][:100]}); give columns of "
                 "numbers, texts and times"
             ) from error
+        # the index of a pandas frame, where it is no column of its own, is worth something if it holds times
+        unnamed = [
+            field.name
+            for field in table.schema
+            if field.name.startswith("__index_level_") and not pa.types.is_timestamp(field.type)
+        ]
+        table = table.drop_columns(unnamed)
         if not table.num_rows:
             raise DataError(f"{name} holds no row; give at least one")
         self._table = table
