@@ -135,7 +135,7 @@ def make(
         float | None,
         typer.Option(
             metavar="X",
-            help="From one window's start to the next [s]; with --window-s alone it keeps its share of the window.",
+            help="From one window's start to the next [s]; its share of a window stays if not given.",
         ),
     ] = None,
     rate_hz: Annotated[
@@ -211,7 +211,8 @@ def _recipe(sources: list[Path], window_s: float | None, hop_s: float | None) ->
         if found.doubts:
             names = " ".join(map(str, sources[:3]))
             raise DataError(
-                f"{found.doubts[0]}; write a recipe and mend it: sentryfuse data guess {names} --out recipe.toml"
+                f"{found.doubts[0]}; write a recipe and mend it: sentryfuse data guess {names} --out "
+                "recipe.toml"
             )
         folder = (Path.cwd() / found.recipe.folder).resolve()
         recipe = found.recipe.model_copy(update={"folder": str(folder)})

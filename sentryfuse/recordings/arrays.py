@@ -16,20 +16,18 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sentryfuse.data.splits import split_by_subject
 from sentryfuse.data.windows import Windows
-from sentryfuse.data.windows import make_windows as checked_windows
 from sentryfuse.errors import ConfigError, DataError
 from sentryfuse.progress import say
-from sentryfuse.recordings.cases import check_windows_axes
+from sentryfuse.recordings.cases import windows_of_arrays
 from sentryfuse.recordings.collect import Collector, Recording
-from sentryfuse.recordings.columns import UNITS, UNITS_NS, by_size, word
-from sentryfuse.recordings.guess import guess, look, table_of
+from sentryfuse.recordings.columns import UNITS, UNITS_NS, word
+from sentryfuse.recordings.guess import guess, table_of
+from sentryfuse.recordings.look import look
 from sentryfuse.recordings.make import collect_files, cut_and_deal
 from sentryfuse.recordings.recipe import Recipe, check_hop, load_recipe, make_recipe
 from sentryfuse.recordings.samples import Storage
 from sentryfuse.recordings.tables import FrameTable
-from sentryfuse.types import Modality
 
 Unit = Literal["s", "ms", "us", "ns", "iso"]
 Rates = float | Mapping[str, float]
@@ -67,20 +65,21 @@ def make_windows(
             the path of a recipe, or of files and folders that `sentryfuse data guess` can read.
         window_s: length of a window [s]; needed for all but windows that are cut and files.
         hop_s: from one window's start to the next [s]; `window_s` when not given.
-        rate_hz: samples per second [Hz], one for all or sensor -> rate; found from times where there are some.
-        time: column of times (frames), or times of the samples: `(n,)` or sensor -> `(n,)`, numbers in `unit` or
-            datetime64; without it samples follow each other at `rate_hz`.
+        rate_hz: samples per second [Hz], one for all or sensor -> rate; found from times where there are
+            some.
+        time: column of times (frames), or times of the samples: `(n,)` or sensor -> `(n,)`, numbers in `unit`
+            or datetime64; without it samples follow each other at `rate_hz`.
         unit: of times that are numbers: s, ms, us or ns; of a frame it is guessed when not given.
         label: column of labels (frames); labels of the samples `(n,)` of one of the sensors, or one for all;
             of the windows `(N,)` where they are cut already. Names or numbers.
         subject: likewise, whom the samples are of; one person when not given.
         sensors: sensor -> columns (frames); put together by their names when not given.
-        split: "train", "validation", "test" -> subjects, instead of a draw; `(N,)` of 0, 1, 2 for windows that
-            are cut already.
+        split: "train", "validation", "test" -> subjects, instead of a draw; `(N,)` of 0, 1, 2 for windows
+            that are cut already.
         axes: "NTC" or "NCT" for windows that are cut already; NTC when not given, if that is plausible.
         resample: interpolate linearly at even times, each sensor at its rate.
-        gaps: windows in which a sensor has a gap: it is `absent` from them, they are `drop`ped, or they `keep`
-            what was measured, NaN elsewhere.
+        gaps: windows in which a sensor has a gap: it is `absent` from them, they are `drop`ped, or they
+            `keep` what was measured, NaN elsewhere.
         max_gap_s: a longer silence is a gap [s]; a tenth of a window, or two and a half steps where that is
             longer, when not given.
         label_rule: `whole`: no window crosses a change of label; `majority`: the label of the largest share.
@@ -118,7 +117,14 @@ def make_windows(
     else:
         arrays = {"sensor": np.asarray(source)}
     if all(a.ndim == 3 for a in arrays.values()):
-        return _cut_already(arrays, asked, split, axes)
+        if label is None:
+            raise ConfigError("label is missing; give the label of each window, (N,)")
+        rates = {key: asked.rate_of(key) for key in arrays}
+        channels = {key: list((sensors or {}).get(key, ())) for key in arrays}
+        return windows_of_arrays(
+            arrays, name=name, rates=rates, channels=channels, label=label, subject=subject, split=split,
+            axes=axes, seed=seed,
+        )  # fmt: skip
     if split is not None and not isinstance(split, Mapping):
         raise ConfigError(
             "split of recordings is given by subject: {'train': [...], 'validation': [...], 'test': [...]}"
@@ -165,7 +171,8 @@ class _Asked:
             chosen |= {str(key): [word(v) for v in values] for key, values in split.items()}
         elif split is not None:
             raise ConfigError(
-                "split of recordings is given by subject: {'train': [...], 'validation': [...], 'test': [...]}"
+                "split of recordings is given by subject: {'train': [...], 'validation': [...], 'test': "
+                "[...]}"
             )
         recipe = make_recipe({**rules, "split": chosen, "table": tables}, self.name)
         check_hop(recipe)
@@ -190,7 +197,8 @@ def _from_files(path: Path, asked: _Asked, split: Any) -> Windows:
         found = guess([path], beside=Path.cwd())
         if found.doubts:
             raise DataError(
-                f"{path}: {found.doubts[0]}; `sentryfuse data guess {path} --out recipe.toml` writes what to mend"
+                f"{path}: {found.doubts[0]}; `sentryfuse data guess {path} --out recipe.toml` writes what "
+                "to mend"
             )
         recipe = found.recipe.model_copy(update={"folder": str((Path.cwd() / found.recipe.folder).resolve())})
     said = {k: asked.rules[k] for k in ("window_s", "hop_s", "max_gap_s") if asked.rules[k] is not None}
@@ -253,7 +261,8 @@ def _entry_of(key: str, table: FrameTable, seen: Any, asked: _Asked) -> dict[str
             sensor["rate_hz"] = rate
         elif any(sensor["name"] in doubt for doubt in doubts):
             raise DataError(
-                f"nothing tells the rate of {sensor['name']} in {table.name}; give rate_hz, or a column of times"
+                f"nothing tells the rate of {sensor['name']} in {table.name}; give rate_hz, or a column of "
+                "times"
             )
         sensor["resample"] = asked.resample
     units = [doubt for doubt in doubts if "`unit`" in doubt]
@@ -270,7 +279,8 @@ def _from_arrays(arrays: Mapping[str, NDArray[Any]], asked: _Asked, split: Any) 
         values = array[:, None] if array.ndim == 1 else array
         if values.ndim != 2 or values.dtype.kind not in "iufb":
             raise DataError(
-                f"{asked.name}: {name} is {array.dtype} {array.shape}; give numbers of shape (samples, channels), or "
+                f"{asked.name}: {name} is {array.dtype} {array.shape}; give numbers of shape (samples, "
+                "channels), or "
                 "(windows, steps, channels) for all sensors"
             )
         shaped[name] = values.astype(np.float32)
@@ -343,7 +353,8 @@ def _persons(name: str, n: int, asked: _Asked) -> Iterator[tuple[str, NDArray[np
     names = np.array([word(value) for value in np.asarray(who).tolist()])
     if names.shape != (n,):
         raise DataError(
-            f"subject has {len(names)} entries but {name} has {n} samples; give one each, or sensor -> subjects"
+            f"subject has {len(names)} entries but {name} has {n} samples; give one each, or sensor -> "
+            "subjects"
         )
     for person in dict.fromkeys(names.tolist()):
         yield person, names == person
@@ -363,7 +374,8 @@ def _label_arrays(collector: Collector, times: Mapping[str, NDArray[np.int64]], 
         if owner is None:
             lengths = ", ".join(f"{name} {len(at)}" for name, at in times.items())
             raise DataError(
-                f"label has {len(values)} entries, the sensors have {lengths}; give one for each sample of one"
+                f"label has {len(values)} entries, the sensors have {lengths}; give one for each sample of "
+                "one"
             )
         given = {owner: values}
     for name, values in given.items():
@@ -375,53 +387,8 @@ def _label_arrays(collector: Collector, times: Mapping[str, NDArray[np.int64]], 
         table = {text: collector.labels.number(text) if text else -1 for text in dict.fromkeys(names)}
         codes = np.array([table[text] for text in names], np.int32)
         for person, rows in _persons(name, len(codes), asked):
-            recording = collector.found.get((person, ""))
-            if recording is not None:
-                if recording.labels is None:
-                    recording.labels = collector.storage.samples(1, np.int32)
-                recording.labels.append(times[name][rows], codes[rows][:, None])
-
-
-def _cut_already(arrays: Mapping[str, NDArray[Any]], asked: _Asked, split: Any, axes: str | None) -> Windows:
-    """Windows that somebody else has cut."""
-    if asked.label is None:
-        raise ConfigError("label is missing; give the label of each window, (N,)")
-    modalities, raw = [], {}
-    for name, array in arrays.items():
-        values = check_windows_axes(name, array, axes)
-        if values.dtype.kind not in "iufb":
-            raise DataError(f"{asked.name}: {name} is {values.dtype}; give numbers")
-        values = np.ascontiguousarray(values, np.float32)
-        values[np.isinf(values)] = np.nan
-        rate = asked.rate_of(name)
-        if rate is None:
-            raise ConfigError(f"the rate of {name} is missing; give rate_hz")
-        columns = tuple((asked.sensors or {}).get(name, [f"c{i}" for i in range(values.shape[2])]))
-        modalities.append(Modality(name, rate, values.shape[1], columns, bool(np.isnan(values).any())))
-        raw[name] = values
-    n = len(next(iter(raw.values())))
-    labels = [word(value) for value in np.asarray(asked.label).reshape(-1).tolist()]
-    classes = sorted(set(labels), key=by_size)
-    people = (
-        ["1"] * n
-        if asked.subject is None
-        else [word(v) for v in np.asarray(asked.subject).reshape(-1).tolist()]
-    )
-    names = sorted(set(people), key=by_size)
-    subject = np.array([names.index(p) for p in people], np.int64)
-    if isinstance(split, Mapping):
-        places = {
-            word(p): k for k, key in enumerate(("train", "validation", "test")) for p in split.get(key, [])
-        }
-        lacking = [p for p in names if p not in places]
-        if lacking:
-            raise DataError(
-                f"split does not say where subject {lacking[0]!r} goes ({len(lacking)} such); name all"
-            )
-        split = np.array([places[p] for p in people])
-    if split is None and len(subject) == n:
-        split = split_by_subject(subject, seed=asked.split["seed"])
-    y = np.array([classes.index(text) for text in labels], np.int64)
-    return checked_windows(
-        asked.name, modalities, raw=raw, y=y, classes=classes, subject=subject, split=np.asarray(split)
-    )
+            owner_of = collector.found.get((person, ""))
+            if owner_of is not None:
+                if owner_of.labels is None:
+                    owner_of.labels = collector.storage.samples(1, np.int32)
+                owner_of.labels.append(times[name][rows], codes[rows][:, None])

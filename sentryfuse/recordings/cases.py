@@ -1,7 +1,7 @@
 """What is cut already: `.ts` files of aeon and sktime, and arrays of windows.
 
-A `.ts` file holds one case a line, its channels set apart by colons. The reader is our own sixty lines because
-aeon and sktime, which have one, bring numba and pandas with them and pin numpy.
+A `.ts` file holds one case a line, its channels set apart by colons. The reader is our own sixty lines
+because aeon and sktime, which have one, bring numba and pandas with them and pin numpy.
 
 Notation: N cases · T steps · C channels.
 """
@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sentryfuse.data.windows import Windows
+from sentryfuse.data.splits import split_by_subject
+from sentryfuse.data.windows import SPLITS, Windows
 from sentryfuse.data.windows import make_windows as checked_windows
 from sentryfuse.errors import ConfigError, DataError
+from sentryfuse.progress import say
 from sentryfuse.recordings.columns import by_size, word
 from sentryfuse.types import Modality
 
@@ -121,7 +123,8 @@ def make_cases(
     ordered = sorted(sources, key=lambda p: "test" in p.stem.lower())
     if len(ordered) == 2 and ("test" in ordered[0].stem.lower()) == ("test" in ordered[1].stem.lower()):
         raise DataError(
-            f"{ordered[0].name} and {ordered[1].name}: one of two ts files must have TEST in its name; rename it"
+            f"{ordered[0].name} and {ordered[1].name}: one of two ts files must have TEST in its name; "
+            "rename it"
         )
     files = [read_ts(path) for path in ordered]
     if len({f.values[0].shape[1] for f in files}) > 1:
@@ -193,6 +196,87 @@ def _even(
     return x, [f"cases have {shortest} to {longest} steps: {how}"]
 
 
+def windows_of_arrays(
+    arrays: Mapping[str, NDArray[Any]],
+    *,
+    name: str,
+    rates: Mapping[str, float | None],
+    channels: Mapping[str, Sequence[str]],
+    label: Any,
+    subject: Any,
+    split: Any,
+    axes: str | None,
+    seed: int,
+) -> Windows:
+    """Windows that somebody else has cut.
+
+    Args:
+        arrays: sensor -> `(N, T, C)`, or `(N, C, T)` if `axes` says so.
+        name: of the recording.
+        rates: sensor -> samples per second [Hz].
+        channels: sensor -> names; c0, c1, ... where empty.
+        label: of each window, `(N,)`, names or numbers.
+        subject: whom each is of, `(N,)`; `None` where nobody knows.
+        split: `(N,)` of 0, 1, 2; or "train", "validation", "test" -> subjects; `None` draws by subject, and
+            where there are fewer than three takes neighbours of a class apart.
+        axes: "NTC", "NCT" or `None`.
+        seed: of the draw.
+
+    Raises:
+        DataError: arrays that do not fit each other.
+        ConfigError: a rate that is missing, or axes that are unknown.
+    """
+    modalities, raw = [], {}
+    for key, array in arrays.items():
+        values = _checked_axes(key, array, axes)
+        if values.dtype.kind not in "iufb":
+            raise DataError(f"{name}: {key} is {values.dtype}; give numbers")
+        values = np.array(values, np.float32)
+        values[np.isinf(values)] = np.nan
+        rate = rates[key]
+        if rate is None:
+            raise ConfigError(f"the rate of {key} is missing; give rate_hz")
+        columns = tuple(channels[key] or [f"c{i}" for i in range(values.shape[2])])
+        modalities.append(Modality(key, float(rate), values.shape[1], columns, bool(np.isnan(values).any())))
+        raw[key] = values
+    n = len(next(iter(raw.values())))
+    labels = [word(value) for value in np.asarray(label).reshape(-1).tolist()]
+    people = [""] * n if subject is None else [word(v) for v in np.asarray(subject).reshape(-1).tolist()]
+    for key, entries in (("label", labels), ("subject", people)):
+        if len(entries) != n:
+            raise DataError(
+                f"{name}: {key} has {len(entries)} entries but there are {n} windows; give one each"
+            )
+    if not all(labels):
+        raise DataError(
+            f"{name}: {labels.count('')} windows have no label; take them out, or name a class for them"
+        )
+    classes = sorted(set(labels), key=by_size)
+    y = np.array([classes.index(text) for text in labels], np.int64)
+    names = sorted(set(people), key=by_size)
+    who = np.array([names.index(p) for p in people], np.int64)
+    if isinstance(split, Mapping):
+        dealt = np.array([_place_of(names, split)[p] for p in people])
+    elif split is not None:
+        dealt = np.asarray(split)
+    elif len(names) > 2:
+        dealt = split_by_subject(who, seed=seed)
+    else:
+        say(f"{name} has fewer than three subjects: neighbouring windows of a class are kept apart instead")
+        dealt, who = by_neighbours(y)
+    return checked_windows(name, modalities, raw=raw, y=y, classes=classes, subject=who, split=dealt)
+
+
+def _place_of(names: Sequence[str], split: Mapping[str, Sequence[Any]]) -> dict[str, int]:
+    found = {word(p): k for k, key in enumerate(SPLITS) for p in split.get(key, [])}
+    lacking = [p for p in names if p not in found]
+    if lacking:
+        raise DataError(
+            f"split does not say where subject {lacking[0]!r} goes ({len(lacking)} such); name all"
+        )
+    return found
+
+
 def by_neighbours(
     y: NDArray[np.int64], split: NDArray[np.integer[Any]] | None = None
 ) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
@@ -200,8 +284,8 @@ def by_neighbours(
 
     Args:
         y: class of each window, `(N,)`, in the order of the file.
-        split: what is known, `(N,)`, 0 train, 1 validation, 2 test; the last fifth of the training windows of a
-            class validates where none does. `None` takes the last fifth of each class for the test first.
+        split: what is known, `(N,)`, 0 train, 1 validation, 2 test; the last fifth of the training windows of
+            a class validates where none does. `None` takes the last fifth of each class for the test first.
 
     Returns:
         Split and subject, `(N,)` each; no subject is in two splits.
@@ -235,7 +319,8 @@ def _divided(
         wrong = [p for p in places if not 0 <= p < x.shape[2]]
         if wrong or not len(places):
             raise ConfigError(
-                f"sensor {name!r} asks for channel {wrong[0] if wrong else '?'}; there are 0 to {x.shape[2] - 1}"
+                f"sensor {name!r} asks for channel {wrong[0] if wrong else '?'}; there are 0 to "
+                f"{x.shape[2] - 1}"
             )
         part = np.ascontiguousarray(x[:, :, list(places)])
         raw[name] = part
@@ -244,7 +329,7 @@ def _divided(
     return modalities, raw
 
 
-def check_windows_axes(name: str, values: NDArray[Any], axes: str | None) -> NDArray[Any]:
+def _checked_axes(name: str, values: NDArray[Any], axes: str | None) -> NDArray[Any]:
     """Arrays of windows as `(N, T, C)`.
 
     Args:
@@ -261,7 +346,8 @@ def check_windows_axes(name: str, values: NDArray[Any], axes: str | None) -> NDA
         return np.swapaxes(values, 1, 2)
     if axes is None and values.shape[2] > values.shape[1]:
         raise DataError(
-            f"{name} has shape {values.shape}, which would be {values.shape[1]} steps of {values.shape[2]} channels; say "
+            f"{name} has shape {values.shape}, which would be {values.shape[1]} steps of {values.shape[2]} "
+            "channels; say "
             'axes="NTC" if that is so, or axes="NCT" if channels come before steps'
         )
     return values

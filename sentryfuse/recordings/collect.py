@@ -6,10 +6,9 @@ whatever the order of rows: subjects may alternate, sensors may stand in one tab
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,12 +16,11 @@ from numpy.typing import NDArray
 
 from sentryfuse.data.windows import SPLITS
 from sentryfuse.errors import DataError
-from sentryfuse.progress import Progress
 from sentryfuse.recordings.columns import NO_TIME, moments, numbers, word, words
 from sentryfuse.recordings.counts import Counts
 from sentryfuse.recordings.recipe import Recipe, Sensor, TableRecipe
 from sentryfuse.recordings.samples import Samples, Storage, in_order
-from sentryfuse.recordings.tables import Table, open_table
+from sentryfuse.recordings.tables import Table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -114,7 +112,8 @@ class Collector:
         lacking = [column for column in entry.columns if column not in table.columns]
         if lacking:
             raise DataError(
-                f"{table.name} lacks the column {lacking[0]!r} of the recipe; it has {', '.join(table.columns[:20])}; "
+                f"{table.name} lacks the column {lacking[0]!r} of the recipe; it has "
+                f"{', '.join(table.columns[:20])}; "
                 "mend the recipe, or give that file a [[table]] of its own"
             )
         wanted: dict[str, Any] = dict.fromkeys(entry.columns, "text")
@@ -142,7 +141,8 @@ class Collector:
         moving = [r for k, r in self.found.items() if k not in constant and r.sensors]
         if not moving:
             raise DataError(
-                f"{self.recipe.name}: no row has both a time and a value; check the columns and the unit of time"
+                f"{self.recipe.name}: no row has both a time and a value; check the columns and the unit "
+                "of time"
             )
         for recording in moving:
             for (subject, _), other in constant.items():
@@ -299,7 +299,8 @@ class Collector:
     def _set_split(self, recording: Recording, code: int) -> None:
         if code >= 0 and recording.split not in (-1, code):
             raise DataError(
-                f"{recording.title} is in {SPLITS[recording.split]} and in {SPLITS[code]}; put each recording in one split"
+                f"{recording.title} is in {SPLITS[recording.split]} and in {SPLITS[code]}; put each "
+                "recording in one split"
             )
         recording.split = code if code >= 0 else recording.split
 
@@ -314,9 +315,12 @@ class Collector:
             counts.sorted += was_sorted
             if dropped > 0.2 * (dropped + len(ordered)):
                 raise DataError(
-                    f"{dropped} of {dropped + len(ordered)} samples of {name} of {recording.title} share their time with "
-                    "another one: the clock ticks slower than the sensor, or recordings lie over each other; say "
-                    'repeats = "spread" in its [[table]], or tell recordings apart by `subject` or `recording`'
+                    f"{dropped} of {dropped + len(ordered)} samples of {name} of {recording.title} share "
+                    "their time with "
+                    "another one: the clock ticks slower than the sensor, or recordings lie over each "
+                    "other; say "
+                    'repeats = "spread" in its [[table]], or tell recordings apart by `subject` or '
+                    "`recording`"
                 )
         if recording.labels is not None:
             recording.labels = in_order(recording.labels, self.storage, repeats="drop")[0]
@@ -325,11 +329,13 @@ class Collector:
         """Files of one table that overlap are different recordings, or one of them is there twice."""
         for files in recording.spans.values():
             spans = sorted((low, high, name) for name, (low, high) in files.items())
-            for (_, end, one), (start, _, other) in zip(spans, spans[1:], strict=False):
+            for (_, end, one), (start, _, other) in pairwise(spans):
                 if start < end:
                     raise DataError(
-                        f"{one} and {other} overlap in time and both belong to {recording.title}; tell them apart by "
-                        "a `subject` or `recording` column, or by a pattern such as '(?P<subject>[^_]+)_(?P<recording>.*)'"
+                        f"{one} and {other} overlap in time and both belong to {recording.title}; tell "
+                        "them apart by "
+                        "a `subject` or `recording` column, or by a pattern such as "
+                        "'(?P<subject>[^_]+)_(?P<recording>.*)'"
                     )
 
     def _check_together(self, recording: Recording, static: set[str]) -> None:
@@ -342,70 +348,6 @@ class Collector:
             for other, (start, _) in spans.items():
                 if end < start:
                     self.counts.remark(
-                        f"{one} of {recording.title} ends before {other} begins; if that is not so, check the units of time"
+                        f"{one} of {recording.title} ends before {other} begins; if that is not so, check "
+                        "the units of time"
                     )
-
-
-def files_of(recipe: Recipe) -> list[tuple[int, Path, dict[str, str]]]:
-    """Every file a recipe names: number of its table, path, what its name says.
-
-    Raises:
-        DataError: a pattern or name that finds nothing.
-    """
-    folder = Path(recipe.folder)
-    found = []
-    for number, entry in enumerate(recipe.table):
-        paths: list[Path] = []
-        for name in entry.files:
-            plain = folder / name
-            here = [plain] if plain.is_file() else sorted(p for p in _glob(folder, name) if p.is_file())
-            if not here:
-                raise DataError(
-                    f"the recipe asks for {name!r} in {folder}, and there is no such file; mend `files`"
-                )
-            paths += [p for p in here if p not in paths]
-        if not paths:
-            raise DataError(f"table {number + 1} of recipe {recipe.name} names no file; add `files`")
-        for path in paths:
-            found.append((number, path, _groups(entry, path, folder)))
-    return found
-
-
-def collect(recipe: Recipe, files: Sequence[tuple[int, Path, dict[str, str]]], storage: Storage) -> Collector:
-    """Read all files of a recipe, with a bar.
-
-    Raises:
-        DataError: a file that cannot be read.
-    """
-    collector = Collector(recipe, storage)
-    sizes = [path.stat().st_size for _, path, _ in files]
-    total = max(1, sum(sizes))
-    with Progress("read [MB]", max(1, total // 10**6)) as bar:
-        before = 0
-        for (number, path, groups), size in zip(files, sizes, strict=True):
-            table = open_table(path, nulls=recipe.nulls)
-            for _ in collector.take(number, table, groups):
-                part = before + size * min(1.0, table.done / max(1, table.total))
-                bar.update(int(part) // 10**6, path.name)
-            before += size
-            bar.update(before // 10**6, path.name)
-    return collector
-
-
-def _glob(folder: Path, pattern: str) -> Iterable[Path]:
-    try:
-        return list(folder.glob(pattern))
-    except (ValueError, NotImplementedError) as error:
-        raise DataError(f"the recipe's {pattern!r} is no pattern of files ({error}); mend `files`") from error
-
-
-def _groups(entry: TableRecipe, path: Path, folder: Path) -> dict[str, str]:
-    if not entry.pattern:
-        return {}
-    name = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
-    match = re.search(entry.pattern, name)
-    if match is None:
-        raise DataError(
-            f"the pattern {entry.pattern!r} does not fit {name}; mend it, or leave that file out of `files`"
-        )
-    return {key: value for key, value in match.groupdict().items() if value}

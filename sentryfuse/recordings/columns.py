@@ -86,7 +86,8 @@ def moments(source: str, name: str, column: pa.Array, unit: str) -> NDArray[np.i
                 column = text.cast(pa.float64())
             except pa.ArrowInvalid as error:
                 raise DataError(
-                    f"{source}: the time column {name!r} holds {_value(error)}, which is no number of {unit}; "
+                    f"{source}: the time column {name!r} holds {_value(error)}, which is no number of "
+                    f"{unit}; "
                     'mend that row, or say unit = "iso" if times are ISO 8601'
                 ) from error
         kind = column.type
@@ -130,7 +131,7 @@ def numbers_wide(source: str, name: str, column: pa.Array) -> NDArray[np.float64
 
 
 def words(column: pa.Array) -> tuple[NDArray[np.int32], list[str]]:
-    """A column of names or numbers as codes, `(n,)`, -1 where the cell is empty, and the names they stand for.
+    """A column of names or numbers as codes `(n,)`, -1 for empty cells, and the names they stand for.
 
     Whole numbers are written without a point, so that 1 and 1.0 are one name.
     """
@@ -189,7 +190,8 @@ def _iso(source: str, name: str, text: pa.Array) -> pa.Array:
     known = len(plain) - plain.null_count
     if 0 < share < known:
         raise DataError(
-            f"{source}: some times of the column {name!r} have a zone and some have none; write all of them alike"
+            f"{source}: some times of the column {name!r} have a zone and some have none; write all of "
+            "them alike"
         )
     try:
         moment = plain.cast(pa.timestamp("ns", "UTC") if share else pa.timestamp("ns"))
@@ -229,7 +231,8 @@ def _no_number(source: str, name: str, message: str) -> str:
     parts = message.split("'")
     value = repr(parts[-2][:60]) if len(parts) > 2 else "text"
     return (
-        f"{source}: the column {name!r} holds {value}, which is no number; leave the column out of the recipe, "
+        f"{source}: the column {name!r} holds {value}, which is no number; leave the column out of the "
+        "recipe, "
         f"or list that word under `nulls` if it means 'not measured'"
     )
 

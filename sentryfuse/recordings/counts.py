@@ -115,7 +115,8 @@ class Counts:
             said.append(f"{number} windows dropped: they {REASONS[reason]}")
         if self.short:
             said.append(
-                f"{self.short} of {self.stretches} stretches between gaps or changes of label are shorter than "
+                f"{self.short} of {self.stretches} stretches between gaps or changes of label are shorter "
+                "than "
                 f"a window ({self.short_s:.0f} s together)"
             )
         return said + self.remarks

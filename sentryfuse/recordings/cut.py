@@ -103,7 +103,9 @@ def _track(recording: Recording, sensor: Sensor, recipe: Recipe, counts: Counts)
     step = 1e9 / sensor.rate_hz
     gap = recipe.window_s / 10 if recipe.max_gap_s is None else recipe.max_gap_s
     gap_ns = max(gap * 1e9, LEAST_GAP_STEPS * step)
-    starts, ends, steps = [], [], []
+    starts: list[NDArray[np.int64]] = []
+    ends: list[NDArray[np.int64]] = []
+    steps: list[NDArray[np.int64]] = []
     last = None
     inside, time_inside = 0, 0
     for _, times in samples.chunks():
@@ -126,8 +128,10 @@ def _track(recording: Recording, sensor: Sensor, recipe: Recipe, counts: Counts)
     wrong = [rate for rate in found if abs(rate / sensor.rate_hz - 1) > _TOLERANCE]
     if inside > 20 and len(wrong) == 2 and not sensor.resample:
         raise DataError(
-            f"{sensor.name} of {recording.title} runs at {found[0]:.4g} Hz but the recipe says {sensor.rate_hz:g}; "
-            f"say rate_hz = {found[0]:.4g}, or resample = true to bring it to {sensor.rate_hz:g} Hz; or the unit of "
+            f"{sensor.name} of {recording.title} runs at {found[0]:.4g} Hz but the recipe says "
+            f"{sensor.rate_hz:g}; "
+            f"say rate_hz = {found[0]:.4g}, or resample = true to bring it to {sensor.rate_hz:g} Hz; or "
+            "the unit of "
             "time is another one"
         )
     length = max(1, round(recipe.window_s * sensor.rate_hz))
@@ -160,7 +164,7 @@ def _stretches(
     whole: bool,
     window_ns: int,
 ) -> Iterator[tuple[int, int, int]]:
-    """Begin, end [ns] and label of every stretch: no silence of all sensors, by `whole` no change of label."""
+    """Begin, end [ns] and label of every stretch: no common silence, by `whole` no change of label."""
     starts = np.concatenate([t.starts for t in tracks])
     # the last sample of a run holds for a step, though not for longer than a window
     ends = np.concatenate([t.ends + round(min(t.step_ns, window_ns)) for t in tracks])
@@ -197,7 +201,7 @@ def _majority(
     window_ns: int,
     share: float,
 ) -> NDArray[np.int64]:
-    """Label of the largest share of each window; -1 where it is unlabelled, -2 where the share is too small."""
+    """Label of the largest share of each window; -1 where unlabelled, -2 where the share is too small."""
     changes, codes = labels
     result = np.full(len(starts), -1, np.int64)
     for i, begin in enumerate(starts):
@@ -309,7 +313,7 @@ def _fill(
     length = track.length
     targets = np.flatnonzero(rows)
     if track.sensor.resample:
-        for i, window in enumerate(chosen):
+        for i, window in enumerate(chosen.tolist()):
             filled[targets[i]] = _interpolated(
                 track, times, values, int(starts[window]), int(low[i]), int(high[i])
             )
@@ -319,7 +323,7 @@ def _fill(
         mine.crowded += int((high - last).sum())
         exact = last - low == length
         filled[targets[exact]] = values[low[exact][:, None] + np.arange(length)]
-        for i in np.flatnonzero(~exact):
+        for i in map(int, np.flatnonzero(~exact)):
             steps = _steps(times[low[i] : last[i]], int(starts[chosen[i]]), track.step_ns, length)
             filled[targets[i], steps] = values[low[i] : last[i]]
     mine.empty_steps += int(np.isnan(filled[targets]).all(axis=2).sum())
@@ -335,14 +339,15 @@ def _steps(times: NDArray[np.int64], start: int, step_ns: float, length: int) ->
     d = (times - start) / step_ns
     phase = np.angle(np.exp(2j * np.pi * d).mean()) / (2 * np.pi)  # of the sensor's clock against the window
     order = np.arange(n)
-    late = np.clip(np.maximum.accumulate(np.rint(d - phase).astype(np.intp) - order), 0, length - n)
-    return order + late
+    late = np.maximum.accumulate(np.rint(d - phase).astype(np.intp) - order)
+    steps: NDArray[np.intp] = order + np.clip(late, 0, length - n)
+    return steps
 
 
 def _interpolated(
     track: Track, times: NDArray[np.int64], values: NDArray[np.float32], start: int, low: int, high: int
 ) -> NDArray[np.float32]:
-    """Values at even times, linearly between what was measured; a sample beyond each end helps, not across gaps."""
+    """Values at even times, linearly between samples, one beyond each end too; never over a gap."""
     low, high = max(0, low - 1), min(len(times), high + 1)
     at = (times[low:high] - start) / track.step_ns
     inside = np.flatnonzero((at >= -0.5) & (at < track.length - 0.5))

@@ -1,8 +1,8 @@
 """Windows are dealt to training, validation and test: by whole subjects, never by window.
 
 Where there are fewer than three subjects, nobody can be held out. Then each class of each subject is cut by
-time into a part for each split, with a margin between windows of different splits; the parts count as subjects
-of their own, so that nothing that learns from one sees the other, and a sentence says so.
+time into a part for each split, with a margin between windows of different splits; the parts count as
+subjects of their own, so that nothing that learns from one sees the other, and a sentence says so.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ def deal(store: WindowStore, labels: list[str], recipe: Recipe, counts: Counts) 
     if not len(codes):
         reasons = "; ".join(counts.sentences())
         raise DataError(
-            f"no window of {recipe.window_s:g} s could be cut from {recipe.name}: {reasons or 'there is too little'}; "
+            f"no window of {recipe.window_s:g} s could be cut from {recipe.name}: "
+            f"{reasons or 'there is too little'}; "
             "make window_s shorter or max_gap_s longer"
         )
     y, classes = _classes(codes, labels, recipe, labelled=store.labelled)
@@ -84,7 +85,8 @@ def deal(store: WindowStore, labels: list[str], recipe: Recipe, counts: Counts) 
         pairs = people * 3 + split
         found = np.unique(pairs)
         counts.remark(
-            f"there {'is one subject' if len(titles) == 1 else 'are two subjects'} only, so splits are parts in time with "
+            f"there {'is one subject' if len(titles) == 1 else 'are two subjects'} only, so splits are "
+            "parts in time with "
             "a margin between them: scores tell of these people, not of new ones"
         )
         names = [f"{names[pair // 3]} ({SPLITS[pair % 3]} part)" for pair in found]
@@ -104,7 +106,8 @@ def _classes(
     here = [int(code) for code in np.unique(codes)]
     if len(here) < 2:
         raise DataError(
-            f"every window of {recipe.name} has the label {labels[here[0]]!r}; a classifier needs two classes or more"
+            f"every window of {recipe.name} has the label {labels[here[0]]!r}; a classifier needs two "
+            "classes or more"
         )
     order = sorted(here, key=lambda code: by_size(labels[code]))
     table = np.full(len(labels), -1)

@@ -137,7 +137,8 @@ def _arrays(paths: Sequence[Path]) -> dict[str, NDArray[Any]]:
             raise DataError(f"there is no file {path}; check the name") from error
         except (OSError, ValueError, EOFError) as error:
             raise DataError(
-                f"{path} is not a npy file or is damaged ({str(error).splitlines()[0][:100]}); write it with numpy.save"
+                f"{path} is not a npy file or is damaged ({str(error).splitlines()[0][:100]}); write it "
+                "with numpy.save"
             ) from error
     return found
 

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from sentryfuse.progress import Progress
-from sentryfuse.recordings.collect import Collector, collect, files_of
+from sentryfuse.recordings.collect import Collector
 from sentryfuse.recordings.counts import Counts
 from sentryfuse.recordings.cut import cut_recording
 from sentryfuse.recordings.deal import Dealt, deal
+from sentryfuse.recordings.files import collect, files_of
 from sentryfuse.recordings.recipe import Recipe, check_hop
 from sentryfuse.recordings.samples import Storage
 from sentryfuse.recordings.store import WindowStore

@@ -1,6 +1,7 @@
 """What names of columns and files tell: which column is what, which sensor, whose file.
 
-Everything here is a guess by words that loggers use; `guess` writes it into a recipe that people look through.
+Everything here is a guess by words that loggers use; `guess` writes it into a recipe that people look
+through.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ _WORDS = {
         r"ground_?truth|stage|category|klasse|aktivit(ae|ä)t)"
     ),
     "subject": re.compile(
-        r"(subject|subj|sub|participant|person|user|patient|pid|proband|athlete|worker|driver|animal|who)(_?(id|nr|no|name))?"
+        r"(subject|subj|sub|participant|person|user|patient|pid|proband|athlete|worker|driver|"
+        r"animal|who)(_?(id|nr|no|name))?"
     ),
     "recording": re.compile(
         r"(session|recording|trial|take|rep|repetition|visit|record)(_?(id|nr|no|name))?"
@@ -34,12 +36,18 @@ _WORDS = {
     ),
 }
 _UNITS = {
-    "s": "s", "sec": "s", "secs": "s", "second": "s", "seconds": "s", "ms": "ms", "msec": "ms", "millis": "ms",
-    "milliseconds": "ms", "us": "us", "µs": "us", "μs": "us", "usec": "us", "micros": "us", "microseconds": "us",
-    "ns": "ns", "nsec": "ns", "nanos": "ns", "nanoseconds": "ns",
-}  # fmt: skip
+    word: unit
+    for unit, words in {
+        "s": ("s", "sec", "secs", "second", "seconds"),
+        "ms": ("ms", "msec", "millis", "milliseconds"),
+        "us": ("us", "µs", "\u03bcs", "usec", "micros", "microseconds"),
+        "ns": ("ns", "nsec", "nanos", "nanoseconds"),
+    }.items()
+    for word in words
+}
 _AXIS = re.compile(
-    r"(?P<stem>.*?)(?P<gap>[ _.\-:/]*)(?P<axis>[xyzwXYZW]|\d{1,3}|lat|lon|alt|latitude|longitude|altitude|magnitude|mag)$"
+    r"(?P<stem>.*?)(?P<gap>[ _.\-:/]*)"
+    r"(?P<axis>[xyzwXYZW]|\d{1,3}|lat|lon|alt|latitude|longitude|altitude|magnitude|mag)$"
 )
 _AXIS_FIRST = re.compile(r"(?P<axis>[xyzwXYZW])[ _.\-:]+(?P<stem>.+)$")
 _SENSORS = re.compile(
@@ -63,7 +71,7 @@ _TOKEN = r"[^/_\-. ]+"
 def plain_name(column: str) -> str:
     """A column's name without its unit, in small letters, cut by `_`."""
     name = re.sub(r"[\(\[\{].*?[\)\]\}]", "", column).strip().lower()
-    return re.sub(r"[^0-9a-zµμäöüß]+", "_", name).strip("_")
+    return re.sub(r"[^0-9a-zµ\u03bcäöüß]+", "_", name).strip("_")
 
 
 def role_of(column: str) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sentryfuse.data.windows import SPLITS, Windows
 from sentryfuse.errors import ConfigError
@@ -75,7 +76,7 @@ def check_picture(path: Path) -> None:
         raise ConfigError(f"--plot {path}: a picture ends in {', '.join(FORMATS)}; give such a name")
 
 
-def _examples(windows: Windows) -> np.ndarray:  # type: ignore[type-arg]
+def _examples(windows: Windows) -> NDArray[np.intp]:
     """A few windows of every class in turn, spread over the recording."""
     by_class = [np.flatnonzero(windows.y == k) for k in np.unique(windows.y)]
     each = max(1, _STRIP_WINDOWS // len(by_class))

@@ -138,10 +138,10 @@ class Recipe(_Strict):
         licence: of the recording, kept in the npz.
         window_s: length of a window [s].
         hop_s: from one window's start to the next [s]; `window_s` when not given.
-        max_gap_s: a longer silence of a sensor is a gap [s]; a tenth of a window, or two and a half steps where
-            that is longer, when not given.
-        gaps: windows in which a sensor has a gap: the sensor is `absent` from them (all NaN), they are dropped
-            (`drop`), or they `keep` what was measured, NaN elsewhere.
+        max_gap_s: a longer silence of a sensor is a gap [s]; a tenth of a window, or two and a half steps
+            where that is longer, when not given.
+        gaps: windows in which a sensor has a gap: the sensor is `absent` from them (all NaN), they are
+            dropped (`drop`), or they `keep` what was measured, NaN elsewhere.
         label_rule: `whole`: no window crosses a change of label; `majority`: the label of the largest share.
         label_share: least share of the window's time that the majority needs, above which it is kept.
         nulls: words that mean "not measured", beside NA, null, NaN and the like.
@@ -176,12 +176,14 @@ class Recipe(_Strict):
                 same = found.setdefault(sensor.name, sensor)
                 if (same.rate_hz, len(same.columns)) != (sensor.rate_hz, len(sensor.columns)):
                     raise DataError(
-                        f"recipe {self.name}: the sensor {sensor.name!r} has two rates or numbers of columns in two "
+                        f"recipe {self.name}: the sensor {sensor.name!r} has two rates or numbers of "
+                        "columns in two "
                         "tables; make them agree, or name two sensors"
                     )
                 if sensor.rate_hz and not table.time and table.unit != "s":
                     raise DataError(
-                        f"recipe {self.name}: a table of {sensor.name!r} has a unit but no `time` column; name it"
+                        f"recipe {self.name}: a table of {sensor.name!r} has a unit but no `time` column; "
+                        "name it"
                     )
             _check_pattern(self.name, table.pattern)
         if not found:
@@ -317,7 +319,8 @@ def check_hop(recipe: Recipe) -> None:
     fastest = max(s.rate_hz for s in recipe.sensors)
     if fastest and recipe.window_s * fastest < 1:
         raise ConfigError(
-            f"window_s {recipe.window_s:g} is shorter than one step of the fastest sensor ({fastest:g} Hz); make it longer"
+            f"window_s {recipe.window_s:g} is shorter than one step of the fastest sensor ({fastest:g} "
+            "Hz); make it longer"
         )
     if not fastest:
         raise ConfigError("every sensor has rate_hz = 0, which means it never changes; give the rates in Hz")

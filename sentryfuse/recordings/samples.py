@@ -100,8 +100,10 @@ class FileColumn:
                 file.write(np.ascontiguousarray(rows, self._dtype).data)
         except OSError as error:
             raise InputError(
-                f"cannot write {self._path}: {(error.strerror or str(error)).lower()}; about half the size of the "
-                "recordings is needed beside --out while they are cut: free some space or choose another place"
+                f"cannot write {self._path}: {(error.strerror or str(error)).lower()}; about half the size "
+                "of the "
+                "recordings is needed beside --out while they are cut: free some space or choose another "
+                "place"
             ) from error
         self._rows += len(rows)
 

@@ -1,7 +1,7 @@
 """Windows that have been cut, kept until all are known; then one npz file, or `Windows` in memory.
 
-The npz is the interchange layout of `sentryfuse.data.npz`, written array by array and piece by piece. Beside its
-keys stands `time_s` (N,), where each window begins [s], and `people` (S,), the names of the subjects.
+The npz is the interchange layout of `sentryfuse.data.npz`, written array by array and piece by piece. Beside
+its keys stands `time_s` (N,), where each window begins [s], and `people` (S,), the names of the subjects.
 """
 
 from __future__ import annotations
@@ -123,7 +123,8 @@ class WindowStore:
         per_window = sum(m.length * m.n_channels for m in self.modalities)
         if len(dealt.kept) * per_window * 4 > MAX_BYTES:
             raise DataError(
-                f"{len(dealt.kept)} windows would take {len(dealt.kept) * per_window * 4 / 1e9:.0f} GB, more than the "
+                f"{len(dealt.kept)} windows would take {len(dealt.kept) * per_window * 4 / 1e9:.0f} GB, "
+                "more than the "
                 f"{MAX_BYTES / 1e9:.0f} GB that are read back; make hop_s longer, or make several files"
             )
         small: dict[str, NDArray[Any]] = {

@@ -1,10 +1,11 @@
 """Tables in blocks: CSV and its relatives, Parquet, data frames; never a whole file in memory.
 
 pyarrow reads them. Against polars, which was the other candidate (both have wheels for every platform, about
-170 MB installed; MIT against Apache-2.0): `pyarrow.csv.open_csv` takes any stream of bytes and gives one block
-after the other, so UTF-16, comments, preambles and gzip are cleaned on the way and memory stays at a few
-blocks; it hands over rows of another width one by one, so that they can be counted. polars reads UTF-16
-and streams of bytes only as a whole, and its streaming engine decides by itself how much it holds. Frames of pandas and polars come in through Arrow's own protocol, without either being needed.
+170 MB installed; MIT against Apache-2.0): `pyarrow.csv.open_csv` takes any stream of bytes and gives one
+block after the other, so UTF-16, comments, preambles and gzip are cleaned on the way and memory stays at a
+few blocks; it hands over rows of another width one by one, so that they can be counted. polars reads UTF-16
+and streams of bytes only as a whole, and its streaming engine decides by itself how much it holds. Frames of
+pandas and polars come in through Arrow's own protocol, without either being needed.
 """
 
 from __future__ import annotations
@@ -115,7 +116,8 @@ class CsvTable:
             value = first.split("'")[-2][:60] if first.count("'") >= 2 else "text"
             column = self._column(place, columns)
             return (
-                f"{self.name}: the column {column!r} holds {value!r}, which is no number; leave the column out "
+                f"{self.name}: the column {column!r} holds {value!r}, which is no number; leave the column "
+                "out "
                 "of the recipe, or list that word under `nulls` if it means 'not measured'"
             )
         return f"{self.name} cannot be read as a table ({first[:120]}); mend it"
@@ -149,7 +151,8 @@ class ParquetTable:
             raise DataError(f"there is no file {path}; check the name") from error
         except (pa.ArrowException, OSError) as error:
             raise DataError(
-                f"{path} is not a Parquet file or is damaged ({str(error).splitlines()[0][:100]}); write it again"
+                f"{path} is not a Parquet file or is damaged ({str(error).splitlines()[0][:100]}); write "
+                "it again"
             ) from error
         if not self.total:
             raise DataError(f"{path} holds no row; leave it out or record it again")

@@ -1,0 +1,279 @@
+"""The beginning of one table: what its columns are, in which unit its times, how fast its sensors.
+
+Notation: n rows of the beginning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentryfuse.errors import DataError
+from sentryfuse.recordings.columns import NO_TIME, moments, word
+from sentryfuse.recordings.dialect import is_number
+from sentryfuse.recordings.names import role_of, unit_of
+from sentryfuse.recordings.tables import Table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+HEAD_ROWS = 20_000  # looked at
+_MOST_LABELS = 100
+_NICE = 0.003  # a rate this near to a whole number is one, relative
+
+
+@dataclass
+class Look:
+    """The beginning of one table.
+
+    Attributes:
+        name: for messages.
+        columns: of the table.
+        head: column -> its first cells.
+        roles: role -> column; `channels` apart.
+        channels: columns of numbers.
+        decimal: sign of numbers in texts.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    head: dict[str, pa.Array]
+    roles: dict[str, str] = field(default_factory=dict)
+    channels: list[str] = field(default_factory=list)
+    decimal: str = "."
+
+
+def look(table: Table) -> Look:
+    """Read the beginning of a table and find out what its columns are.
+
+    Raises:
+        DataError: it cannot be read, or has no column of numbers.
+    """
+    import pyarrow as pa
+
+    first = next(iter(table.blocks(dict.fromkeys(table.columns, "text"))), None)
+    if first is None or not first.num_rows:
+        raise DataError(f"{table.name} holds no row; leave it out or record it again")
+    head = {name: first.column(i).slice(0, HEAD_ROWS) for i, name in enumerate(first.schema.names)}
+    dialect = getattr(table, "dialect", None)
+    result = Look(table.name, tuple(table.columns), head, decimal=dialect.decimal if dialect else ".")
+    numeric = {name: _is_numeric(column, result.decimal) for name, column in head.items()}
+    timed = [name for name in table.columns if pa.types.is_timestamp(head[name].type)]
+    for name in table.columns:
+        role = "time" if name in timed else role_of(name)
+        if role in ("sensor", "label", "split", "subject", "recording") and head[name].null_count == len(
+            head[name]
+        ):
+            continue
+        if role == "sensor" and numeric[name]:
+            role = None
+        if role == "label" and not (_is_class(head[name]) or _is_code(head[name], result.decimal)):
+            role = None
+        if role == "label" and name.lower() == "y" and any(other.lower() == "x" for other in table.columns):
+            role = None  # an axis
+        if role and role not in result.roles and not (role == "time" and _is_constant(head[name])):
+            result.roles[role] = name
+    if "time" not in result.roles:
+        first_column = table.columns[0]
+        if (
+            numeric[first_column]
+            and first_column not in result.roles.values()
+            and _rises(head[first_column], result.decimal)
+        ):
+            result.roles["time"] = first_column
+    if "label" not in result.roles:
+        texts = [
+            n
+            for n in table.columns
+            if not numeric[n] and n not in result.roles.values() and _is_class(head[n])
+        ]
+        if len(texts) == 1:
+            result.roles["label"] = texts[0]
+    used = set(result.roles.values())
+    result.channels = [
+        n for n in table.columns if numeric[n] and n not in used and role_of(n) not in ("time", "index")
+    ]
+    return result
+
+
+def find_unit(first: Look, time: str, known: str | None) -> tuple[str, str, str]:
+    """The unit of a column of times.
+
+    Args:
+        first: the table.
+        time: name of the column.
+        known: what somebody said, if so.
+
+    Returns:
+        One of `UNITS`; a remark and a doubt about it, both mostly empty.
+
+    Raises:
+        DataError: texts that are no times, or nothing in it.
+    """
+    import pyarrow as pa
+
+    column = first.head[time]
+    kind = column.type
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        return "iso", "", ""
+    if not _is_numeric(column, first.decimal):
+        moments(first.name, time, column, "iso")  # says what is wrong with it
+        return "iso", "", ""
+    said = known or unit_of(time)
+    values = _floats(column, first.decimal)
+    values = values[np.isfinite(values)]
+    if said:
+        return said, "", ""
+    if not len(values):
+        raise DataError(f"{first.name}: the time column {time!r} is empty; name another column")
+    size = float(np.median(np.abs(values)))
+    for unit, low in (("ns", 1e17), ("us", 1e14), ("ms", 1e11), ("s", 3e8)):
+        if low <= size < low * 1e3 if unit != "s" else low <= size < 1e10:
+            return unit, "", ""  # since 1970: the size tells
+    steps = np.diff(np.unique(values))
+    step = float(np.median(steps)) if len(steps) else 0.0
+    if (values != np.round(values)).any() and step < 1:
+        return "s", "", ""
+    unit = "ms" if step < 2e3 else "us" if step < 2e6 else "ns"
+    if "timestamp" in time.lower() or "milli" in time.lower():
+        return unit, "", ""
+    if step >= 2:
+        return unit, f"the column {time!r} of {first.name} is taken for {unit}, by the size of its steps", ""
+    doubt = f"the column {time!r} of {first.name} rises by {step:g}, which may be s or ms: write its `unit`"
+    return "s", "", doubt
+
+
+def find_rate(
+    look_: Look, time: str, unit: str, columns: list[str], rows: NDArray[np.bool_] | None = None
+) -> tuple[float, float]:
+    """Samples per second by the steps between times, and the share of times that are there twice."""
+    if not time:
+        return 0.0, 0.0
+    at = moments(look_.name, time, look_.head[time], unit)
+    known = at != NO_TIME
+    measured = np.zeros(len(at), bool)
+    for c in columns:
+        if c in look_.head:
+            measured |= np.array(look_.head[c].is_valid().to_numpy(zero_copy_only=False), bool)
+    known &= measured
+    if rows is not None:
+        known &= rows
+    owners = _owners(look_)[known]
+    at = at[known]
+    best: tuple[float, float] = (0.0, 0.0)
+    most = 1
+    for owner in np.unique(owners):
+        own = np.sort(at[owners == owner])
+        if len(own) <= most:
+            continue
+        most = len(own)
+        steps = np.diff(own)
+        repeated = float((steps == 0).mean())
+        if repeated > 0.2:
+            span = own[-1] - own[0]
+            best = (len(own) / span * 1e9 if span else 0.0, repeated)
+            continue
+        steps = steps[steps > 0]
+        if not len(steps):
+            continue
+        near = steps[steps <= 1.6 * np.median(steps)]
+        best = (1e9 / float(near.mean()), repeated)
+    return best
+
+
+def _owners(look_: Look) -> NDArray[np.int64]:
+    """A number for each subject and recording of the rows."""
+    n = len(next(iter(look_.head.values())))
+    result = np.zeros(n, np.int64)
+    for role in ("subject", "recording"):
+        if role in look_.roles:
+            _, place = np.unique(
+                np.array([word(v) for v in look_.head[look_.roles[role]].to_pylist()]), return_inverse=True
+            )
+            result = result * (int(place.max()) + 1) + place
+    return result
+
+
+def nice_rate(rate: float) -> float:
+    """A rate rounded to what was meant."""
+    for value in (float(round(rate)), round(rate, 1), 1 / max(1, round(1 / rate)) if rate < 1 else 0.0):
+        if value > 0 and abs(value / rate - 1) <= _NICE:
+            return value
+    return float(f"{rate:.5g}")
+
+
+def _is_numeric(column: pa.Array, decimal: str) -> bool:
+    import pyarrow as pa
+
+    kind = column.type
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return True
+    if pa.types.is_dictionary(kind) or pa.types.is_boolean(kind) or not _is_text(kind):
+        return False
+    cells = [cell for cell in column.drop_null().slice(0, 2000).to_pylist() if cell.strip()]
+    return bool(cells) and all(is_number(cell, decimal) for cell in cells)
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or str(kind) == "string_view")
+
+
+def _floats(column: pa.Array, decimal: str) -> NDArray[np.float64]:
+    if _is_text(column.type):
+        cells = column.to_pylist()
+        return np.array(
+            [
+                float(c.replace(",", ".") if decimal == "," else c) if c and c.strip() else np.nan
+                for c in cells
+            ]
+        )
+    return np.array([np.nan if v is None else float(v) for v in column.to_pylist()])
+
+
+def _rises(column: pa.Array, decimal: str) -> bool:
+    values = _floats(column, decimal)
+    values = values[np.isfinite(values)]
+    return len(values) > 2 and bool((np.diff(values) > 0).mean() > 0.95)
+
+
+def _is_constant(column: pa.Array) -> bool:
+    return len(column) > 1 and len(column.unique()) == 1
+
+
+def _is_class(column: pa.Array) -> bool:
+    import pyarrow as pa
+
+    text = _is_text(column.type) or pa.types.is_dictionary(column.type) or pa.types.is_boolean(column.type)
+    return text and 1 <= len(column.drop_null().unique()) <= min(_MOST_LABELS, max(2, len(column) // 4))
+
+
+def _is_code(column: pa.Array, decimal: str) -> bool:
+    """Whether numbers may stand for classes: whole ones, few of them."""
+    if not _is_numeric(column, decimal):
+        return False
+    values = np.unique(_floats(column.drop_null(), decimal))
+    return 0 < len(values) <= _MOST_LABELS and bool((values == np.round(values)).all())
+
+
+def is_measured(look_: Look, column: str) -> bool:
+    """Whether a column has any value."""
+    return bool(look_.head[column].null_count < len(look_.head[column]))
+
+
+def empty_means(column: pa.Array) -> str:
+    """Whether the label before empty cells goes on: they are short holes between equal labels."""
+    values = [word(value) for value in column.to_pylist()]
+    runs: list[list[Any]] = []
+    for value in values:
+        if runs and runs[-1][0] == value:
+            runs[-1][1] += 1
+        else:
+            runs.append([value, 1])
+    inner = [(runs[i - 1][0], run, runs[i + 1][0]) for i, run in enumerate(runs[1:-1], start=1) if not run[0]]
+    same = [run for before, run, after in inner if before == after]
+    return "continues" if len(inner) > 2 and len(same) >= 0.8 * len(inner) else "unlabelled"
