@@ -105,7 +105,7 @@ def moments(source: str, name: str, column: pa.Array, unit: str) -> NDArray[np.i
         return np.where(known, whole * factor, NO_TIME)
     parts = numbers_wide(source, name, column)
     known = np.isfinite(parts)
-    if (np.abs(parts[known]) * factor > _LARGEST_S * 1e9).any():
+    if (np.abs(parts[known]) > _LARGEST_S * 1e9 / factor).any():
         raise DataError(_too_late(source, name, unit))
     result = np.full(len(parts), NO_TIME, np.int64)
     # whole units apart from the fraction: a float of nanoseconds since 1970 is good to 256 ns only

@@ -184,7 +184,8 @@ def _table(
             f"{first.name} has no column of numbers beside its time; it has "
             f"{', '.join(first.columns[:20])}; leave it out"
         )
-    ignored = [c for c in first.columns if c not in channels and c not in roles.values()]
+    named = {column for role, column in roles.items() if role != "index"}
+    ignored = [c for c in first.columns if c not in channels and c not in named]
     if ignored:
         result.remarks.append(
             f"not used of {_where(names)}: {', '.join(ignored[:8])}{', ...' if len(ignored) > 8 else ''}"

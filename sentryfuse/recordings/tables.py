@@ -67,7 +67,8 @@ class CsvTable:
         self.total = path.stat().st_size
         self.done = 0
         self.ragged = 0
-        self._nulls = [*NULLS, *nulls]
+        # Arrow takes outer spaces off numbers, though not off these words
+        self._nulls = [f"{a}{word}{b}" for word in (*NULLS, *nulls) for a in ("", " ") for b in ("", " ")]
 
     def blocks(self, wanted: Mapping[str, Kind]) -> Iterator[pa.RecordBatch]:
         """The columns wanted, block by block."""
