@@ -13,7 +13,7 @@ from sentryfuse.recordings.cases import make_cases, read_ts
 from sentryfuse.recordings.foreign import windows_of_files
 from sentryfuse.recordings.guess import CUT_ALREADY, Guess, guess
 from sentryfuse.recordings.make import Made, make_file
-from sentryfuse.recordings.recipe import Recipe, load_recipe, write_recipe
+from sentryfuse.recordings.recipe import Recipe, load_recipe, make_recipe, write_recipe
 
 __all__ = [
     "CUT_ALREADY",
@@ -24,6 +24,7 @@ __all__ = [
     "load_recipe",
     "make_cases",
     "make_file",
+    "make_recipe",
     "make_windows",
     "read_ts",
     "windows_of_files",

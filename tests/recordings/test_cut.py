@@ -33,7 +33,9 @@ def cut(tracks, *, labels=None, recording_label=-1, **rules):
     recording = Recording("p", "", label=recording_label)
     for name, (_, times, values, _) in tracks.items():
         samples = storage.samples(1)
-        samples.append(np.rint(np.asarray(times) * 1e9).astype(np.int64), np.asarray(values, np.float32)[:, None])
+        samples.append(
+            np.rint(np.asarray(times) * 1e9).astype(np.int64), np.asarray(values, np.float32)[:, None]
+        )
         recording.sensors[name] = samples
         collector.counts.of(name).samples += len(times)
     if labels is not None:
@@ -95,13 +97,14 @@ def test_samples_are_in_windows_that_cover_them_once_and_never_across_a_gap(
 
 
 @settings(max_examples=80, deadline=None)
-@given(st.lists(st.tuples(st.integers(1, 40), st.integers(-1, 2)), min_size=1, max_size=8), st.sampled_from([0.5, 1.0]))
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.integers(-1, 2)), min_size=1, max_size=8),
+    st.sampled_from([0.5, 1.0]),
+)
 def test_no_window_crosses_a_change_of_label(runs, hop_s):
     codes = np.concatenate([np.full(n, code) for n, code in runs])
     times = np.arange(len(codes)) / RATE
-    x, _, found, counts = cut(
-        {"a": (RATE, times, codes, {})}, labels=(times, codes), hop_s=hop_s
-    )
+    x, _, found, counts = cut({"a": (RATE, times, codes, {})}, labels=(times, codes), hop_s=hop_s)
     for row, code in zip(x["a"], found, strict=True):
         assert code >= 0
         assert (row == code).all()

@@ -96,7 +96,9 @@ def test_a_table_without_a_header_gets_numbered_columns(tmp_path):
 
 
 @given(
-    st.lists(st.tuples(st.integers(-(10**6), 10**6), st.floats(-1e6, 1e6, width=32)), min_size=3, max_size=30),
+    st.lists(
+        st.tuples(st.integers(-(10**6), 10**6), st.floats(-1e6, 1e6, width=32)), min_size=3, max_size=30
+    ),
     st.sampled_from([",", ";", "\t", "|"]),
     st.sampled_from(["utf-8", "utf-16", "utf-8-sig"]),
     st.booleans(),

@@ -72,7 +72,9 @@ def test_edge_impulse_labels_stand_in_file_names(tmp_path):
     for label in ("wave", "idle"):
         for i in range(3):
             table(
-                tmp_path / f"{label}.{i}.csv", "timestamp,accX,accY,accZ", [f"{16 * k},{k},{k},{k}" for k in range(400)]
+                tmp_path / f"{label}.{i}.csv",
+                "timestamp,accX,accY,accZ",
+                [f"{16 * k},{k},{k},{k}" for k in range(400)],
             )
     found = of(tmp_path)
     only = found.recipe.table[0]
@@ -109,7 +111,14 @@ def test_rows_that_name_their_sensor(tmp_path):
 
 @pytest.mark.parametrize(
     ("scale", "start", "unit"),
-    [(1, 1.7e9, "s"), (1e3, 1.7e12, "ms"), (1e6, 1.7e15, "us"), (1e9, 1.7e18, "ns"), (1, 0.5, "s"), (1e3, 0, "ms")],
+    [
+        (1, 1.7e9, "s"),
+        (1e3, 1.7e12, "ms"),
+        (1e6, 1.7e15, "us"),
+        (1e9, 1.7e18, "ns"),
+        (1, 0.5, "s"),
+        (1e3, 0, "ms"),
+    ],
 )
 def test_the_unit_of_time_shows_in_its_size(tmp_path, scale, start, unit):
     lines = [f"{start + i * 0.02 * scale:.2f},{i},{label_at(i / 50)}" if scale == 1 else
@@ -125,7 +134,9 @@ def test_what_cannot_be_known_is_a_doubt(tmp_path):
     assert "s or ms" in of(tmp_path, one).doubts[0]
     none = table(tmp_path / "b" / "b.csv", "time_s,v", [f"{i / 10},{i}" for i in range(900)])
     assert "no column of labels" in of(tmp_path, none).doubts[0]
-    rateless = table(tmp_path / "c" / "c.csv", "v,w,label", [f"{i % 3},1.5,{label_at(i / 50)}" for i in range(900)])
+    rateless = table(
+        tmp_path / "c" / "c.csv", "v,w,label", [f"{i % 3},1.5,{label_at(i / 50)}" for i in range(900)]
+    )
     assert "rate" in of(tmp_path, rateless).doubts[0]
 
 
@@ -238,7 +249,12 @@ def test_names_of_columns_tell_roles_units_and_sensors():
 
 
 def test_names_of_files_of_different_make():
-    found = read_file_names(["p1/acc.csv", "p2/day2/acc.csv"], {"p1/acc.csv": 0, "p2/day2/acc.csv": 0}, labelled=True, peopled=False)
+    found = read_file_names(
+        ["p1/acc.csv", "p2/day2/acc.csv"],
+        {"p1/acc.csv": 0, "p2/day2/acc.csv": 0},
+        labelled=True,
+        peopled=False,
+    )
     assert "subject" in found.roles
 
 
@@ -265,5 +281,7 @@ def test_what_is_guessed_can_be_made(tmp_path):
     assert plain["subjects"].keys() == {"p1", "p2", "p3"}
     assert plain["windows_tried"] == plain["windows_kept"] + sum(plain["windows_dropped"].values())
     for sensor in plain["sensors"].values():
-        left = sensor["used"] + sensor["unused"] + sensor["same_time"] + sensor["no_time"] + sensor["no_value"]
+        left = (
+            sensor["used"] + sensor["unused"] + sensor["same_time"] + sensor["no_time"] + sensor["no_value"]
+        )
         assert sensor["rows"] == left
