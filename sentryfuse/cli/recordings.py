@@ -200,6 +200,9 @@ def _recipe(sources: list[Path], window_s: float | None, hop_s: float | None) ->
     """The recipe that was given, or one that leaves nothing open; with other lengths if they were."""
     from sentryfuse import recordings
 
+    for name, value in (("window_s", window_s), ("hop_s", hop_s)):
+        if value is not None and not 0 < value <= 1e6:
+            raise ConfigError(f"{name} {value:g} must be a positive number of seconds, up to a million")
     if any(path.suffix.lower() == ".toml" for path in sources):
         if len(sources) > 1:
             raise DataError(
@@ -221,9 +224,6 @@ def _recipe(sources: list[Path], window_s: float | None, hop_s: float | None) ->
         changed = {"window_s": window_s, "hop_s": recipe.hop / recipe.window_s * window_s}
     if hop_s is not None:
         changed["hop_s"] = hop_s
-    for name, value in changed.items():
-        if not 0 < value <= 1e6:
-            raise ConfigError(f"{name} {value:g} must be a positive number of seconds, up to a million")
     return recipe.model_copy(update=changed)
 
 

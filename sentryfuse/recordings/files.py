@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sentryfuse.errors import DataError
-from sentryfuse.progress import Progress
 from sentryfuse.recordings.collect import Collector
 from sentryfuse.recordings.recipe import Recipe, TableRecipe
 from sentryfuse.recordings.samples import Storage
 from sentryfuse.recordings.tables import open_table
+from sentryfuse.recordings.waiting import Waiting
 
 
 def files_of(recipe: Recipe) -> list[tuple[int, Path, dict[str, str]]]:
@@ -48,7 +48,7 @@ def collect(recipe: Recipe, files: Sequence[tuple[int, Path, dict[str, str]]], s
     collector = Collector(recipe, storage)
     sizes = [path.stat().st_size for _, path, _ in files]
     total = max(1, sum(sizes))
-    with Progress("read [MB]", max(1, total // 10**6)) as bar:
+    with Waiting("read [MB]", max(1, total // 10**6)) as bar:
         before = 0
         for (number, path, groups), size in zip(files, sizes, strict=True):
             table = open_table(path, nulls=recipe.nulls)

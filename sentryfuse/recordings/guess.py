@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sentryfuse.errors import DataError
-from sentryfuse.progress import Progress
 from sentryfuse.recordings.columns import word
 from sentryfuse.recordings.look import Look, empty_means, find_rate, find_unit, is_measured, look, nice_rate
 from sentryfuse.recordings.names import read_file_names, safe_name, sensors_of
 from sentryfuse.recordings.recipe import Recipe, Sensor, TableRecipe
 from sentryfuse.recordings.tables import PARQUET, TEXTS, open_table
+from sentryfuse.recordings.waiting import Waiting
 
 if TYPE_CHECKING:
     pass
@@ -98,7 +98,7 @@ def guess(sources: Sequence[Path], *, beside: Path) -> Guess:
     folder = Path(os.path.commonpath([p.resolve().parent for p in paths]))
     names = [p.resolve().relative_to(folder).as_posix() for p in paths]
     looks = []
-    with Progress("look at files", len(paths)) as bar:
+    with Waiting("look at files", len(paths)) as bar:
         for number, path in enumerate(paths, start=1):
             looks.append(look(open_table(path)))
             bar.update(number, path.name)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from sentryfuse.progress import Progress
 from sentryfuse.recordings.collect import Collector
 from sentryfuse.recordings.counts import Counts
 from sentryfuse.recordings.cut import cut_recording
@@ -18,6 +17,7 @@ from sentryfuse.recordings.files import collect, files_of
 from sentryfuse.recordings.recipe import Recipe, check_hop
 from sentryfuse.recordings.samples import Storage
 from sentryfuse.recordings.store import WindowStore
+from sentryfuse.recordings.waiting import Waiting
 from sentryfuse.types import Modality
 
 
@@ -101,7 +101,7 @@ def cut_and_deal(collector: Collector, storage: Storage) -> tuple[WindowStore, D
     """
     recipe = collector.recipe
     store = WindowStore(_modalities(recipe), storage, labelled=has_labels(recipe))
-    with Progress("cut [recordings]", len(collector.found), even=False) as bar:
+    with Waiting("cut [recordings]", len(collector.found), even=False) as bar:
         for done, recording in enumerate(collector.recordings(), start=1):
             cut_recording(recording, recipe, store, collector.counts)
             static = {s.name for s in recipe.sensors if s.rate_hz == 0}

@@ -19,8 +19,8 @@ from sentryfuse.data.npz import MAX_BYTES
 from sentryfuse.data.windows import Windows, make_windows
 from sentryfuse.errors import DataError
 from sentryfuse.files import write_atomically
-from sentryfuse.progress import Progress
 from sentryfuse.recordings.samples import Column, Storage
+from sentryfuse.recordings.waiting import Waiting
 from sentryfuse.types import Modality
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class WindowStore:
         with (
             write_atomically(path) as draft,
             zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
-            Progress("write [MB]", max(1, len(dealt.kept) * per_window * 4 // 10**6)) as bar,
+            Waiting("write [MB]", max(1, len(dealt.kept) * per_window * 4 // 10**6)) as bar,
         ):
             for key, values in small.items():
                 with archive.open(f"{key}.npy", "w") as member:

@@ -21,6 +21,10 @@ def places(tmp_path, recording, run_folder, bundle):
     content = bytearray(bundle.read_bytes())
     content[-100] ^= 1
     broken.write_bytes(content)
+    table = folder / "table.csv"
+    table.write_text("time_s,v,label\n" + "".join(f"{i / 10},{i},{'ab'[i // 200]}\n" for i in range(400)))
+    unlabelled = folder / "unlabelled.csv"
+    unlabelled.write_text("time_s,v\n" + "".join(f"{i / 10},{i}\n" for i in range(400)))
     unfinished = folder / "unfinished"
     unfinished.mkdir()
     (unfinished / "state.safetensors").write_bytes(b"")
@@ -30,6 +34,8 @@ def places(tmp_path, recording, run_folder, bundle):
         "BUNDLE": bundle,
         "W": folder,
         "FILE": file,
+        "TABLE": table,
+        "UNLABELLED": unlabelled,
         "BROKEN": broken,
         "UNFINISHED": unfinished,
     }
@@ -43,6 +49,29 @@ BAD = {
     "a word for a number": ("train --data DATA --out W/run --epochs many", "--epochs"),
     "a missing recording": ("data describe W/none.npz", "none.npz"),
     "a file that is no recording": ("data describe FILE", "file.txt"),
+    "a picture of another kind": ("data describe DATA --plot W/p.gif", ".png"),
+    "a picture into a folder": ("data describe DATA --plot W", "folder"),
+    "guessing from nothing": ("data guess W/none --out W/r.toml", "no file or folder"),
+    "guessing from a folder without tables": ("data guess UNFINISHED --out W/r.toml", "holds no table"),
+    "guessing from what is cut already": ("data guess DATA --out W/r.toml", "needs no recipe"),
+    "guessing from a text": ("data guess FILE --out W/r.toml", "one cell each"),
+    "a recipe of another kind": ("data guess TABLE --out W/r.json", ".toml"),
+    "a recipe into a folder": ("data guess TABLE --out W", "folder"),
+    "windows of nothing": ("data make W/none.csv --out W/m.npz", "no file or folder"),
+    "windows of a text": ("data make FILE --out W/m.npz", "one cell each"),
+    "windows of windows": ("data make DATA --out W/m.npz", "windows already"),
+    "windows of a recipe that is not there": ("data make W/none.toml --out W/m.npz", "data guess"),
+    "windows of a ts file that is not there": ("data make W/none.ts --out W/m.npz", "none.ts"),
+    "windows of two kinds": ("data make DATA TABLE --out W/m.npz", "do not go together"),
+    "windows without labels": ("data make UNLABELLED --out W/m.npz", "no column of labels"),
+    "windows of another kind of file": ("data make TABLE --out W/m.csv", ".npz"),
+    "windows into a folder": ("data make TABLE --out W", "folder"),
+    "windows that are too long": ("data make TABLE --out W/m.npz --window-s 1000", "no window of 1000 s"),
+    "windows of no length": ("data make TABLE --out W/m.npz --window-s 0", "window_s"),
+    "a hop of nothing": ("data make TABLE --out W/m.npz --hop-s -1", "hop_s"),
+    "a rate of a table": ("data make TABLE --out W/m.npz --rate-hz 5", "--rate-hz"),
+    "a sensor that cannot be read": ("data make W/a.ts --out W/m.npz --sensor acc", "NAME=0,1,2"),
+    "an unknown rule for lengths": ("data make W/a.ts --out W/m.npz --lengths stretch", "pad or cut"),
     "an unknown backbone": ("train --data DATA --out W/run --backbone resnet", "maestro"),
     "an unknown preset": ("train --data DATA --out W/run --preset huge", "small"),
     "an unknown attention": ("train --data DATA --out W/run --attention all", "sentry"),
