@@ -29,7 +29,7 @@ def stamp(t: float) -> str:
 
 
 def write_people(folder: Path, *, seconds: float = 60, people: int = 3, rate_hz: float = 25.0) -> Path:
-    """A file a sensor and person: `p1_acc.csv` with labels, `p1_hr.csv`; both stop at 30..33 s, hr at 45..50 s."""
+    """A file a sensor and person, labels in those of acc; a gap of both at 30 s, one of hr at 45 s."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(1)
     for person in range(1, people + 1):
@@ -59,7 +59,14 @@ def rows(*, seconds: float = 40, people: int = 3, rate_hz: float = 20.0) -> list
             t = i / rate_hz
             x, y, z = acc_at(t, rng)
             found.append(
-                {"time_s": t, "acc_x": x, "acc_y": y, "acc_z": z, "hr": 70.0 + i if i % 10 == 0 else None,
-                 "label": label_at(t), "subject": f"p{person}"}
-            )  # fmt: skip
+                {
+                    "time_s": t,
+                    "acc_x": x,
+                    "acc_y": y,
+                    "acc_z": z,
+                    "hr": 70.0 + i if i % 10 == 0 else None,
+                    "label": label_at(t),
+                    "subject": f"p{person}",
+                }
+            )
     return found

@@ -188,16 +188,17 @@ def make(
         output.json({"path": str(out), **facts, "remarks": said})
         return
     _refuse("tables, where the recipe says it", rate_hz=rate_hz, sensor=sensor, axes=axes)
-    made = recordings.make_file(_recipe(sources, window_s, hop_s), out)
+    recipe, remarks = _recipe(sources, window_s, hop_s)
+    made = recordings.make_file(recipe, out)
     facts = made.plain()
     splits = {word: s["n_windows"] for word, s in facts["splits"].items()}
-    said = made.counts.sentences()
+    said = [*remarks, *made.counts.sentences()]
     _tell(output, out, facts["n_windows"], len(facts["subjects"]), facts["classes"], splits, said)
     output.json(facts)
 
 
-def _recipe(sources: list[Path], window_s: float | None, hop_s: float | None) -> Recipe:
-    """The recipe that was given, or one that leaves nothing open; with other lengths if they were."""
+def _recipe(sources: list[Path], window_s: float | None, hop_s: float | None) -> tuple[Recipe, list[str]]:
+    """The recipe that was given, or one that leaves nothing open and what was guessed; with other lengths."""
     from sentryfuse import recordings
 
     for name, value in (("window_s", window_s), ("hop_s", hop_s)):
@@ -208,7 +209,7 @@ def _recipe(sources: list[Path], window_s: float | None, hop_s: float | None) ->
             raise DataError(
                 f"{len(sources)} sources were given, one of them a recipe; give one recipe, or tables"
             )
-        recipe = recordings.load_recipe(sources[0])
+        recipe, remarks = recordings.load_recipe(sources[0]), []
     else:
         found = recordings.guess(sources, beside=Path.cwd())
         if found.doubts:
@@ -218,13 +219,13 @@ def _recipe(sources: list[Path], window_s: float | None, hop_s: float | None) ->
                 "recipe.toml"
             )
         folder = (Path.cwd() / found.recipe.folder).resolve()
-        recipe = found.recipe.model_copy(update={"folder": str(folder)})
+        recipe, remarks = found.recipe.model_copy(update={"folder": str(folder)}), found.remarks
     changed: dict[str, Any] = {}
     if window_s is not None:
         changed = {"window_s": window_s, "hop_s": recipe.hop / recipe.window_s * window_s}
     if hop_s is not None:
         changed["hop_s"] = hop_s
-    return recipe.model_copy(update=changed)
+    return recipe.model_copy(update=changed), remarks
 
 
 def _sensors(values: list[str] | None) -> dict[str, list[int]] | None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sentryfuse.data.windows import SPLITS
 from sentryfuse.errors import DataError
-from sentryfuse.recordings.columns import NO_TIME, moments, numbers, word, words
+from sentryfuse.recordings.columns import NO_TIME, joined_moments, moments, numbers, word, words
 from sentryfuse.recordings.counts import Counts
 from sentryfuse.recordings.recipe import Recipe, Sensor, TableRecipe
 from sentryfuse.recordings.samples import Samples, Storage, in_order
@@ -165,11 +165,12 @@ class Collector:
         first_row: int,
     ) -> None:
         n = len(next(iter(columns.values())))
-        times = (
-            moments(source, entry.time, columns[entry.time], entry.unit)
-            if entry.time
-            else np.arange(first_row, first_row + n)
-        )
+        if entry.date:
+            times = joined_moments(source, entry.date, entry.time, columns)
+        elif entry.time:
+            times = moments(source, entry.time, columns[entry.time], entry.unit)
+        else:
+            times = np.arange(first_row, first_row + n)
         where, where_names = words(columns[entry.sensor_column]) if entry.sensor_column else (None, [])
         labels = self._label_codes(columns[entry.label]) if entry.label else None
         splits = self._split_codes(source, columns[entry.split]) if entry.split else None

@@ -6,6 +6,7 @@ last digit, which a float of seconds since 1970 would not.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -113,6 +114,19 @@ def moments(source: str, name: str, column: pa.Array, unit: str) -> NDArray[np.i
     fraction = np.rint((parts[known] - floor) * factor)
     result[known] = floor.astype(np.int64) * factor + fraction.astype(np.int64)
     return result
+
+
+def joined_moments(source: str, date: str, time: str, columns: Mapping[str, pa.Array]) -> NDArray[np.int64]:
+    """Times [ns] of a column of dates and one of times of day, both as ISO 8601 writes them, `(n,)`.
+
+    Raises:
+        DataError: what they give together is not ISO 8601.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    parts = [pc.utf8_trim_whitespace(columns[name].cast(pa.string())) for name in (date, time)]
+    return moments(source, f"{date} {time}", pc.binary_join_element_wise(*parts, "T"), "iso")
 
 
 def numbers_wide(source: str, name: str, column: pa.Array) -> NDArray[np.float64]:

@@ -116,6 +116,8 @@ def find_dialect(path: Path) -> Dialect:
     body = [row for row in rows[skip:] if len(row) == width]
     decimal = "," if separator != "," and _has_comma_numbers(body) else "."
     named = not any(is_number(cell, decimal) for cell in body[0]) and any(cell.strip() for cell in body[0])
+    if not named and skip and (apart := _header_apart(rows[skip - 1], body, decimal)):
+        body, named, skip = [apart, *body], True, skip - 1
     units = named and _has_units(body, decimal)
     if named and len(body) == 1 + units:
         raise DataError(f"{path} has a header and no row below it; leave it out or record it again")
@@ -264,6 +266,19 @@ def _separator(path: Path, lines: Sequence[str]) -> str:
             f"{path} is no table: its lines have one cell each; separate cells by comma, semicolon or tab"
         )
     return found
+
+
+def _header_apart(cells: Sequence[str], body: Sequence[Sequence[str]], decimal: str) -> list[str]:
+    """The header of rows that are a cell wider or narrower, as a last separator makes them; else empty."""
+    width = len(body[0])
+    if any(is_number(cell, decimal) for cell in cells) or not any(cell.strip() for cell in cells):
+        return []
+    if len(cells) == width + 1 and not cells[-1].strip():
+        return [*cells[:-1]]
+    if 2 <= len(cells) == width - 1:
+        ends = all(not row[-1].strip() for row in body)
+        return [*cells, ""] if ends else ["", *cells]  # names of rows come first, as R writes them
+    return []
 
 
 def _has_comma_numbers(body: Sequence[Sequence[str]]) -> bool:

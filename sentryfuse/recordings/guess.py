@@ -19,9 +19,18 @@ import numpy as np
 
 from sentryfuse.errors import DataError
 from sentryfuse.recordings.columns import word
-from sentryfuse.recordings.look import Look, empty_means, find_rate, find_unit, is_measured, look, nice_rate
+from sentryfuse.recordings.look import (
+    Look,
+    empty_means,
+    find_rate,
+    find_unit,
+    is_measured,
+    is_zoned,
+    look,
+    nice_rate,
+)
 from sentryfuse.recordings.names import read_file_names, safe_name, sensors_of
-from sentryfuse.recordings.recipe import Recipe, Sensor, TableRecipe
+from sentryfuse.recordings.recipe import Recipe, Sensor, TableRecipe, make_recipe
 from sentryfuse.recordings.tables import PARQUET, TEXTS, open_table
 from sentryfuse.recordings.waiting import Waiting
 
@@ -31,6 +40,7 @@ if TYPE_CHECKING:
 _WINDOWS_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 3600.0, 21600.0, 86400.0)
 _STEPS = 60  # of the fastest sensor in a window, at least
 _MOST_SINGLES = 24  # columns that share no name with another: more of them are one sensor
+_MOST_WORDS = 20  # that mean "not measured"
 CUT_ALREADY = frozenset({".ts", ".npz", ".npy"})
 
 
@@ -121,19 +131,37 @@ def guess(sources: Sequence[Path], *, beside: Path) -> Guess:
     where = os.path.relpath(folder, beside.resolve())
     rates = [s.rate_hz for t in tables for s in t.sensor if s.rate_hz > 0]
     window_s = next((w for w in _WINDOWS_S if max(rates, default=1.0) * w >= _STEPS), _WINDOWS_S[-1])
-    result.recipe = Recipe(
-        name=safe_name(folder.name if len(paths) > 1 else re.sub(r"\..*$", "", paths[0].name)).replace(
-            " ", "_"
-        ),
-        folder=Path(where).as_posix(),
-        window_s=window_s,
-        hop_s=window_s / 2,
-        table=tables,
+    if not any(t.sensor for t in tables):
+        raise DataError(
+            f"{looks[0].name} has no column of numbers beside its time and labels; it has "
+            f"{', '.join(looks[0].columns[:20])}; give tables with measurements"
+        )
+    result.recipe = make_recipe(
+        {
+            "name": safe_name(folder.name if len(paths) > 1 else re.sub(r"\..*$", "", paths[0].name)).replace(
+                " ", "_"
+            ),
+            "folder": Path(where).as_posix(),
+            "window_s": window_s,
+            "hop_s": window_s / 2,
+            "nulls": list(dict.fromkeys(w for seen in looks for w in seen.words))[:_MOST_WORDS],
+            "table": [t.model_dump() for t in tables],
+        },
+        "what was guessed",
     )
+    if result.recipe.nulls:
+        result.remarks.append(
+            f"among numbers, {', '.join(result.recipe.nulls[:5])} is taken for 'not measured'"
+        )
     result.remarks.append(
         f"window_s = {window_s:g} gives the fastest sensor ({max(rates, default=0):g} Hz) "
         f"{round(window_s * max(rates, default=0))} steps; choose what the task needs"
     )
+    if {zoned for w in looks if (zoned := is_zoned(w)) is not None} == {True, False}:
+        result.doubts.append(
+            "times of some files have a zone and of some have none, which are then taken for UTC: write "
+            "them alike"
+        )
     if not label and "label" not in told.roles:
         result.doubts.append(
             "no column of labels was found: name it as `label`, or windows can only be predicted"
@@ -178,7 +206,8 @@ def _table(
     unit, remark, doubt = find_unit(first, time, unit) if time else ("s", "", "")
     result.remarks += [remark] if remark else []
     result.doubts += [doubt] if doubt else []
-    channels = [c for c in first.channels if any(is_measured(w, c) for w in looks if c in w.head)]
+    channels = [c for c in first.columns if any(c in w.channels and is_measured(w, c) for w in looks)]
+    channels = [c for c in channels if c not in roles.values()]
     if not channels and "label" not in roles:
         raise DataError(
             f"{first.name} has no column of numbers beside its time; it has "
@@ -216,7 +245,7 @@ def _table(
         if not rate:
             rate = 1.0
             result.doubts.append(f"nothing tells the rate of {name}; write its rate_hz (1 stands there now)")
-        sensor = Sensor(name=name, columns=columns, rate_hz=rate)
+        sensor = Sensor.model_construct(name=name, columns=columns, rate_hz=rate)
         if name in taken and (taken[name].rate_hz, len(taken[name].columns)) != (rate, len(columns)):
             near = taken[name].columns and abs(taken[name].rate_hz / rate - 1) < 0.03
             if near and len(taken[name].columns) == len(columns):
@@ -248,7 +277,9 @@ def _long_table(
         if not rate:
             result.doubts.append(f"nothing tells the rate of {kind}; write its rate_hz (1 stands there now)")
         sensors.append(
-            Sensor(name=safe_name(kind), columns=own, rate_hz=nice_rate(rate) if rate else 1.0, where=kind)
+            Sensor.model_construct(
+                name=safe_name(kind), columns=own, rate_hz=nice_rate(rate) if rate else 1.0, where=kind
+            )
         )
     result.remarks.append(
         f"sensors are those in the first {len(column)} rows of {first.name}; add those that come later only"
@@ -263,6 +294,7 @@ def _entry(
     return TableRecipe.model_validate(
         {
             "files": names,
+            "date": roles.get("date", ""),
             "time": roles.get("time", ""),
             "unit": unit,
             "label": label,

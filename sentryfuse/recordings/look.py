@@ -5,6 +5,7 @@ Notation: n rows of the beginning.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentryfuse.errors import DataError
-from sentryfuse.recordings.columns import NO_TIME, moments, word
+from sentryfuse.recordings.columns import NO_TIME, joined_moments, moments, word
 from sentryfuse.recordings.dialect import is_number
 from sentryfuse.recordings.names import role_of, unit_of
 from sentryfuse.recordings.tables import Table
@@ -20,8 +21,13 @@ from sentryfuse.recordings.tables import Table
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_DAY = re.compile(r"\d{4}[-/]\d{2}[-/]\d{2}")
+_CLOCK = re.compile(r"\d{2}:\d{2}(:\d{2}([.,]\d+)?)?")
+_ZONE = re.compile(r"([Zz]|UTC|GMT|[+-]\d{2}(:?\d{2})?)$")
 HEAD_ROWS = 20_000  # looked at
 _MOST_LABELS = 100
+_CELLS = 2000  # looked at to tell numbers from words
+_MOST = 0.9  # of the cells of a column of numbers are numbers, at least
 _NICE = 0.003  # a rate this near to a whole number is one, relative
 
 
@@ -35,6 +41,7 @@ class Look:
         head: column -> its first cells.
         roles: role -> column; `channels` apart.
         channels: columns of numbers.
+        words: in columns of numbers.
         decimal: sign of numbers in texts.
     """
 
@@ -43,6 +50,7 @@ class Look:
     head: dict[str, pa.Array]
     roles: dict[str, str] = field(default_factory=dict)
     channels: list[str] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
     decimal: str = "."
 
 
@@ -76,6 +84,7 @@ def look(table: Table) -> Look:
             role = None  # an axis
         if role and role not in result.roles and not (role == "time" and _is_constant(head[name])):
             result.roles[role] = name
+    _find_dates(result, numeric)
     if "time" not in result.roles:
         first_column = table.columns[0]
         if (
@@ -96,7 +105,42 @@ def look(table: Table) -> Look:
     result.channels = [
         n for n in table.columns if numeric[n] and n not in used and role_of(n) not in ("time", "index")
     ]
+    for name in result.channels:
+        result.words += [w for w in _words_among(head[name], result.decimal) if w not in result.words]
     return result
+
+
+def _find_dates(seen: Look, numeric: dict[str, bool]) -> None:
+    """Dates and times of day in two columns."""
+    texts = {name: _first_text(column) for name, column in seen.head.items() if not numeric[name]}
+    days = [name for name, text in texts.items() if _DAY.fullmatch(text)]
+    clocks = [name for name, text in texts.items() if _CLOCK.fullmatch(text)]
+    if len(days) == 1 and len(clocks) == 1:
+        seen.roles |= {"date": days[0], "time": clocks[0]}
+
+
+def _first_text(column: pa.Array) -> str:
+    first = column.drop_null().slice(0, 1).to_pylist()
+    return str(first[0]).strip() if first and _is_text(column.type) else ""
+
+
+def times_of(seen: Look, unit: str) -> NDArray[np.int64]:
+    """Times of the beginning [ns], `(n,)`.
+
+    Raises:
+        DataError: cells that are no times.
+    """
+    time = seen.roles["time"]
+    if "date" in seen.roles:
+        return joined_moments(seen.name, seen.roles["date"], time, seen.head)
+    return moments(seen.name, time, seen.head[time], unit)
+
+
+def is_zoned(seen: Look) -> bool | None:
+    """Whether times of a table have a zone; `None` where they are no texts of dates."""
+    time = seen.roles.get("time")
+    text = _first_text(seen.head[time]) if time else ""
+    return bool(_ZONE.search(text)) if ":" in text else None
 
 
 def find_unit(first: Look, time: str, known: str | None) -> tuple[str, str, str]:
@@ -118,6 +162,9 @@ def find_unit(first: Look, time: str, known: str | None) -> tuple[str, str, str]
     column = first.head[time]
     kind = column.type
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        return "iso", "", ""
+    if "date" in first.roles:
+        times_of(first, "iso")
         return "iso", "", ""
     if not _is_numeric(column, first.decimal):
         moments(first.name, time, column, "iso")  # says what is wrong with it
@@ -152,7 +199,7 @@ def find_rate(
     """Samples per second by the steps between times, and the share of times that are there twice."""
     if not time:
         return 0.0, 0.0
-    at = moments(look_.name, time, look_.head[time], unit)
+    at = times_of(look_, unit)
     known = at != NO_TIME
     measured = np.zeros(len(at), bool)
     for c in columns:
@@ -213,8 +260,16 @@ def _is_numeric(column: pa.Array, decimal: str) -> bool:
         return True
     if pa.types.is_dictionary(kind) or pa.types.is_boolean(kind) or not _is_text(kind):
         return False
-    cells = [cell for cell in column.drop_null().slice(0, 2000).to_pylist() if cell.strip()]
-    return bool(cells) and all(is_number(cell, decimal) for cell in cells)
+    cells = [cell for cell in column.drop_null().slice(0, _CELLS).to_pylist() if cell.strip()]
+    return bool(cells) and sum(is_number(cell, decimal) for cell in cells) >= _MOST * len(cells)
+
+
+def _words_among(column: pa.Array, decimal: str) -> list[str]:
+    """Words in a column of numbers, such as OVF."""
+    if not _is_text(column.type):
+        return []
+    cells = (cell.strip() for cell in column.drop_null().to_pylist())
+    return list(dict.fromkeys(cell for cell in cells if cell and not is_number(cell, decimal)))
 
 
 def _is_text(kind: Any) -> bool:
@@ -225,13 +280,9 @@ def _is_text(kind: Any) -> bool:
 
 def _floats(column: pa.Array, decimal: str) -> NDArray[np.float64]:
     if _is_text(column.type):
-        cells = column.to_pylist()
-        return np.array(
-            [
-                float(c.replace(",", ".") if decimal == "," else c) if c and c.strip() else np.nan
-                for c in cells
-            ]
-        )
+        cells = [cell or "" for cell in column.to_pylist()]
+        known = [cell.replace(",", ".") if is_number(cell, decimal) else "nan" for cell in cells]
+        return np.array(known, np.float64)
     return np.array([np.nan if v is None else float(v) for v in column.to_pylist()])
 
 

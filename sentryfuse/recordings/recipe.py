@@ -72,6 +72,7 @@ class TableRecipe(_Strict):
         files: names or patterns such as `*_acc.csv`, below the recipe's `folder`.
         pattern: regular expression searched in the path below `folder`; what its named groups `subject`,
             `recording`, `label` and `split` find counts for the whole file.
+        date: column of dates, where they stand apart from the times of day; empty for none.
         time: column of times; empty where rows follow each other at the rate of the sensor.
         unit: of that column; `iso` for ISO 8601.
         repeats: rows of a sensor at one and the same time: `drop` all but the first, or `spread` them evenly
@@ -87,6 +88,7 @@ class TableRecipe(_Strict):
 
     files: list[str] = []
     pattern: str = ""
+    date: str = ""
     time: str = ""
     unit: Unit = "s"
     repeats: Literal["drop", "spread"] = "drop"
@@ -101,7 +103,15 @@ class TableRecipe(_Strict):
     @property
     def columns(self) -> list[str]:
         """Every column it asks for, once."""
-        named = [self.time, self.label, self.subject, self.recording, self.split, self.sensor_column]
+        named = [
+            self.date,
+            self.time,
+            self.label,
+            self.subject,
+            self.recording,
+            self.split,
+            self.sensor_column,
+        ]
         own = [column for sensor in self.sensor for column in sensor.columns]
         return list(dict.fromkeys(column for column in (*named, *own) if column))
 

@@ -112,6 +112,8 @@ class CsvTable:
 
     def _sentence(self, message: str, columns: Sequence[str]) -> str:
         first = message.splitlines()[0]
+        if "UTF8" in first:
+            return f"{self.name} is no UTF-8 further down, though it begins so; save it as UTF-8"
         if "CSV conversion error" in first and "#" in first:
             place = first.split("#", 1)[1].split(":")[0]
             value = first.split("'")[-2][:60] if first.count("'") >= 2 else "text"

@@ -15,7 +15,8 @@ from sentryfuse.progress import say
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = [
-    "bench", "compare", "data describe", "data guess", "data list", "data make", "demo", "evaluate", "export", "plan", "predict",
+    "bench", "compare", "data describe", "data guess", "data list", "data make",
+    "demo", "evaluate", "export", "plan", "predict",
     "profile", "prune", "report", "run", "study", "train",
 ]  # fmt: skip
 

@@ -55,12 +55,26 @@ def test_files_give_the_same(frame, windows, tmp_path):
     pl.from_pandas(frame).write_parquet(tmp_path / "all.parquet")
     same(windows, sf.make_windows(tmp_path / "all.parquet", window_s=2, hop_s=1))
     recipe = make_recipe(
-        {"folder": str(tmp_path), "window_s": 2.0, "hop_s": 1.0,
-         "table": [{"files": ["all.csv"], "time": "time_s", "unit": "s", "label": "label", "subject": "subject",
-                    "sensor": [{"name": "acc", "columns": ["acc_x", "acc_y", "acc_z"], "rate_hz": 20},
-                               {"name": "hr", "columns": ["hr"], "rate_hz": 2}]}]},
+        {
+            "folder": str(tmp_path),
+            "window_s": 2.0,
+            "hop_s": 1.0,
+            "table": [
+                {
+                    "files": ["all.csv"],
+                    "time": "time_s",
+                    "unit": "s",
+                    "label": "label",
+                    "subject": "subject",
+                    "sensor": [
+                        {"name": "acc", "columns": ["acc_x", "acc_y", "acc_z"], "rate_hz": 20},
+                        {"name": "hr", "columns": ["hr"], "rate_hz": 2},
+                    ],
+                }
+            ],
+        },
         "test",
-    )  # fmt: skip
+    )
     make_file(recipe, tmp_path / "m.npz")
     same(windows, sf.load_windows(tmp_path / "m.npz"))
 
@@ -97,9 +111,12 @@ def test_moments_of_frames_and_arrays_need_no_unit(frame):
     timed = frame.drop(columns="time_s").assign(when=when)
     a = sf.make_windows(timed, window_s=2)
     b = sf.make_windows(
-        frame[["acc_x"]].to_numpy(), window_s=2, time=when.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy(),
-        label=frame["label"].to_numpy(), subject=frame["subject"].to_numpy(),
-    )  # fmt: skip
+        frame[["acc_x"]].to_numpy(),
+        window_s=2,
+        time=when.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy(),
+        label=frame["label"].to_numpy(),
+        subject=frame["subject"].to_numpy(),
+    )
     np.testing.assert_array_equal(a.raw["acc"][:, :, :1], b.raw["sensor"])
 
 
@@ -148,26 +165,33 @@ BAD = {
     "no rate": ({"source": X, "window_s": 1, "label": "a"}, "rate_hz"),
     "labels that do not fit": ({"source": X, "rate_hz": 10, "window_s": 1, "label": ["a"] * 7}, "7 entries"),
     "subjects that do not fit": (
-        {"source": X, "rate_hz": 10, "window_s": 1, "label": "a", "subject": ["p"] * 7}, "subject has 7",
+        {"source": X, "rate_hz": 10, "window_s": 1, "label": "a", "subject": ["p"] * 7},
+        "subject has 7",
     ),
     "times that do not fit": (
-        {"source": X, "rate_hz": 10, "window_s": 1, "label": "a", "time": np.arange(7), "unit": "s"}, "time of",
+        {"source": X, "rate_hz": 10, "window_s": 1, "label": "a", "time": np.arange(7), "unit": "s"},
+        "time of",
     ),
     "times without a unit": (
-        {"source": X, "rate_hz": 10, "window_s": 1, "label": "a", "time": np.arange(100)}, "unit=",
+        {"source": X, "rate_hz": 10, "window_s": 1, "label": "a", "time": np.arange(100)},
+        "unit=",
     ),
     "one class": ({"source": X, "rate_hz": 10, "window_s": 1, "label": "a"}, "two classes or more"),
     "words": ({"source": np.array(["a"] * 5), "rate_hz": 10, "window_s": 1, "label": "a"}, "give numbers"),
     "nothing": ({"source": {}, "window_s": 1}, "holds no sensor"),
     "an unknown rule": ({"source": X, "rate_hz": 10, "window_s": 1, "label": "a", "gaps": "fill"}, "gaps"),
     "a split by window": (
-        {"source": X, "rate_hz": 10, "window_s": 1, "label": "a", "split": [0, 1]}, "by subject",
+        {"source": X, "rate_hz": 10, "window_s": 1, "label": "a", "split": [0, 1]},
+        "by subject",
     ),
-    "a column that is not there": ({"source": pd.DataFrame({"t": [1.0]}), "window_s": 1, "label": "z"}, "'z'"),
+    "a column that is not there": (
+        {"source": pd.DataFrame({"t": [1.0]}), "window_s": 1, "label": "z"},
+        "'z'",
+    ),
     "a frame without rows": ({"source": pd.DataFrame({"t": []}), "window_s": 1}, "no row"),
     "labels of windows that lack": ({"source": np.zeros((4, 9, 2)), "rate_hz": 1}, "label is missing"),
     "a rate of windows that lacks": ({"source": np.zeros((4, 9, 2)), "label": [0, 1, 0, 1]}, "rate_hz"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("arguments", "said"), BAD.values(), ids=BAD)

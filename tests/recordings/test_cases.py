@@ -9,7 +9,10 @@ from sentryfuse.data import load_windows, save_windows
 from sentryfuse.errors import ConfigError, DataError
 from sentryfuse.recordings import make_cases, read_ts
 
-HEAD = "# a comment\n@problemName Toy\n@timeStamps false\n@univariate false\n@dimensions 2\n@classLabel true a b\n@data\n"
+HEAD = (
+    "# a comment\n@problemName Toy\n@timeStamps false\n@univariate false\n@dimensions 2\n"
+    "@classLabel true a b\n@data\n"
+)
 
 
 def write(path, cases, head=HEAD):

@@ -97,6 +97,13 @@ def test_labels_are_names_or_numbers_and_one_spelling_is_one_label():
     assert names == ["1", "2"]
     assert codes.tolist() == [0, 1, -1, 0]
     assert [word(v) for v in (3, 3.0, "3", "3.0", "007", True, None, float("nan"))] == [
-        "3", "3", "3", "3", "007", "true", "", "",
-    ]  # fmt: skip
+        "3",
+        "3",
+        "3",
+        "3",
+        "007",
+        "true",
+        "",
+        "",
+    ]
     assert sorted(["10", "9", "b", "a"], key=by_size) == ["9", "10", "a", "b"]

@@ -23,10 +23,9 @@ def cut(tracks, *, labels=None, recording_label=-1, **rules):
     """Cut one recording made of sensor -> (rate, times [s], values); values are sample numbers."""
     label = {"label": "label"} if labels is not None or recording_label >= 0 else {}
     tables = [
-        {"time": "t", **label,
-         "sensor": [{"name": name, "columns": ["v"], "rate_hz": rate, **extra}]}
+        {"time": "t", **label, "sensor": [{"name": name, "columns": ["v"], "rate_hz": rate, **extra}]}
         for name, (rate, _, _, extra) in tracks.items()
-    ]  # fmt: skip
+    ]
     recipe = make_recipe({"window_s": 1.0, **rules, "table": tables}, "test")
     storage = Storage()
     collector = Collector(recipe, storage)

@@ -51,9 +51,12 @@ def test_train_and_test_apart(tmp_path, cut):
 def test_samples_are_cut(tmp_path):
     t = np.arange(4000) / 20
     np.savez(
-        tmp_path / "a.npz", acc=np.stack([t, -t], axis=1), label=np.array([label_at(v) for v in t]), time_ms=t * 1000,
+        tmp_path / "a.npz",
+        acc=np.stack([t, -t], axis=1),
+        label=np.array([label_at(v) for v in t]),
+        time_ms=t * 1000,
         subject=np.repeat(["a", "b", "c", "d"], 1000),
-    )  # fmt: skip
+    )
     windows, _ = read(tmp_path / "a.npz", window_s=1.0)
     assert windows.modalities[0].rate_hz == 20
     np.testing.assert_allclose(windows.raw["acc"][0, :, 0], t[:20], atol=1e-6)

@@ -33,11 +33,13 @@ def test_a_file_a_sensor_and_person(tmp_path):
     recipe = found.recipe
     assert not found.doubts
     assert [(s.name, s.columns, s.rate_hz) for s in recipe.sensors] == [
-        ("acc", ["x", "y", "z"], 25.0), ("hr", ["bpm"], 2.0),
-    ]  # fmt: skip
+        ("acc", ["x", "y", "z"], 25.0),
+        ("hr", ["bpm"], 2.0),
+    ]
     assert [(t.time, t.unit, t.label) for t in recipe.table] == [
-        ("time", "iso", "activity"), ("time", "iso", ""),
-    ]  # fmt: skip
+        ("time", "iso", "activity"),
+        ("time", "iso", ""),
+    ]
     assert all("(?P<subject>" in t.pattern for t in recipe.table)
     assert recipe.folder == "gym"
 
@@ -55,16 +57,21 @@ def test_one_long_table_of_parquet(tmp_path):
 def test_a_file_a_person_with_both_sensors(tmp_path):
     for person in ("anna", "ben", "cleo"):
         table(
-            tmp_path / f"{person}.csv", "timestamp,accX,accY,accZ,temp,state",
-            [f"{1700000000000 + 20 * i},{i},{i},{i},{i if i % 5 == 0 else ''},{label_at(i / 50)}" for i in range(900)],
-        )  # fmt: skip
+            tmp_path / f"{person}.csv",
+            "timestamp,accX,accY,accZ,temp,state",
+            [
+                f"{1700000000000 + 20 * i},{i},{i},{i},{i if i % 5 == 0 else ''},{label_at(i / 50)}"
+                for i in range(900)
+            ],
+        )
     found = of(tmp_path)
     only = found.recipe.table[0]
     assert not found.doubts
     assert only.unit == "ms"
     assert {s.name: (s.columns, s.rate_hz) for s in only.sensor} == {
-        "acc": (["accX", "accY", "accZ"], 50.0), "temp": (["temp"], 10.0),
-    }  # fmt: skip
+        "acc": (["accX", "accY", "accZ"], 50.0),
+        "temp": (["temp"], 10.0),
+    }
     assert "(?P<subject>" in only.pattern
 
 
@@ -105,8 +112,9 @@ def test_rows_that_name_their_sensor(tmp_path):
     only = of(tmp_path, path).recipe.table[0]
     assert only.sensor_column == "sensor"
     assert {s.name: (s.where, s.columns, s.rate_hz) for s in only.sensor} == {
-        "acc": ("acc", ["v1", "v2", "v3"], 50.0), "hr": ("hr", ["v1"], 10.0),
-    }  # fmt: skip
+        "acc": ("acc", ["v1", "v2", "v3"], 50.0),
+        "hr": ("hr", ["v1"], 10.0),
+    }
 
 
 @pytest.mark.parametrize(
@@ -121,8 +129,12 @@ def test_rows_that_name_their_sensor(tmp_path):
     ],
 )
 def test_the_unit_of_time_shows_in_its_size(tmp_path, scale, start, unit):
-    lines = [f"{start + i * 0.02 * scale:.2f},{i},{label_at(i / 50)}" if scale == 1 else
-             f"{int(start) + round(i * 0.02 * scale)},{i},{label_at(i / 50)}" for i in range(900)]  # fmt: skip
+    lines = [
+        f"{start + i * 0.02 * scale:.2f},{i},{label_at(i / 50)}"
+        if scale == 1
+        else f"{int(start) + round(i * 0.02 * scale)},{i},{label_at(i / 50)}"
+        for i in range(900)
+    ]
     found = of(tmp_path, table(tmp_path / "a.csv", "time,v,label", lines))
     assert found.recipe.table[0].unit == unit
     assert found.recipe.sensors[0].rate_hz == 50
@@ -160,6 +172,32 @@ def test_empty_labels_between_equal_ones_continue(tmp_path):
     assert found.recipe.table[0].empty_label == "continues"
 
 
+def test_dates_and_times_of_day_may_stand_apart(tmp_path):
+    lines = [f"2024-05-31,23:59:{i // 10:02d}.{i % 10}00,{i},{label_at(i / 10)}" for i in range(600)]
+    lines += [f"2024-06-01,00:00:{i // 10:02d}.{i % 10}00,{i},{label_at(i / 10)}" for i in range(600)]
+    found = of(tmp_path, table(tmp_path / "a.csv", "Date,Time,v,label", lines))
+    only = found.recipe.table[0]
+    assert (only.date, only.time, only.unit, found.recipe.sensors[0].rate_hz) == ("Date", "Time", "iso", 10)
+    write_recipe(tmp_path / "r.toml", found.recipe, remarks=[])
+    assert make_file(load_recipe(tmp_path / "r.toml"), tmp_path / "m.npz").counts.of("v").gaps == 0
+
+
+def test_zones_here_and_none_there_are_a_doubt(tmp_path):
+    for name, zone in (("p1", "Z"), ("p2", "")):
+        lines = [f"2024-05-31T10:00:{i // 10:02d}.{i % 10}{zone},{i},{label_at(i / 10)}" for i in range(600)]
+        table(tmp_path / f"{name}.csv", "time,v,label", lines)
+    assert "zone" in of(tmp_path).doubts[0]
+
+
+def test_words_among_numbers_are_taken_for_not_measured_and_named(tmp_path):
+    lines = [f"{i / 10},{'OVF' if i % 30 == 3 else i},{label_at(i / 10)}" for i in range(600)]
+    found = of(tmp_path, table(tmp_path / "a.csv", "time_s,v,label", lines))
+    assert found.recipe.nulls == ["OVF"]
+    assert any("OVF" in remark for remark in found.remarks)
+    write_recipe(tmp_path / "r.toml", found.recipe, remarks=[])
+    assert make_file(load_recipe(tmp_path / "r.toml"), tmp_path / "m.npz").counts.of("v").no_value == 20
+
+
 def test_columns_nobody_needs_are_named(tmp_path):
     lines = [f"{i},{i / 10},{i},note {i},{label_at(i / 10)}" for i in range(600)]
     found = of(tmp_path, table(tmp_path / "a.csv", "index,time_s,v,comment,label", lines))
@@ -184,12 +222,21 @@ def test_the_recipe_survives_its_file(tmp_path):
 def test_awkward_words_survive_the_file_of_a_recipe(tmp_path):
     words = ['a "b"', "c\\d", "e'f", "t\tab", "\u00e4\u20ac", "x\x7fy", ""]
     recipe = make_recipe(
-        {"label_names": {word or "_": word or "_" for word in words}, "nulls": words,
-         "split": {"train": words[:3]},
-         "table": [{"files": ["a"], "pattern": r"(?P<subject>\d+)'", "time": "t",
-                    "sensor": [{"name": "s", "columns": words[:2], "rate_hz": 1.5}]}]},
+        {
+            "label_names": {word or "_": word or "_" for word in words},
+            "nulls": words,
+            "split": {"train": words[:3]},
+            "table": [
+                {
+                    "files": ["a"],
+                    "pattern": r"(?P<subject>\d+)'",
+                    "time": "t",
+                    "sensor": [{"name": "s", "columns": words[:2], "rate_hz": 1.5}],
+                }
+            ],
+        },
         "test",
-    )  # fmt: skip
+    )
     write_recipe(tmp_path / "r.toml", recipe, remarks=[])
     back = load_recipe(tmp_path / "r.toml")
     assert back.model_copy(update={"folder": ".", "hop_s": None}) == recipe
@@ -237,13 +284,24 @@ def test_a_recipe_that_is_no_toml(tmp_path):
 
 
 def test_names_of_columns_tell_roles_units_and_sensors():
-    assert [role_of(c) for c in ("Time (s)", "timestamp_ms", "Activity", "user_id", "acc_x", "Unnamed: 0", "y")] == [
-        "time", "time", "label", "subject", None, "index", "label",
-    ]  # fmt: skip
+    assert [
+        role_of(c) for c in ("Time (s)", "timestamp_ms", "Activity", "user_id", "acc_x", "Unnamed: 0", "y")
+    ] == [
+        "time",
+        "time",
+        "label",
+        "subject",
+        None,
+        "index",
+        "label",
+    ]
     assert [unit_of(c) for c in ("Time (s)", "timestamp_ms", "t [us]", "time")] == ["s", "ms", "us", None]
     assert sensors_of(["Accel X (g)", "Accel Y (g)", "Gyro-x", "Gyro-y", "HR", "wrist.eda"]) == {
-        "Accel": ["Accel X (g)", "Accel Y (g)"], "Gyro": ["Gyro-x", "Gyro-y"], "HR": ["HR"], "wrist": ["wrist.eda"],
-    }  # fmt: skip
+        "Accel": ["Accel X (g)", "Accel Y (g)"],
+        "Gyro": ["Gyro-x", "Gyro-y"],
+        "HR": ["HR"],
+        "wrist": ["wrist.eda"],
+    }
     assert sensors_of(["x", "y", "z"], alone="acc") == {"acc": ["x", "y", "z"]}
     assert sensors_of(["a/b"]) == {"a_b": ["a/b"]}
 

@@ -20,8 +20,15 @@ def lines_of(seconds=40, rate=10, start=0.0):
 
 
 def recipe_of(folder, *, pattern=r"(?P<subject>p\d+)", files=("*.csv",), table=None, **rules):
-    entry = {"files": list(files), "pattern": pattern, "time": "t", "unit": "s", "label": "label",
-             "sensor": [{"name": "v", "columns": ["v"], "rate_hz": 10.0}], **(table or {})}  # fmt: skip
+    entry = {
+        "files": list(files),
+        "pattern": pattern,
+        "time": "t",
+        "unit": "s",
+        "label": "label",
+        "sensor": [{"name": "v", "columns": ["v"], "rate_hz": 10.0}],
+        **(table or {}),
+    }
     return make_recipe({"folder": str(folder), "window_s": 1.0, "table": [entry], **rules}, "test")
 
 
@@ -60,7 +67,7 @@ def test_unsorted_repeated_and_broken_rows_are_mended_or_counted(tmp_path):
     messy.mkdir()
     for k in range(5):
         lines = lines_of()
-        lines += lines[7:9] + [",5,walk", "3.05,,rest", "17.1,9"]
+        lines += [*lines[7:9], ",5,walk", "3.05,,rest", "17.1,9"]
         write(messy / f"p{k}.csv", [lines[i] for i in rng.permutation(len(lines))])
     windows, found = made(messy, recipe_of(messy))
     np.testing.assert_array_equal(windows.raw["v"], clean.raw["v"])
@@ -251,9 +258,14 @@ def test_sensors_that_never_meet_are_said(tmp_path):
         write(tmp_path / f"p{k}.tsv", [f"{1e6 + t}\t{t}" for t in range(40)], "t\tw")
     recipe = recipe_of(tmp_path).model_dump()
     recipe["table"].append(
-        {"files": ["*.tsv"], "pattern": r"(?P<subject>p\d+)", "time": "t", "unit": "s",
-         "sensor": [{"name": "w", "columns": ["w"], "rate_hz": 1}]}
-    )  # fmt: skip
+        {
+            "files": ["*.tsv"],
+            "pattern": r"(?P<subject>p\d+)",
+            "time": "t",
+            "unit": "s",
+            "sensor": [{"name": "w", "columns": ["w"], "rate_hz": 1}],
+        }
+    )
     _, found = made(tmp_path, make_recipe(recipe, "test"))
     assert any("check the units of time" in remark for remark in found.counts.remarks)
 

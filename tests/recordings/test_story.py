@@ -110,9 +110,25 @@ def test_arrays_go_in_at_once(run, tmp_path):
 def test_the_program_itself_makes_windows(tmp_path):
     pd.DataFrame(rows()).to_parquet(tmp_path / "all.parquet")
     done = subprocess.run(
-        [sys.executable, "-m", "sentryfuse", "data", "make", "all.parquet", "--out", "m.npz", "--json", "-", "--quiet"],
-        cwd=tmp_path, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "sentryfuse",
+            "data",
+            "make",
+            "all.parquet",
+            "--out",
+            "m.npz",
+            "--json",
+            "-",
+            "--quiet",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert json.loads(done.stdout)["n_windows"] > 0
@@ -134,9 +150,13 @@ def test_every_command_of_the_page_runs_in_order(run, tmp_path):
 def test_the_python_of_the_page_runs(code, tmp_path):
     pd.DataFrame(rows()).to_parquet(tmp_path / "all.parquet")
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False,
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
 
 
