@@ -144,14 +144,14 @@ class Collector:
                 f"{self.recipe.name}: no row has both a time and a value; check the columns and the unit "
                 "of time"
             )
-        for recording in moving:
-            for (subject, _), other in constant.items():
-                if subject == recording.subject:
-                    for name, samples in other.sensors.items():
-                        recording.sensors.setdefault(name, samples)
+        for other in constant.values():
+            self._sort(other)
         for recording in moving:
             self._check_spans(recording)
             self._sort(recording)
+            for (subject, _), other in constant.items():
+                if subject == recording.subject:
+                    recording.sensors = {**other.sensors, **recording.sensors}
             self._check_together(recording, static)
             yield recording
 
@@ -174,6 +174,9 @@ class Collector:
         where, where_names = words(columns[entry.sensor_column]) if entry.sensor_column else (None, [])
         labels = self._label_codes(columns[entry.label]) if entry.label else None
         splits = self._split_codes(source, columns[entry.split]) if entry.split else None
+        if where is not None:
+            asked = [where_names.index(s.where) for s in entry.sensor if s.where in where_names]
+            self.counts.other_sensor += int((~np.isin(where, asked)).sum())
         for recording, rows in self._owners(entry, columns, groups, n):
             if splits is not None:
                 for code in np.unique(splits[rows]):
@@ -203,9 +206,7 @@ class Collector:
             s, r = int(pair) // (len(sessions) + 1), int(pair) % (len(sessions) + 1)
             rows = pairs == pair
             if subject[rows][0] < 0 or session[rows][0] < 0:
-                self.counts.remark(
-                    f"rows without a {entry.subject} or {entry.recording or 'recording'} are left out"
-                )
+                self.counts.nobody += int(rows.sum())
                 continue
             key = (word(subjects[s]), word(sessions[r]))
             recording = self.found.setdefault(key, Recording(*key))

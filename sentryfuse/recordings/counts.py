@@ -59,6 +59,8 @@ class Counts:
     Attributes:
         files: that were read.
         ragged: rows left out because they have another number of cells than their header.
+        nobody: rows left out because they do not say whom they are of.
+        other_sensor: rows left out because they are of a sensor that the recipe does not name.
         sensors: name -> its counts.
         tried: windows that were tried.
         kept: of them.
@@ -71,6 +73,8 @@ class Counts:
 
     files: int = 0
     ragged: int = 0
+    nobody: int = 0
+    other_sensor: int = 0
     sensors: dict[str, SensorCounts] = field(default_factory=dict)
     tried: int = 0
     kept: int = 0
@@ -94,6 +98,10 @@ class Counts:
         said = []
         if self.ragged:
             said.append(f"{self.ragged} rows left out: another number of cells than the header")
+        if self.nobody:
+            said.append(f"{self.nobody} rows left out: they do not say whom they are of")
+        if self.other_sensor:
+            said.append(f"{self.other_sensor} rows left out: of a sensor that the recipe does not name")
         for name, c in self.sensors.items():
             parts = [
                 f"{number} {what}"
@@ -126,6 +134,8 @@ class Counts:
         return {
             "files": self.files,
             "ragged_rows": self.ragged,
+            "rows_of_nobody": self.nobody,
+            "rows_of_other_sensors": self.other_sensor,
             "sensors": {name: c.plain() for name, c in self.sensors.items()},
             "windows_tried": self.tried,
             "windows_kept": self.kept,

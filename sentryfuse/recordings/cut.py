@@ -269,14 +269,21 @@ def _cut(
         length = max(1, round(recipe.window_s * sensor.rate_hz)) if sensor.rate_hz else 1
         filled = np.full((len(chosen), length, len(sensor.columns)), np.nan, np.float32)
         if track is not None and sensor.rate_hz == 0:
-            for i, begin in enumerate(starts[chosen]):
-                place = max(0, track.samples.find(int(begin) + window_ns) - 1)
-                filled[i, 0] = track.samples.values.read(place, place + 1)[0]
+            filled[:, 0] = _latest(track.samples, starts[chosen] + window_ns)
         elif track is not None and given[chosen, m].any():
             _fill(filled, track, starts, chosen[given[chosen, m]], given[chosen, m], bounds[m], counts, used)
         arrays[sensor.name] = filled
     counts.kept += len(chosen)
     store.append(arrays, starts=starts[chosen], codes=codes[chosen], recording=recording)
+
+
+def _latest(samples: Samples, ends: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The last value before each moment [ns], the first one where there is none yet, `(G, C)`."""
+    first = max(0, samples.find(int(ends[0])) - 1)
+    last = max(samples.find(int(ends[-1])), first + 1)
+    times = samples.times.read(first, last)
+    values: NDArray[np.float32] = samples.values.read(first, last)
+    return values[np.maximum(np.searchsorted(times, ends) - 1, 0)]
 
 
 def _bounds(

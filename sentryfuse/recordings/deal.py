@@ -93,7 +93,9 @@ def deal(store: WindowStore, labels: list[str], recipe: Recipe, counts: Counts) 
         people = np.searchsorted(found, pairs)
     else:
         split = _by_subject(people, titles, recipe.split)
-    if store.labelled:
+    if not store.labelled:
+        counts.remark("there are no labels, so these windows can be predicted and nothing else")
+    else:
         _remark_classes(y, classes, split, counts)
     return Dealt(kept, y, classes, people.astype(np.int64), tuple(names), split)
 

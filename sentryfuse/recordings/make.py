@@ -101,14 +101,16 @@ def cut_and_deal(collector: Collector, storage: Storage) -> tuple[WindowStore, D
     """
     recipe = collector.recipe
     store = WindowStore(_modalities(recipe), storage, labelled=has_labels(recipe))
+    static = {s.name for s in recipe.sensors if s.rate_hz == 0}
     with Waiting("cut [recordings]", len(collector.found), even=False) as bar:
         for done, recording in enumerate(collector.recordings(), start=1):
             cut_recording(recording, recipe, store, collector.counts)
-            static = {s.name for s in recipe.sensors if s.rate_hz == 0}
             for name, samples in recording.sensors.items():
                 if name not in static:  # those are shared by recordings of one subject
                     samples.drop()
             bar.update(done, recording.title)
+    for name in static & set(collector.counts.sensors):  # what never changes is in every window
+        collector.counts.of(name).used = collector.counts.of(name).samples
     return store, deal(store, collector.labels.list, recipe, collector.counts)
 
 

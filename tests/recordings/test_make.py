@@ -151,7 +151,8 @@ def test_what_a_person_is_joins_every_window_of_theirs(tmp_path):
             "sensor": [{"name": "age", "columns": ["age"], "rate_hz": 0}],
         }
     )
-    windows, _ = made(tmp_path, make_recipe(recipe, "test"))
+    windows, found = made(tmp_path, make_recipe(recipe, "test"))
+    assert found.counts.sentences() == []
     np.testing.assert_array_equal(windows.raw["age"][:, 0, 0], 20 + windows.subject)
 
 
@@ -173,6 +174,45 @@ def test_labels_may_be_left_out_and_unlabelled_rows_are_counted(tmp_path):
     windows, found = made(tmp_path, recipe_of(tmp_path, ignore_labels=["run"]))
     assert windows.classes == ("rest", "walk")
     assert found.counts.dropped["unlabelled"] == 50
+
+
+def test_two_recordings_of_a_person_share_what_the_person_is(tmp_path):
+    for k in range(3):
+        for part in "ab":
+            write(tmp_path / f"p{k}_{part}.csv", lines_of())
+    write(tmp_path / "who.tsv", [f"p{k}\t{20 + k}" for k in (2, 1, 0, 0)], "subject\tage")
+    recipe = recipe_of(tmp_path, pattern=r"(?P<subject>p\d)_(?P<recording>\w)").model_dump()
+    recipe["table"].append(
+        {
+            "files": ["who.tsv"],
+            "subject": "subject",
+            "sensor": [{"name": "age", "columns": ["age"], "rate_hz": 0}],
+        }
+    )
+    windows, _ = made(tmp_path, make_recipe(recipe, "test"))
+    assert len(windows) == 240
+    np.testing.assert_array_equal(windows.raw["age"][:, 0, 0], 20 + windows.subject)
+
+
+def test_rows_of_nobody_and_of_other_sensors_are_counted(tmp_path):
+    lines = [f"{line},p{k},acc" for k in range(3) for line in lines_of()]
+    lines += ["1.05,3,rest,,acc", "1.05,3,rest,p1,hr", "1.06,3,rest,p1,"]
+    write(tmp_path / "a.csv", lines, "t,v,label,who,sensor")
+    recipe = recipe_of(tmp_path, pattern="", table={"subject": "who", "sensor_column": "sensor"}).model_dump()
+    recipe["table"][0]["sensor"][0]["where"] = "acc"
+    _, found = made(tmp_path, make_recipe(recipe, "test"))
+    assert (found.counts.nobody, found.counts.other_sensor) == (1, 2)
+    assert found.counts.of("v").rows == 1200
+
+
+def test_windows_without_labels_are_for_prediction_only(tmp_path):
+    people(tmp_path)
+    found = make_file(recipe_of(tmp_path, table={"label": ""}), tmp_path / "m.npz")
+    assert any("can be predicted" in remark for remark in found.counts.remarks)
+    with np.load(tmp_path / "m.npz") as file:
+        assert "y" not in file
+        assert "classes" not in file
+        assert len(file["x_v"]) == 200
 
 
 def test_people_are_split_as_asked_and_never_in_two(tmp_path):
