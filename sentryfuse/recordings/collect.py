@@ -171,6 +171,7 @@ class Collector:
             times = moments(source, entry.time, columns[entry.time], entry.unit)
         else:
             times = np.arange(first_row, first_row + n)
+        ends = moments(source, entry.until, columns[entry.until], entry.unit) if entry.until else None
         where, where_names = words(columns[entry.sensor_column]) if entry.sensor_column else (None, [])
         labels = self._label_codes(columns[entry.label]) if entry.label else None
         splits = self._split_codes(source, columns[entry.split]) if entry.split else None
@@ -189,6 +190,8 @@ class Collector:
                 self._append(recording, number, entry, sensor, source, columns, times, mine)
             if labels is not None:
                 self._append_labels(recording, entry, labels, times, rows)
+                if ends is not None:  # behind them nothing is known, unless the next begins there
+                    self._append_labels(recording, entry, np.full_like(labels, -1), ends, rows)
 
     def _owners(
         self, entry: TableRecipe, columns: dict[str, pa.Array], groups: dict[str, str], n: int

@@ -37,6 +37,7 @@ NULLS = (
     "#N/A",
 )
 SEPARATORS = (",", ";", "\t", "|")
+SPACE = " "  # any number of spaces and tabs between two cells
 COMMENTS = ("#", "%", "//")
 _MARKS = (  # byte order marks, longest first
     (b"\xff\xfe\x00\x00", "utf-32-le"),
@@ -110,7 +111,7 @@ def find_dialect(path: Path) -> Dialect:
     if not lines:
         raise DataError(f"{path} holds comments only; leave it out or record it again")
     separator = _separator(path, lines)
-    rows = [next(csv.reader([line], delimiter=separator)) for line in lines[:300]]
+    rows = [_cells(line, separator) for line in lines[:300]]
     width = Counter(len(row) for row in rows[-200:]).most_common(1)[0][0]
     skip = next(i for i, row in enumerate(rows) if len(row) == width)
     body = [row for row in rows[skip:] if len(row) == width]
@@ -193,6 +194,8 @@ class _Clean(io.RawIOBase):
             lines, self._rest = joined[:cut], joined[cut:]
         if self._skip or self._must_filter(lines):
             lines = self._filtered(lines)
+        if self._dialect.separator == SPACE:
+            lines = b"".join(b" ".join(line.split()) + b"\n" for line in lines.splitlines())
         self._ready = lines
 
     def _must_filter(self, lines: bytes) -> bool:
@@ -253,7 +256,8 @@ def _separator(path: Path, lines: Sequence[str]) -> str:
     best, found = (0.0, 0), ""
     tail = lines[-200:]
     for separator in SEPARATORS:
-        widths = Counter(len(row) for row in csv.reader(tail, delimiter=separator))
+        # a separator that only ends lines separates nothing
+        widths = Counter(len(_without_end(row)) for row in csv.reader(tail, delimiter=separator))
         width, count = max(widths.items(), key=lambda item: (item[1], item[0]))
         if width < 2:
             continue
@@ -261,11 +265,30 @@ def _separator(path: Path, lines: Sequence[str]) -> str:
         share = count / len(tail) + (0.0 if separator == "," else 0.2)
         if (share, width) > best:
             best, found = (share, width), separator
+    if not found and _is_spaced(tail):
+        return SPACE
     if not found:
         raise DataError(
             f"{path} is no table: its lines have one cell each; separate cells by comma, semicolon or tab"
         )
     return found
+
+
+def _without_end(row: list[str]) -> list[str]:
+    return row[:-1] if row and not row[-1].strip() else row
+
+
+def _is_spaced(lines: Sequence[str]) -> bool:
+    """Whether lines are numbers set apart by spaces, in columns."""
+    rows = [line.split() for line in lines]
+    width, count = Counter(map(len, rows)).most_common(1)[0]
+    cells = [cell for row in rows for cell in row]
+    numeric = sum(is_number(cell) or cell in NULLS for cell in cells)
+    return width > 1 and count >= 0.9 * len(rows) and numeric >= 0.5 * len(cells)
+
+
+def _cells(line: str, separator: str) -> list[str]:
+    return line.split() if separator == SPACE else next(csv.reader([line], delimiter=separator))
 
 
 def _header_apart(cells: Sequence[str], body: Sequence[Sequence[str]], decimal: str) -> list[str]:

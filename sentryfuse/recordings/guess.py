@@ -41,6 +41,7 @@ _WINDOWS_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 3600
 _STEPS = 60  # of the fastest sensor in a window, at least
 _MOST_SINGLES = 24  # columns that share no name with another: more of them are one sensor
 _MOST_WORDS = 20  # that mean "not measured"
+_NOTES = frozenset({".txt", ".dat", ".tab"})  # in a folder these may be anything
 CUT_ALREADY = frozenset({".ts", ".npz", ".npy"})
 
 
@@ -106,12 +107,21 @@ def guess(sources: Sequence[Path], *, beside: Path) -> Guess:
     """
     paths = find_files(sources)
     folder = Path(os.path.commonpath([p.resolve().parent for p in paths]))
-    names = [p.resolve().relative_to(folder).as_posix() for p in paths]
+    given, left_out = set(sources), dict[Path, str]()
     looks = []
     with Waiting("look at files", len(paths)) as bar:
         for number, path in enumerate(paths, start=1):
-            looks.append(look(open_table(path)))
+            try:
+                looks.append(look(open_table(path)))
+            except DataError as error:
+                if path in given or path.suffix.lower() not in _NOTES:
+                    raise
+                left_out[path] = str(error)
             bar.update(number, path.name)
+    paths = [p for p in paths if p not in left_out]
+    if not paths:
+        raise DataError(next(iter(left_out.values())))
+    names = [p.resolve().relative_to(folder).as_posix() for p in paths]
     label = next((w.roles["label"] for w in looks if "label" in w.roles), "")
     subject = all("subject" in w.roles for w in looks)
     kinds: dict[tuple[str, ...], int] = {}
@@ -121,6 +131,10 @@ def guess(sources: Sequence[Path], *, beside: Path) -> Guess:
     for i, name in enumerate(names):
         groups[signature[name], told.sensor[name]].append(i)
     result = Guess(Recipe.model_construct(), remarks=list(told.remarks))
+    if left_out:
+        result.remarks.append(
+            f"left out, since they are no tables: {', '.join(p.name for p in left_out)[:200]}"
+        )
     tables = []
     taken: dict[str, Sensor] = {}
     for (kind, token), members in groups.items():
@@ -298,6 +312,7 @@ def _entry(
             "time": roles.get("time", ""),
             "unit": unit,
             "label": label,
+            "until": roles.get("until", ""),
             "empty_label": empty_means(first.head[label]) if label else "unlabelled",
             "subject": roles.get("subject", ""),
             "recording": roles.get("recording", ""),

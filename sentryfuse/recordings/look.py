@@ -84,6 +84,8 @@ def look(table: Table) -> Look:
             role = None  # an axis
         if role and role not in result.roles and not (role == "time" and _is_constant(head[name])):
             result.roles[role] = name
+    if "until" in result.roles and not {"label", "time"} <= result.roles.keys():
+        del result.roles["until"]
     _find_dates(result, numeric)
     if "time" not in result.roles:
         first_column = table.columns[0]
@@ -105,6 +107,8 @@ def look(table: Table) -> Look:
     result.channels = [
         n for n in table.columns if numeric[n] and n not in used and role_of(n) not in ("time", "index")
     ]
+    if "until" in result.roles:
+        result.channels = []  # stretches of time with a label, no samples
     for name in result.channels:
         result.words += [w for w in _words_among(head[name], result.decimal) if w not in result.words]
     return result

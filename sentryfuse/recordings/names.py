@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from sentryfuse.data.checks import FORBIDDEN
 
 _TIME = re.compile(
-    r"(time|timestamps?|t|ts|date|datetime|date_?time|zeit|uhrzeit|zeitstempel|epoch\w*|unix\w*|elapsed\w*|"
-    r"sample_?time|local_?time|utc\w*|seconds|millis\w*|recorded_at|created_at|\w+_(time|timestamp)|time_?stamp\w*)"
+    r"(time|start|begin|onset|timestamps?|t|ts|date|datetime|date_?time|zeit|uhrzeit|zeitstempel|epoch\w*|unix\w*|elapsed\w*|"
+    r"sample_?time|local_?time|utc\w*|seconds|millis\w*|recorded_at|created_at|\w+_(?<!end_)(?<!stop_)(time|timestamp)|time_?stamp\w*)"
 )
 _WORDS = {
+    "until": re.compile(r"(end|stop|until|offset)(_?time)?(_?(s|ms|us|ns))?"),
     "label": re.compile(
         r"(label|labels|class|classes|activity\w*|target|y|state|annotation|event|behaviou?r|gesture|condition|"
         r"ground_?truth|stage|category|klasse|aktivit(ae|ä)t)"

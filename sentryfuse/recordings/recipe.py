@@ -78,6 +78,7 @@ class TableRecipe(_Strict):
         repeats: rows of a sensor at one and the same time: `drop` all but the first, or `spread` them evenly
             until the next time, for clocks that tick slower than the sensor.
         label: column of labels, names or numbers; empty for none.
+        until: column of the times at which labels end, for rows that are stretches of time; empty for none.
         empty_label: what rows without a label are: `unlabelled`, or the label before them `continues`.
         subject: column of subjects, names or numbers; empty for none.
         recording: column that tells recordings of one subject apart; empty for none.
@@ -93,6 +94,7 @@ class TableRecipe(_Strict):
     unit: Unit = "s"
     repeats: Literal["drop", "spread"] = "drop"
     label: str = ""
+    until: str = ""
     empty_label: Literal["unlabelled", "continues"] = "unlabelled"
     subject: str = ""
     recording: str = ""
@@ -106,6 +108,7 @@ class TableRecipe(_Strict):
         named = [
             self.date,
             self.time,
+            self.until,
             self.label,
             self.subject,
             self.recording,

@@ -58,6 +58,7 @@ WAYS = {
     "a separator at the end of rows": "time,x,label\n0,1.5,walk,\n1,-2,run,\n2,,run,\n",
     "a separator at the end of the header": PLAIN.replace("label\n", "label,\n"),
     "numbers of rows as R writes them": "time,x,label\nr1,0,1.5,walk\nr2,1,-2,run\nr3,2,,run\n",
+    "spaces of any number between": "time x label\n 0  1.5\twalk \n1   -2 run\n2 NaN    run\n",
     "an exponent": PLAIN.replace("1.5", "15e-1"),
 }
 

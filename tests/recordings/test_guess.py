@@ -198,6 +198,33 @@ def test_words_among_numbers_are_taken_for_not_measured_and_named(tmp_path):
     assert make_file(load_recipe(tmp_path / "r.toml"), tmp_path / "m.npz").counts.of("v").no_value == 20
 
 
+def test_labels_of_stretches_of_time(tmp_path):
+    for k in (1, 2, 3):
+        table(tmp_path / f"p{k}_acc.csv", "time_s,x,y", [f"{i / 10},{i},{-i}" for i in range(600)])
+        table(
+            tmp_path / f"p{k}_notes.csv", "start_s,end_s,label", ["0,10,rest", "10,25.5,walk", "40,50,rest"]
+        )
+    found = of(tmp_path)
+    assert not found.doubts
+    notes = next(t for t in found.recipe.table if t.until)
+    assert (notes.time, notes.until, notes.label, notes.sensor) == ("start_s", "end_s", "label", [])
+    write_recipe(tmp_path / "r.toml", found.recipe, remarks=[])
+    made = make_file(load_recipe(tmp_path / "r.toml"), tmp_path / "m.npz").plain()
+    assert made["splits"]["test"]["subjects"]
+    with np.load(tmp_path / "m.npz") as file:
+        starts = file["time_s"]
+    assert starts.max() <= 50 - found.recipe.window_s
+    assert not ((starts > 25.5 - found.recipe.window_s) & (starts < 40)).any()
+
+
+def test_notes_in_the_folder_are_left_out_and_named(tmp_path):
+    write_people(tmp_path / "gym", seconds=20)
+    (tmp_path / "gym" / "README.txt").write_text("measured in spring\nby us\n")
+    found = of(tmp_path, tmp_path / "gym")
+    assert any("README.txt" in remark for remark in found.remarks)
+    assert len(found.recipe.sensors) == 2
+
+
 def test_columns_nobody_needs_are_named(tmp_path):
     lines = [f"{i},{i / 10},{i},note {i},{label_at(i / 10)}" for i in range(600)]
     found = of(tmp_path, table(tmp_path / "a.csv", "index,time_s,v,comment,label", lines))
