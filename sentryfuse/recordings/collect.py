@@ -199,7 +199,10 @@ class Collector:
         """Recordings that have rows in a block, and which."""
         subject = np.zeros(n, np.int32)
         session = np.zeros(n, np.int32)
-        subjects, sessions = [groups.get("subject", "")], [groups.get("recording", "")]
+        # files of different labels are different recordings, as walking.1.csv and idle.1.csv
+        label = "" if entry.label else groups.get("label", "")
+        subjects = [groups.get("subject", "")]
+        sessions = [" ".join(part for part in (label, groups.get("recording", "")) if part)]
         if entry.subject:
             subject, subjects = words(columns[entry.subject])
         if entry.recording:
@@ -215,8 +218,8 @@ class Collector:
             recording = self.found.setdefault(key, Recording(*key))
             if groups.get("split"):
                 self._set_split(recording, self._split_code(groups["split"]))
-            if groups.get("label") and not entry.label:
-                recording.label = self._label_number(groups["label"])
+            if label:
+                recording.label = self._label_number(label)
             yield recording, rows
 
     def _append(

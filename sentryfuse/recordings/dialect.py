@@ -61,6 +61,7 @@ class Dialect:
         comment: how lines that are no data begin; empty for none.
         skip: lines before the header, comments not counted.
         units: whether a line of units follows the header.
+        end: what ends every row beside the line end; mostly empty.
         header: the column names; `c0`, `c1`, ... where the file has none.
         named: whether the file has a header.
     """
@@ -72,6 +73,7 @@ class Dialect:
     comment: str
     skip: int
     units: bool
+    end: str
     header: tuple[str, ...]
     named: bool
 
@@ -111,7 +113,9 @@ def find_dialect(path: Path) -> Dialect:
     if not lines:
         raise DataError(f"{path} holds comments only; leave it out or record it again")
     separator = _separator(path, lines)
-    rows = [_cells(line, separator) for line in lines[:300]]
+    ended = separator != ";" and sum(line.rstrip().endswith(";") for line in lines) > 0.9 * len(lines)
+    end = ";" if ended else ""
+    rows = [_cells(line.rstrip().removesuffix(";") if ended else line, separator) for line in lines[:300]]
     width = Counter(len(row) for row in rows[-200:]).most_common(1)[0][0]
     skip = next(i for i, row in enumerate(rows) if len(row) == width)
     body = [row for row in rows[skip:] if len(row) == width]
@@ -127,7 +131,7 @@ def find_dialect(path: Path) -> Dialect:
     twice = [cell for cell, count in Counter(header).items() if count > 1]
     if twice:
         raise DataError(f"{path} has the column {twice[0]!r} twice; give each column its own name")
-    return Dialect(encoding, mark, separator, decimal, comment, skip, units, tuple(header), named)
+    return Dialect(encoding, mark, separator, decimal, comment, skip, units, end, tuple(header), named)
 
 
 def open_clean(path: Path, dialect: Dialect) -> IO[bytes]:
@@ -194,6 +198,9 @@ class _Clean(io.RawIOBase):
             lines, self._rest = joined[:cut], joined[cut:]
         if self._skip or self._must_filter(lines):
             lines = self._filtered(lines)
+        if self._dialect.end:
+            end = self._dialect.end.encode()
+            lines = lines.replace(end + b"\n", b"\n").replace(end + b"\r\n", b"\n")
         if self._dialect.separator == SPACE:
             lines = b"".join(b" ".join(line.split()) + b"\n" for line in lines.splitlines())
         self._ready = lines

@@ -42,6 +42,7 @@ _STEPS = 60  # of the fastest sensor in a window, at least
 _MOST_SINGLES = 24  # columns that share no name with another: more of them are one sensor
 _MOST_WORDS = 20  # that mean "not measured"
 _NOTES = frozenset({".txt", ".dat", ".tab"})  # in a folder these may be anything
+AS_OTHERS = "as others"  # unit of times that tell nothing themselves, of labels beside sensors
 CUT_ALREADY = frozenset({".ts", ".npz", ".npy"})
 
 
@@ -142,9 +143,17 @@ def guess(sources: Sequence[Path], *, beside: Path) -> Guess:
         table = _table([looks[i] for i in members], own, token, taken, result)
         pattern = told.pattern.get(kind, "") if told.roles else ""
         tables.append(table.model_copy(update={"pattern": pattern, "files": _files(own, names)}))
+    units = [t.unit for t in tables if t.sensor and t.time and t.unit != "iso"]
+    tables = [
+        t.model_copy(update={"unit": units[0] if units else "s"}) if t.unit == AS_OTHERS else t
+        for t in tables
+    ]
     where = os.path.relpath(folder, beside.resolve())
     rates = [s.rate_hz for t in tables for s in t.sensor if s.rate_hz > 0]
-    window_s = next((w for w in _WINDOWS_S if max(rates, default=1.0) * w >= _STEPS), _WINDOWS_S[-1])
+    fastest = max(rates, default=1.0)
+    long = [w for w in _WINDOWS_S if fastest * w >= _STEPS] or [_WINDOWS_S[-1]]
+    even = [w for w in long[:3] if abs(fastest * w - round(fastest * w)) < 1e-6]  # a whole number of steps
+    window_s = (even or long)[0]
     if not any(t.sensor for t in tables):
         raise DataError(
             f"{looks[0].name} has no column of numbers beside its time and labels; it has "
@@ -168,8 +177,8 @@ def guess(sources: Sequence[Path], *, beside: Path) -> Guess:
             f"among numbers, {', '.join(result.recipe.nulls[:5])} is taken for 'not measured'"
         )
     result.remarks.append(
-        f"window_s = {window_s:g} gives the fastest sensor ({max(rates, default=0):g} Hz) "
-        f"{round(window_s * max(rates, default=0))} steps; choose what the task needs"
+        f"window_s = {window_s:g} gives the fastest sensor ({fastest:g} Hz) "
+        f"{round(window_s * fastest)} steps; choose what the task needs"
     )
     if {zoned for w in looks if (zoned := is_zoned(w)) is not None} == {True, False}:
         result.doubts.append(
@@ -217,16 +226,21 @@ def _table(
     first = looks[0]
     roles = dict(first.roles)
     time = roles.get("time", "")
-    unit, remark, doubt = find_unit(first, time, unit) if time else ("s", "", "")
-    result.remarks += [remark] if remark else []
-    result.doubts += [doubt] if doubt else []
     channels = [c for c in first.columns if any(c in w.channels and is_measured(w, c) for w in looks)]
     channels = [c for c in channels if c not in roles.values()]
+    unit, remark, doubt = find_unit(first, time, unit) if time else ("s", "", "")
+    if not channels and (remark or doubt):
+        unit = AS_OTHERS
+    else:
+        result.remarks += [remark] if remark else []
+        result.doubts += [doubt] if doubt else []
     if not channels and "label" not in roles:
         raise DataError(
             f"{first.name} has no column of numbers beside its time; it has "
             f"{', '.join(first.columns[:20])}; leave it out"
         )
+    if channels and "c0" in first.columns and "c1" in first.columns:
+        result.doubts.append(f"{_where(names)} has no header: say what its columns c0, c1, ... are")
     named = {column for role, column in roles.items() if role != "index"}
     ignored = [c for c in first.columns if c not in channels and c not in named]
     if ignored:
@@ -245,12 +259,17 @@ def _table(
     sensors = []
     repeats = "drop"
     for name, columns in grouped.items():
-        rates, repeated = [], 0.0
+        rates, repeated, anew = [], 0.0, False
         for w in looks[:5]:
-            rate, share = find_rate(w, time, unit, columns)
+            rate, share, again = find_rate(w, time, unit, columns)
             rates += [rate] if rate else []
-            repeated = max(repeated, share)
-        if repeated > 0.2:
+            repeated, anew = max(repeated, share), anew or again
+        if repeated > 0.2 and anew:
+            result.doubts.append(
+                f"times in {first.name} begin anew, as of several people: name the column of `subject` "
+                "or `recording`"
+            )
+        elif repeated > 0.2:
             repeats = "spread"
             result.remarks.append(
                 f"many rows of {name} share a time, as of a slow clock; they are spread evenly over its ticks"
@@ -268,7 +287,7 @@ def _table(
                 sensor = sensor.model_copy(update={"name": safe_name(f"{token or len(taken)}_{name}")})
         taken[sensor.name] = sensor
         sensors.append(sensor)
-    return _entry(roles, unit, names, sensors, first).model_copy(update={"repeats": repeats})
+    return _entry(roles, unit, names, sensors, first).model_copy(update={"unit": unit, "repeats": repeats})
 
 
 def _long_table(
@@ -287,7 +306,7 @@ def _long_table(
         ]
         if not own:
             continue
-        rate, _ = find_rate(first, roles.get("time", ""), unit, own, rows)
+        rate, _, _ = find_rate(first, roles.get("time", ""), unit, own, rows)
         if not rate:
             result.doubts.append(f"nothing tells the rate of {kind}; write its rate_hz (1 stands there now)")
         sensors.append(
@@ -310,7 +329,7 @@ def _entry(
             "files": names,
             "date": roles.get("date", ""),
             "time": roles.get("time", ""),
-            "unit": unit,
+            "unit": "s" if unit == AS_OTHERS else unit,
             "label": label,
             "until": roles.get("until", ""),
             "empty_label": empty_means(first.head[label]) if label else "unlabelled",

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentryfuse.errors import DataError
-from sentryfuse.recordings.columns import NO_TIME, joined_moments, moments, word
+from sentryfuse.recordings.columns import NO_TIME, UNITS_NS, joined_moments, moments, word
 from sentryfuse.recordings.dialect import is_number
 from sentryfuse.recordings.names import role_of, unit_of
 from sentryfuse.recordings.tables import Table
@@ -26,6 +26,7 @@ _CLOCK = re.compile(r"\d{2}:\d{2}(:\d{2}([.,]\d+)?)?")
 _ZONE = re.compile(r"([Zz]|UTC|GMT|[+-]\d{2}(:?\d{2})?)$")
 HEAD_ROWS = 20_000  # looked at
 _MOST_LABELS = 100
+_EPOCH_S = (6.3e8, 4.1e9)  # from 1990 to 2100, since 1970 [s]
 _CELLS = 2000  # looked at to tell numbers from words
 _MOST = 0.9  # of the cells of a column of numbers are numbers, at least
 _NICE = 0.003  # a rate this near to a whole number is one, relative
@@ -78,7 +79,9 @@ def look(table: Table) -> Look:
             continue
         if role == "sensor" and numeric[name]:
             role = None
-        if role == "label" and not (_is_class(head[name]) or _is_code(head[name], result.decimal)):
+        if role == "label" and not (
+            _is_class(head[name], named=True) or _is_code(head[name], result.decimal)
+        ):
             role = None
         if role == "label" and name.lower() == "y" and any(other.lower() == "x" for other in table.columns):
             role = None  # an axis
@@ -88,18 +91,17 @@ def look(table: Table) -> Look:
         del result.roles["until"]
     _find_dates(result, numeric)
     if "time" not in result.roles:
-        first_column = table.columns[0]
-        if (
-            numeric[first_column]
-            and first_column not in result.roles.values()
-            and _rises(head[first_column], result.decimal)
-        ):
-            result.roles["time"] = first_column
+        # without a header any column may be the one that rises
+        places = table.columns if dialect and not dialect.named else table.columns[:1]
+        free = [c for c in places if numeric[c] and c not in result.roles.values()]
+        rising = next((c for c in free if _rises(head[c], result.decimal)), None)
+        if rising is not None:
+            result.roles["time"] = rising
     if "label" not in result.roles:
         texts = [
             n
             for n in table.columns
-            if not numeric[n] and n not in result.roles.values() and _is_class(head[n])
+            if not numeric[n] and n not in result.roles.values() and _is_class(head[n], named=False)
         ]
         if len(texts) == 1:
             result.roles["label"] = texts[0]
@@ -181,8 +183,8 @@ def find_unit(first: Look, time: str, known: str | None) -> tuple[str, str, str]
     if not len(values):
         raise DataError(f"{first.name}: the time column {time!r} is empty; name another column")
     size = float(np.median(np.abs(values)))
-    for unit, low in (("ns", 1e17), ("us", 1e14), ("ms", 1e11), ("s", 3e8)):
-        if low <= size < low * 1e3 if unit != "s" else low <= size < 1e10:
+    for unit, factor in UNITS_NS.items():
+        if _EPOCH_S[0] <= size * factor / 1e9 < _EPOCH_S[1]:
             return unit, "", ""  # since 1970: the size tells
     steps = np.diff(np.unique(values))
     step = float(np.median(steps)) if len(steps) else 0.0
@@ -199,10 +201,21 @@ def find_unit(first: Look, time: str, known: str | None) -> tuple[str, str, str]
 
 def find_rate(
     look_: Look, time: str, unit: str, columns: list[str], rows: NDArray[np.bool_] | None = None
-) -> tuple[float, float]:
-    """Samples per second by the steps between times, and the share of times that are there twice."""
+) -> tuple[float, float, bool]:
+    """Samples per second by the steps between times.
+
+    Args:
+        look_: the table.
+        time: column of times; empty for none.
+        unit: of them.
+        columns: of the sensor.
+        rows: that are of the sensor, `(n,)`; `None` for all.
+
+    Returns:
+        Rate [Hz], 0 where nothing tells it; share of times that are there twice; whether times begin anew.
+    """
     if not time:
-        return 0.0, 0.0
+        return 0.0, 0.0, False
     at = times_of(look_, unit)
     known = at != NO_TIME
     measured = np.zeros(len(at), bool)
@@ -214,24 +227,27 @@ def find_rate(
         known &= rows
     owners = _owners(look_)[known]
     at = at[known]
-    best: tuple[float, float] = (0.0, 0.0)
+    best = (0.0, 0.0, False)
     most = 1
     for owner in np.unique(owners):
-        own = np.sort(at[owners == owner])
+        own = at[owners == owner]
         if len(own) <= most:
             continue
         most = len(own)
+        anew = bool((np.diff(own) < 0).any())
+        own = np.sort(own)
         steps = np.diff(own)
         repeated = float((steps == 0).mean())
         if repeated > 0.2:
-            span = own[-1] - own[0]
-            best = (len(own) / span * 1e9 if span else 0.0, repeated)
+            ticks, counts = np.unique(own, return_counts=True)
+            rate = float(np.median(counts) / np.median(np.diff(ticks)) * 1e9) if len(ticks) > 1 else 0.0
+            best = (rate, repeated, anew)
             continue
         steps = steps[steps > 0]
         if not len(steps):
             continue
         near = steps[steps <= 1.6 * np.median(steps)]
-        best = (1e9 / float(near.mean()), repeated)
+        best = (1e9 / float(near.mean()), repeated, anew)
     return best
 
 
@@ -300,11 +316,13 @@ def _is_constant(column: pa.Array) -> bool:
     return len(column) > 1 and len(column.unique()) == 1
 
 
-def _is_class(column: pa.Array) -> bool:
+def _is_class(column: pa.Array, *, named: bool) -> bool:
+    """Whether words may stand for classes: few of them; where no name says so, each of them often."""
     import pyarrow as pa
 
     text = _is_text(column.type) or pa.types.is_dictionary(column.type) or pa.types.is_boolean(column.type)
-    return text and 1 <= len(column.drop_null().unique()) <= min(_MOST_LABELS, max(2, len(column) // 4))
+    most = _MOST_LABELS if named else min(_MOST_LABELS, max(2, len(column) // 4))
+    return text and 1 <= len(column.drop_null().unique()) <= most
 
 
 def _is_code(column: pa.Array, decimal: str) -> bool:

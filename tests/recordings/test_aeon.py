@@ -32,11 +32,12 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "aeon" / "datasets" / "data"
 
 
-# what ROCKET is published with (Ruiz et al., 2021, "The great multivariate time series classification bake off")
-PUBLISHED = {"BasicMotions": 0.990, "JapaneseVowels": 0.965}
+# ROCKET and MiniROCKET of aeon 1.6 on the same files: the better of the two, mean of three seeds; cases
+# of JapaneseVowels padded with zeros. ROCKET alone: 1.000 and 0.968.
+ROCKET = {"BasicMotions": 1.000, "JapaneseVowels": 0.984}
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", ROCKET)
 def test_the_accuracy_of_rocket_is_reached_within_two_points(name, shipped, tmp_path, capfd):
     files = [shipped / name / f"{name}_{part}.ts" for part in ("TRAIN", "TEST")]
     assert main(["data", "make", *map(str, files), "--out", str(tmp_path / "d.npz"), "--quiet"]) == 0
@@ -46,7 +47,7 @@ def test_the_accuracy_of_rocket_is_reached_within_two_points(name, shipped, tmp_
     capfd.readouterr()
     assert main(["evaluate", str(tmp_path / "run"), "--data", str(tmp_path / "d.npz"), "--json", "-"]) == 0
     row = json.loads(capfd.readouterr().out)["rows"][0]
-    assert row["accuracy"] >= PUBLISHED[name] - 0.02
+    assert row["accuracy"] >= ROCKET[name] - 0.02
 
 
 def test_every_file_it_ships_is_read_or_refused_in_a_sentence(shipped, tmp_path, capfd):

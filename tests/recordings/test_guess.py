@@ -81,7 +81,7 @@ def test_edge_impulse_labels_stand_in_file_names(tmp_path):
             table(
                 tmp_path / f"{label}.{i}.csv",
                 "timestamp,accX,accY,accZ",
-                [f"{16 * k},{k},{k},{k}" for k in range(400)],
+                [f"{16 * k},{k},{k},{k}" for k in range(2000)],
             )
     found = of(tmp_path)
     only = found.recipe.table[0]
@@ -90,6 +90,23 @@ def test_edge_impulse_labels_stand_in_file_names(tmp_path):
     assert "(?P<label>" in only.pattern
     assert "(?P<recording>" in only.pattern
     assert only.sensor[0].rate_hz == 62.5
+    write_recipe(tmp_path / "r.toml", found.recipe, remarks=found.remarks)
+    made = make_file(load_recipe(tmp_path / "r.toml"), tmp_path / "m.npz").plain()
+    assert made["classes"].keys() == {"idle", "wave"}
+    assert all(split["n_windows"] for split in made["splits"].values())
+
+
+def test_a_table_without_header_whose_rows_end_in_a_semicolon(tmp_path):
+    lines = [
+        f"{k},{label_at(i / 20)},{49105962326000 + i * 50000000},{i},{-i};"
+        for k in range(3)
+        for i in range(900)
+    ]
+    found = of(tmp_path, table(tmp_path / "raw.txt", lines[0], lines[1:]))
+    only = found.recipe.table[0]
+    assert (only.time, only.unit, only.label) == ("c2", "ns", "c1")
+    assert "begin anew" in " ".join(found.doubts)
+    assert "no header" in " ".join(found.doubts)
 
 
 def test_folders_may_be_splits_and_labels(tmp_path):
@@ -204,9 +221,11 @@ def test_labels_of_stretches_of_time(tmp_path):
         table(
             tmp_path / f"p{k}_notes.csv", "start_s,end_s,label", ["0,10,rest", "10,25.5,walk", "40,50,rest"]
         )
+        table(tmp_path / f"p{k}_more.csv", "start,end,activity", ["26,36,walk"])
     found = of(tmp_path)
     assert not found.doubts
-    notes = next(t for t in found.recipe.table if t.until)
+    more, notes = (t for t in found.recipe.table if t.until)
+    assert (more.time, more.unit) == ("start", "s"), "as the sensors beside it"
     assert (notes.time, notes.until, notes.label, notes.sensor) == ("start_s", "end_s", "label", [])
     write_recipe(tmp_path / "r.toml", found.recipe, remarks=[])
     made = make_file(load_recipe(tmp_path / "r.toml"), tmp_path / "m.npz").plain()
@@ -214,7 +233,8 @@ def test_labels_of_stretches_of_time(tmp_path):
     with np.load(tmp_path / "m.npz") as file:
         starts = file["time_s"]
     assert starts.max() <= 50 - found.recipe.window_s
-    assert not ((starts > 25.5 - found.recipe.window_s) & (starts < 40)).any()
+    assert not ((starts > 25.5 - found.recipe.window_s) & (starts < 40) & (starts != 26)).any()
+    assert 26 in starts
 
 
 def test_notes_in_the_folder_are_left_out_and_named(tmp_path):

@@ -134,6 +134,34 @@ def test_the_program_itself_makes_windows(tmp_path):
     assert json.loads(done.stdout)["n_windows"] > 0
 
 
+def test_without_pyarrow_files_name_the_extra_and_arrays_need_none(tmp_path):
+    (tmp_path / "a.csv").write_text("time_s,v,label\n0,1,a\n1,2,b\n")
+    hidden = "import sys; sys.modules['pyarrow'] = None; "
+    for code, expected, said in (
+        (
+            "from sentryfuse.cli import main; sys.exit(main(['data', 'make', 'a.csv', '--out', 'm.npz']))",
+            2,
+            "pip install 'sentryfuse[data]'",
+        ),
+        (
+            "import numpy as np, sentryfuse as sf; sf.make_windows(np.zeros(600), rate_hz=10, window_s=1, "
+            "label=['a', 'b'] * 5 + ['a'] * 290 + ['b'] * 300)",
+            0,
+            "",
+        ),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", hidden + code],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        assert done.returncode == expected, done.stderr
+        assert said in done.stderr
+
+
 def test_every_command_of_the_page_runs_in_order(run, tmp_path):
     write_people(tmp_path / "gym")
     pd.DataFrame(rows()).to_parquet(tmp_path / "all.parquet")
