@@ -30,7 +30,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from sentryfuse.data.checks import check_names
 from sentryfuse.errors import ConfigError, DataError
 from sentryfuse.files import write_text
-from sentryfuse.recordings.columns import UNITS_NS
 
 Unit = Literal["s", "ms", "us", "ns", "iso"]
 Seconds = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
@@ -341,17 +340,3 @@ def check_hop(recipe: Recipe) -> None:
         raise ConfigError(
             f"hop_s {recipe.hop:g} is below one step of the fastest sensor ({fastest:g} Hz); make it longer"
         )
-
-
-__all__ = [
-    "GROUPS",
-    "UNITS_NS",
-    "Recipe",
-    "Sensor",
-    "SplitRecipe",
-    "TableRecipe",
-    "check_hop",
-    "load_recipe",
-    "make_recipe",
-    "write_recipe",
-]

@@ -95,8 +95,10 @@ class WindowStore:
         """What is kept, in memory, checked.
 
         Raises:
-            DataError: anything that does not fit the layout.
+            DataError: no labels, or anything that does not fit the layout.
         """
+        if not self.labelled:
+            raise DataError(f"{name} has no labels; say where they are with `label`")
         raw = {}
         for m in self.modalities:
             column = self._values[m.name]

@@ -7,6 +7,8 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import sentryfuse as sf
 from sentryfuse.errors import ConfigError, DataError
@@ -85,7 +87,7 @@ def test_arrays_give_the_same(frame, windows):
         "acc": frame[["acc_x", "acc_y", "acc_z"]].to_numpy(),
         "hr": frame["hr"].to_numpy()[known],
     }
-    given = sf.make_windows(
+    found = sf.make_windows(
         arrays,
         window_s=2,
         hop_s=1,
@@ -96,14 +98,67 @@ def test_arrays_give_the_same(frame, windows):
         subject={"acc": frame["subject"].to_numpy(), "hr": frame["subject"].to_numpy()[known]},
         sensors={"acc": ["acc_x", "acc_y", "acc_z"]},
     )
-    same(windows, given)
+    same(windows, found)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(0, 10**6),
+    st.sampled_from([5.0, 12.5, 64.0]),
+    st.floats(0, 0.2),
+    st.sampled_from(["absent", "keep"]),
+)
+def test_whatever_is_lost_arrays_and_files_give_the_same(tmp_path_factory, seed, rate, lost, gaps):
+    rng = np.random.default_rng(seed)
+    tables = []
+    for person in ("a", "b", "c"):
+        kept = np.flatnonzero(rng.random(int(60 * rate)) > lost)
+        kept = kept[(kept < 20 * rate) | (kept > rng.uniform(20, 30) * rate)]
+        times = np.round(kept / rate + rng.uniform(-0.1, 0.1, len(kept)) / rate, 6)
+        values = rng.normal(size=(len(kept), 2)).astype(np.float32)
+        values[rng.random(values.shape) < lost / 2] = np.nan
+        doing = np.where(kept < 35 * rate, "x", "y")
+        tables.append(
+            pd.DataFrame(
+                {"t": times, "u": values[:, 0], "v": values[:, 1], "label": doing, "subject": person}
+            )
+        )
+    whole = pd.concat(tables).sample(frac=1, random_state=seed % 1000)
+    rules = {"window_s": 2, "hop_s": 0.7, "gaps": gaps, "max_gap_s": 0.6}
+    path = tmp_path_factory.mktemp("same") / "m.npz"
+    whole.to_csv(path.with_suffix(".csv"), index=False)
+    entry = {
+        "files": ["m.csv"],
+        "time": "t",
+        "unit": "s",
+        "label": "label",
+        "subject": "subject",
+        "sensor": [{"name": "s", "columns": ["u", "v"], "rate_hz": rate}],
+    }
+    make_file(make_recipe({"folder": str(path.parent), "table": [entry], **rules}, "test"), path)
+    arrays = {"s": whole[["u", "v"]].to_numpy()}
+    given_ = sf.make_windows(
+        arrays,
+        rate_hz=rate,
+        time=whole["t"].to_numpy(),
+        unit="s",
+        label=whole["label"].to_numpy(),
+        subject=whole["subject"].to_numpy(),
+        **rules,
+    )
+    files = sf.load_windows(path)
+    # a dictionary of people is in the order they come; windows are the same, person by person
+    order = np.lexsort((np.arange(len(files)), files.subject))
+    other = np.lexsort((np.arange(len(given_)), given_.subject))
+    np.testing.assert_array_equal(files.raw["s"][order], given_.raw["s"][other])
+    np.testing.assert_array_equal(files.y[order], given_.y[other])
 
 
 def test_a_frame_a_sensor_gives_the_same(frame, windows):
     acc = frame.drop(columns="hr")
     hr = frame[frame["hr"].notna()][["time_s", "hr", "subject"]]
-    given = sf.make_windows({"acc": acc, "hr": pl.from_pandas(hr)}, window_s=2, hop_s=1, label="label")
-    same(windows, given)
+    found = sf.make_windows({"acc": acc, "hr": pl.from_pandas(hr)}, window_s=2, hop_s=1, label="label")
+    same(windows, found)
 
 
 def test_moments_of_frames_and_arrays_need_no_unit(frame):
@@ -131,8 +186,8 @@ def test_one_array_of_one_person_is_split_by_time_and_says_so(capsys):
 
 
 def test_subjects_may_be_given_their_split(frame):
-    given = {"train": ["p1"], "validation": ["p3"], "test": ["p2"]}
-    windows = sf.make_windows(frame, window_s=2, split=given)
+    dealt = {"train": ["p1"], "validation": ["p3"], "test": ["p2"]}
+    windows = sf.make_windows(frame, window_s=2, split=dealt)
     assert [int(windows.split[windows.subject == k][0]) for k in range(3)] == [0, 2, 1]
     with pytest.raises(DataError, match="p2"):
         sf.make_windows(frame, window_s=2, split={"train": ["p1"], "test": ["p3"]})
@@ -176,6 +231,7 @@ BAD = {
         {"source": X, "rate_hz": 10, "window_s": 1, "label": "a", "time": np.arange(100)},
         "unit=",
     ),
+    "no labels": ({"source": X, "rate_hz": 10, "window_s": 1}, "say where they are"),
     "one class": ({"source": X, "rate_hz": 10, "window_s": 1, "label": "a"}, "two classes or more"),
     "words": ({"source": np.array(["a"] * 5), "rate_hz": 10, "window_s": 1, "label": "a"}, "give numbers"),
     "nothing": ({"source": {}, "window_s": 1}, "holds no sensor"),

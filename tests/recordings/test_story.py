@@ -162,6 +162,28 @@ def test_without_pyarrow_files_name_the_extra_and_arrays_need_none(tmp_path):
         assert said in done.stderr
 
 
+@pytest.mark.parametrize("most", [20_000, 200_000], ids=["while cutting", "while writing"])
+def test_a_full_disk_is_a_sentence_and_leaves_nothing(tmp_path, most):
+    write_people(tmp_path / "gym", seconds=200 if most > 100_000 else 60)
+    code = (
+        "import resource, sys; from sentryfuse.cli import main; "
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({most}, {most})); "
+        "sys.exit(main(['data', 'make', 'gym', '--out', 'm.npz', '--hop-s', '0.05', '--quiet']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: cannot write")
+    assert done.stderr.count("\n") == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["gym"]
+
+
 def test_every_command_of_the_page_runs_in_order(run, tmp_path):
     write_people(tmp_path / "gym")
     pd.DataFrame(rows()).to_parquet(tmp_path / "all.parquet")
