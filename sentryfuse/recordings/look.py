@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sentryfuse.errors import DataError
 from sentryfuse.recordings.columns import NO_TIME, UNITS_NS, joined_moments, moments, word
 from sentryfuse.recordings.dialect import is_number
-from sentryfuse.recordings.names import role_of, unit_of
+from sentryfuse.recordings.names import SPLIT_WORDS, role_of, unit_of
 from sentryfuse.recordings.tables import Table
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ _ZONE = re.compile(r"([Zz]|UTC|GMT|[+-]\d{2}(:?\d{2})?)$")
 HEAD_ROWS = 20_000  # looked at
 _MOST_LABELS = 100
 _EPOCH_S = (6.3e8, 4.1e9)  # from 1990 to 2100, since 1970 [s]
+_NEVER_EMPTY = frozenset({"sensor", "label", "split", "subject", "recording"})
+_ROWS_OF_A_PERSON = 20  # at least, on average
 _CELLS = 2000  # looked at to tell numbers from words
 _MOST = 0.9  # of the cells of a column of numbers are numbers, at least
 _NICE = 0.003  # a rate this near to a whole number is one, relative
@@ -72,19 +74,7 @@ def look(table: Table) -> Look:
     numeric = {name: _is_numeric(column, result.decimal) for name, column in head.items()}
     timed = [name for name in table.columns if pa.types.is_timestamp(head[name].type)]
     for name in table.columns:
-        role = "time" if name in timed else role_of(name)
-        if role in ("sensor", "label", "split", "subject", "recording") and head[name].null_count == len(
-            head[name]
-        ):
-            continue
-        if role == "sensor" and numeric[name]:
-            role = None
-        if role == "label" and not (
-            _is_class(head[name], named=True) or _is_code(head[name], result.decimal)
-        ):
-            role = None
-        if role == "label" and name.lower() == "y" and any(other.lower() == "x" for other in table.columns):
-            role = None  # an axis
+        role = "time" if name in timed else _role(name, head, numeric, result.decimal)
         if role and role not in result.roles and not (role == "time" and _is_constant(head[name])):
             result.roles[role] = name
     if "until" in result.roles and not {"label", "time"} <= result.roles.keys():
@@ -114,6 +104,26 @@ def look(table: Table) -> Look:
     for name in result.channels:
         result.words += [w for w in _words_among(head[name], result.decimal) if w not in result.words]
     return result
+
+
+def _role(name: str, head: dict[str, pa.Array], numeric: dict[str, bool], decimal: str) -> str | None:
+    """What a column is by its name, if its cells agree."""
+    role, column = role_of(name), head[name]
+    empty = column.null_count == len(column)
+    if role == "index" and name.strip().lower() == "id":
+        # a few, each many times: people
+        role = "subject" if not empty and len(column.unique()) <= len(column) // _ROWS_OF_A_PERSON else role
+    if role == "label":
+        axis = name.lower() == "y" and any(other.lower() == "x" for other in head)
+        fits = not axis and (_is_class(column, named=True) or _is_code(column, decimal))
+    elif role == "sensor":
+        fits = not numeric[name]
+    elif role == "split":
+        numbers = {"0", "1", "2"} if name.strip().lower() == "split" else set[str]()
+        fits = {word(value).lower() for value in column.unique().to_pylist()} <= SPLIT_WORDS | numbers | {""}
+    else:
+        fits = True
+    return role if fits and not (empty and role in _NEVER_EMPTY) else None
 
 
 def _find_dates(seen: Look, numeric: dict[str, bool]) -> None:

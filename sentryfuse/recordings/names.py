@@ -56,7 +56,7 @@ _SENSORS = re.compile(
     r"press\w*|mic|audio|sound|light|lux|hum\w*|ibi|watch|phone|wrist|chest|ankle|hip|belt|left|right|pocket)\d*",
     re.IGNORECASE,
 )
-_SPLITS = frozenset({"train", "test", "val", "valid", "validation", "training", "testing", "dev"})
+SPLIT_WORDS = frozenset({"train", "test", "val", "valid", "validation", "training", "testing", "dev"})
 _PERSON = re.compile(
     r"(p|s|u|sub|subj|subject|participant|person|proband|user|patient|id|pt|athlete|worker|volunteer)\d+",
     re.IGNORECASE,
@@ -174,7 +174,7 @@ def read_file_names(
         values = [cut[name][i] for name in names]
         kinds = {(value, signature[name]) for value, name in zip(values, names, strict=True)}
         several = len(set(signature.values())) > 1
-        if {v.lower() for v in values} <= _SPLITS:
+        if {v.lower() for v in values} <= SPLIT_WORDS:
             roles[i] = "split"
         elif (several and len(kinds) == len(set(values)) < len(names)) or all(
             _SENSORS.fullmatch(v) for v in values

@@ -245,6 +245,20 @@ def test_notes_in_the_folder_are_left_out_and_named(tmp_path):
     assert len(found.recipe.sensors) == 2
 
 
+def test_cells_must_agree_with_what_a_name_says(tmp_path):
+    lines = [f"{i / 10},{i},{i % 3 + 1},{i // 300},{label_at(i / 10)}" for i in range(900)]
+    only = of(tmp_path, table(tmp_path / "a.csv", "time_s,v,set,id,label", lines)).recipe.table[0]
+    assert (only.split, only.subject) == ("", "id"), "sets of an exercise are no splits"
+    lines = [f"{i / 10},{i},{('train', 'test')[i > 450]},{i},{label_at(i / 10)}" for i in range(900)]
+    only = of(tmp_path, table(tmp_path / "b.csv", "time_s,v,set,id,label", lines)).recipe.table[0]
+    assert (only.split, only.subject) == ("set", ""), "a number for each row is nobody"
+    lines = [f"{i / 10},{i},{i // 300},{label_at(i / 10)}" for i in range(900)]
+    assert (
+        of(tmp_path, table(tmp_path / "c.csv", "time_s,v,split,label", lines)).recipe.table[0].split
+        == "split"
+    )
+
+
 def test_columns_nobody_needs_are_named(tmp_path):
     lines = [f"{i},{i / 10},{i},note {i},{label_at(i / 10)}" for i in range(600)]
     found = of(tmp_path, table(tmp_path / "a.csv", "index,time_s,v,comment,label", lines))
