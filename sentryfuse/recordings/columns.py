@@ -183,6 +183,12 @@ def word(value: Any) -> str:
     return str(int(number)) if "." in text and number.is_integer() and abs(number) < 1e15 else text
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of a message that may be long, or empty."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:100] if lines else type(error).__name__
+
+
 def by_size(name: str) -> tuple[int, float, str]:
     """Sorts names: numbers by size, before words by letter."""
     try:
@@ -238,7 +244,7 @@ def _value(error: Exception) -> str:
     """The value an Arrow message complains about."""
     text = str(error)
     parts = text.split("'")
-    return repr(parts[1][:60]) if len(parts) > 2 else text.splitlines()[0][:100]
+    return repr(parts[1][:60]) if len(parts) > 2 else first_line(error)
 
 
 def _no_number(source: str, name: str, message: str) -> str:

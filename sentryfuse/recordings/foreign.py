@@ -27,6 +27,7 @@ from sentryfuse.data.windows import Windows
 from sentryfuse.errors import ConfigError, DataError
 from sentryfuse.recordings.arrays import make_windows
 from sentryfuse.recordings.cases import by_neighbours
+from sentryfuse.recordings.columns import first_line
 from sentryfuse.recordings.names import unit_of
 
 _KEYS = {
@@ -137,8 +138,7 @@ def _arrays(paths: Sequence[Path]) -> dict[str, NDArray[Any]]:
             raise DataError(f"there is no file {path}; check the name") from error
         except (OSError, ValueError, EOFError) as error:
             raise DataError(
-                f"{path} is not a npy file or is damaged ({str(error).splitlines()[0][:100]}); write it "
-                "with numpy.save"
+                f"{path} is not a npy file or is damaged ({first_line(error)}); write it with numpy.save"
             ) from error
     return found
 

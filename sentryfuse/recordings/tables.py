@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from sentryfuse.errors import DataError
+from sentryfuse.recordings.columns import first_line
 from sentryfuse.recordings.dialect import NULLS, Dialect, find_dialect, open_clean
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class CsvTable:
                     yield batch
             self.done = self.total
         except pa.ArrowInvalid as error:
-            raise DataError(self._sentence(str(error), list(wanted))) from error
+            raise DataError(self._sentence(error, list(wanted))) from error
         finally:
             stream.close()
 
@@ -110,8 +111,8 @@ class CsvTable:
         self.ragged += 1
         return "skip"
 
-    def _sentence(self, message: str, columns: Sequence[str]) -> str:
-        first = message.splitlines()[0]
+    def _sentence(self, error: Exception, columns: Sequence[str]) -> str:
+        first = first_line(error)
         if "UTF8" in first:
             return f"{self.name} is no UTF-8 further down, though it begins so; save it as UTF-8"
         if "CSV conversion error" in first and "#" in first:
@@ -152,10 +153,9 @@ class ParquetTable:
                 self.total = file.metadata.num_rows
         except FileNotFoundError as error:
             raise DataError(f"there is no file {path}; check the name") from error
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise DataError(
-                f"{path} is not a Parquet file or is damaged ({str(error).splitlines()[0][:100]}); write "
-                "it again"
+                f"{path} is not a Parquet file or is damaged ({first_line(error)}); write it again"
             ) from error
         if not self.total:
             raise DataError(f"{path} holds no row; leave it out or record it again")
@@ -173,10 +173,8 @@ class ParquetTable:
                 for batch in file.iter_batches(BLOCK_ROWS, columns=list(wanted)):
                     self.done += batch.num_rows
                     yield batch
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(
-                f"{self.path} is damaged ({str(error).splitlines()[0][:100]}); write it again"
-            ) from error
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise DataError(f"{self.path} is damaged ({first_line(error)}); write it again") from error
 
 
 class FrameTable:
@@ -198,7 +196,7 @@ class FrameTable:
             table = pa.table(frame)
         except (pa.ArrowException, TypeError, ValueError) as error:
             raise DataError(
-                f"{name} cannot be taken as a table ({str(error).splitlines()[0][:100]}); give columns of "
+                f"{name} cannot be taken as a table ({first_line(error)}); give columns of "
                 "numbers, texts and times"
             ) from error
         # the index of a pandas frame, where it is no column of its own, is worth something if it holds times
