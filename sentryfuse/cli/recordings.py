@@ -57,8 +57,8 @@ def describe(
         plot_windows(windows, plot)
     people, classes = facts["n_subjects"], len(facts["classes"])
     output.line(
-        f"{facts['name']}: {facts['n_windows']} windows, {people} subjects, {classes} classes; "
-        f"licence: {facts['licence'] or 'not named'}"
+        f"{facts['name']}: {facts['n_windows']} windows, {people} subjects, {classes} classes; licence: "
+        f"{facts['licence'] or 'not named'}"
     )
     output.table(
         "sensors",

@@ -197,8 +197,8 @@ def _from_files(path: Path, asked: _Asked, split: Any) -> Windows:
         found = guess([path], beside=Path.cwd())
         if found.doubts:
             raise DataError(
-                f"{path}: {found.doubts[0]}; `sentryfuse data guess {path} --out recipe.toml` writes what "
-                "to mend"
+                f"{path}: {found.doubts[0]}; `sentryfuse data guess {path} --out recipe.toml` writes what to "
+                "mend"
             )
         recipe = found.recipe.model_copy(update={"folder": str((Path.cwd() / found.recipe.folder).resolve())})
     said = {k: asked.rules[k] for k in ("window_s", "hop_s", "max_gap_s") if asked.rules[k] is not None}
@@ -280,8 +280,7 @@ def _from_arrays(arrays: Mapping[str, NDArray[Any]], asked: _Asked, split: Any) 
         if values.ndim != 2 or values.dtype.kind not in "iufb":
             raise DataError(
                 f"{asked.name}: {name} is {array.dtype} {array.shape}; give numbers of shape (samples, "
-                "channels), or "
-                "(windows, steps, channels) for all sensors"
+                "channels), or (windows, steps, channels) for all sensors"
             )
         shaped[name] = values.astype(np.float32)
         times[name], rate = _times_of(name, len(values), asked)

@@ -113,8 +113,7 @@ class Collector:
         if lacking:
             raise DataError(
                 f"{table.name} lacks the column {lacking[0]!r} of the recipe; it has "
-                f"{', '.join(table.columns[:20])}; "
-                "mend the recipe, or give that file a [[table]] of its own"
+                f"{', '.join(table.columns[:20])}; mend the recipe, or give that file a [[table]] of its own"
             )
         wanted: dict[str, Any] = dict.fromkeys(entry.columns, "text")
         for sensor in entry.sensor:
@@ -141,8 +140,14 @@ class Collector:
         moving = [r for k, r in self.found.items() if k not in constant and r.sensors]
         if not moving:
             raise DataError(
-                f"{self.recipe.name}: no row has both a time and a value; check the columns and the unit "
-                "of time"
+                f"{self.recipe.name}: no row has both a time and a value; check the columns and the unit of "
+                "time"
+            )
+        lonely = [r.title for r in self.found.values() if r.labels is not None and not r.sensors]
+        if lonely:
+            self.counts.remark(
+                f"labels of {lonely[0]} belong to no recording ({len(lonely)} such); name subjects and "
+                "recordings alike in the tables of labels and of sensors"
             )
         for other in constant.values():
             self._sort(other)
@@ -270,7 +275,7 @@ class Collector:
             rate = next((s.rate_hz for s in entry.sensor if s.rate_hz), 1.0)
             at = np.rint(at * (1e9 / rate)).astype(np.int64)
         keep = at != NO_TIME
-        if entry.empty_label == "continues":
+        if entry.empty_label == "continues" and not entry.until:
             keep &= codes >= 0
         if recording.labels is None:
             recording.labels = self.storage.samples(1, np.int32)
@@ -324,9 +329,8 @@ class Collector:
             if dropped > 0.2 * (dropped + len(ordered)):
                 raise DataError(
                     f"{dropped} of {dropped + len(ordered)} samples of {name} of {recording.title} share "
-                    "their time with "
-                    "another one: the clock ticks slower than the sensor, or recordings lie over each "
-                    "other; say "
+                    "their time with another one: the clock ticks slower than the sensor, or recordings lie "
+                    "over each other; say "
                     'repeats = "spread" in its [[table]], or tell recordings apart by `subject` or '
                     "`recording`"
                 )
@@ -340,9 +344,8 @@ class Collector:
             for (_, end, one), (start, _, other) in pairwise(spans):
                 if start < end:
                     raise DataError(
-                        f"{one} and {other} overlap in time and both belong to {recording.title}; tell "
-                        "them apart by "
-                        "a `subject` or `recording` column, or by a pattern such as "
+                        f"{one} and {other} overlap in time and both belong to {recording.title}; tell them "
+                        "apart by a `subject` or `recording` column, or by a pattern such as "
                         "'(?P<subject>[^_]+)_(?P<recording>.*)'"
                     )
 

@@ -210,8 +210,8 @@ def _iso(source: str, name: str, text: pa.Array) -> pa.Array:
     known = len(plain) - plain.null_count
     if 0 < share < known:
         raise DataError(
-            f"{source}: some times of the column {name!r} have a zone and some have none; write all of "
-            "them alike"
+            f"{source}: some times of the column {name!r} have a zone and some have none; write all of them "
+            "alike"
         )
     try:
         moment = plain.cast(pa.timestamp("ns", "UTC") if share else pa.timestamp("ns"))
@@ -252,8 +252,7 @@ def _no_number(source: str, name: str, message: str) -> str:
     value = repr(parts[-2][:60]) if len(parts) > 2 else "text"
     return (
         f"{source}: the column {name!r} holds {value}, which is no number; leave the column out of the "
-        "recipe, "
-        f"or list that word under `nulls` if it means 'not measured'"
+        f"recipe, or list that word under `nulls` if it means 'not measured'"
     )
 
 

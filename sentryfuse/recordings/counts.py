@@ -116,16 +116,15 @@ class Counts:
                 said.append(f"{name}: of {c.rows - c.no_value} samples, {', '.join(parts)}")
             if c.crowded:
                 said.append(
-                    f"{name}: {c.crowded} times a sample found no free step in its window; "
-                    "rate_hz may be a little low, or times jitter (`resample = true` evens them out)"
+                    f"{name}: {c.crowded} times a sample found no free step in its window; rate_hz may be a "
+                    "little low, or times jitter (`resample = true` evens them out)"
                 )
         for reason, number in self.dropped.items():
             said.append(f"{number} windows dropped: they {REASONS[reason]}")
         if self.short:
             said.append(
                 f"{self.short} of {self.stretches} stretches between gaps or changes of label are shorter "
-                "than "
-                f"a window ({self.short_s:.0f} s together)"
+                f"than a window ({self.short_s:.0f} s together)"
             )
         return said + self.remarks
 

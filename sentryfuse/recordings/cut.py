@@ -130,9 +130,8 @@ def _track(recording: Recording, sensor: Sensor, recipe: Recipe, counts: Counts)
         raise DataError(
             f"{sensor.name} of {recording.title} runs at {found[0]:.4g} Hz but the recipe says "
             f"{sensor.rate_hz:g}; "
-            f"say rate_hz = {found[0]:.4g}, or resample = true to bring it to {sensor.rate_hz:g} Hz; or "
-            "the unit of "
-            "time is another one"
+            f"say rate_hz = {found[0]:.4g}, or resample = true to bring it to {sensor.rate_hz:g} Hz; or the "
+            "unit of time is another one"
         )
     length = max(1, round(recipe.window_s * sensor.rate_hz))
     return Track(sensor, samples, length, step, gap_ns, np.concatenate(starts), np.concatenate(ends))

@@ -60,8 +60,7 @@ def deal(store: WindowStore, labels: list[str], recipe: Recipe, counts: Counts) 
         reasons = "; ".join(counts.sentences())
         raise DataError(
             f"no window of {recipe.window_s:g} s could be cut from {recipe.name}: "
-            f"{reasons or 'there is too little'}; "
-            "make window_s shorter or max_gap_s longer"
+            f"{reasons or 'there is too little'}; make window_s shorter or max_gap_s longer"
         )
     y, classes = _classes(codes, labels, recipe, labelled=store.labelled)
     titles = sorted({r.subject for r in store.recordings}, key=by_size)
@@ -85,9 +84,8 @@ def deal(store: WindowStore, labels: list[str], recipe: Recipe, counts: Counts) 
         pairs = people * 3 + split
         found = np.unique(pairs)
         counts.remark(
-            f"there {'is one subject' if len(titles) == 1 else 'are two subjects'} only, so splits are "
-            "parts in time with "
-            "a margin between them: scores tell of these people, not of new ones"
+            f"there {'is one subject' if len(titles) == 1 else 'are two subjects'} only, so splits are parts "
+            "in time with a margin between them: scores tell of these people, not of new ones"
         )
         names = [f"{names[pair // 3]} ({SPLITS[pair % 3]} part)" for pair in found]
         people = np.searchsorted(found, pairs)

@@ -182,8 +182,8 @@ def guess(sources: Sequence[Path], *, beside: Path) -> Guess:
     )
     if {zoned for w in looks if (zoned := is_zoned(w)) is not None} == {True, False}:
         result.doubts.append(
-            "times of some files have a zone and of some have none, which are then taken for UTC: write "
-            "them alike"
+            "times of some files have a zone and of some have none, which are then taken for UTC: write them "
+            "alike"
         )
     if not label and "label" not in told.roles:
         result.doubts.append(
@@ -266,8 +266,8 @@ def _table(
             repeated, anew = max(repeated, share), anew or again
         if repeated > 0.2 and anew:
             result.doubts.append(
-                f"times in {first.name} begin anew, as of several people: name the column of `subject` "
-                "or `recording`"
+                f"times in {first.name} begin anew, as of several people: name the column of `subject` or "
+                "`recording`"
             )
         elif repeated > 0.2:
             repeats = "spread"

@@ -188,9 +188,8 @@ class Recipe(_Strict):
                 same = found.setdefault(sensor.name, sensor)
                 if (same.rate_hz, len(same.columns)) != (sensor.rate_hz, len(sensor.columns)):
                     raise DataError(
-                        f"recipe {self.name}: the sensor {sensor.name!r} has two rates or numbers of "
-                        "columns in two "
-                        "tables; make them agree, or name two sensors"
+                        f"recipe {self.name}: the sensor {sensor.name!r} has two rates or numbers of columns "
+                        "in two tables; make them agree, or name two sensors"
                     )
                 if sensor.rate_hz and not table.time and table.unit != "s":
                     raise DataError(
@@ -331,8 +330,8 @@ def check_hop(recipe: Recipe) -> None:
     fastest = max(s.rate_hz for s in recipe.sensors)
     if fastest and recipe.window_s * fastest < 1:
         raise ConfigError(
-            f"window_s {recipe.window_s:g} is shorter than one step of the fastest sensor ({fastest:g} "
-            "Hz); make it longer"
+            f"window_s {recipe.window_s:g} is shorter than one step of the fastest sensor ({fastest:g} Hz); "
+            "make it longer"
         )
     if not fastest:
         raise ConfigError("every sensor has rate_hz = 0, which means it never changes; give the rates in Hz")

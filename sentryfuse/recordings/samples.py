@@ -101,9 +101,8 @@ class FileColumn:
         except OSError as error:
             raise InputError(
                 f"cannot write {self._path}: {(error.strerror or str(error)).lower()}; about half the size "
-                "of the "
-                "recordings is needed beside --out while they are cut: free some space or choose another "
-                "place"
+                "of the recordings is needed beside --out while they are cut: free some space or choose "
+                "another place"
             ) from error
         self._rows += len(rows)
 

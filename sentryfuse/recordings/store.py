@@ -125,8 +125,8 @@ class WindowStore:
         per_window = sum(m.length * m.n_channels for m in self.modalities)
         if len(dealt.kept) * per_window * 4 > MAX_BYTES:
             raise DataError(
-                f"{len(dealt.kept)} windows would take {len(dealt.kept) * per_window * 4 / 1e9:.0f} GB, "
-                "more than the "
+                f"{len(dealt.kept)} windows would take {len(dealt.kept) * per_window * 4 / 1e9:.0f} GB, more "
+                "than the "
                 f"{MAX_BYTES / 1e9:.0f} GB that are read back; make hop_s longer, or make several files"
             )
         small: dict[str, NDArray[Any]] = {

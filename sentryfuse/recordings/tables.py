@@ -121,8 +121,7 @@ class CsvTable:
             column = self._column(place, columns)
             return (
                 f"{self.name}: the column {column!r} holds {value!r}, which is no number; leave the column "
-                "out "
-                "of the recipe, or list that word under `nulls` if it means 'not measured'"
+                "out of the recipe, or list that word under `nulls` if it means 'not measured'"
             )
         return f"{self.name} cannot be read as a table ({first[:120]}); mend it"
 
@@ -196,8 +195,8 @@ class FrameTable:
             table = pa.table(frame)
         except (pa.ArrowException, TypeError, ValueError) as error:
             raise DataError(
-                f"{name} cannot be taken as a table ({first_line(error)}); give columns of "
-                "numbers, texts and times"
+                f"{name} cannot be taken as a table ({first_line(error)}); give columns of numbers, texts "
+                "and times"
             ) from error
         # the index of a pandas frame, where it is no column of its own, is worth something if it holds times
         unnamed = [
@@ -242,6 +241,6 @@ def open_table(path: Path, *, nulls: Sequence[str] = ()) -> CsvTable | ParquetTa
     if not path.exists():
         raise DataError(f"there is no file {path}; check the name")
     raise DataError(
-        f"{path} is no table that can be read; give CSV, TSV, Parquet, npz, npy or ts files "
-        f"(a text table under another name: rename it to .csv)"
+        f"{path} is no table that can be read; give CSV, TSV, Parquet, npz, npy or ts files (a text table "
+        "under another name: rename it to .csv)"
     )

@@ -169,6 +169,17 @@ def test_labels_may_stand_in_a_file_of_their_own(tmp_path):
     assert np.bincount(windows.y).tolist() == [60, 30, 30]  # rest twice
 
 
+def test_labels_of_somebody_else_are_said(tmp_path):
+    people(tmp_path, 3)
+    write(tmp_path / "q7.tsv", ["0\trest"], "t\tlabel")
+    recipe = recipe_of(tmp_path).model_dump()
+    recipe["table"].append(
+        {"files": ["*.tsv"], "pattern": r"(?P<subject>q\d+)", "time": "t", "unit": "s", "label": "label"}
+    )
+    _, found = made(tmp_path, make_recipe(recipe, "test"))
+    assert any("labels of q7 belong to no recording" in remark for remark in found.counts.remarks)
+
+
 def test_labels_may_be_left_out_and_unlabelled_rows_are_counted(tmp_path):
     people(tmp_path)
     windows, found = made(tmp_path, recipe_of(tmp_path, ignore_labels=["run"]))
