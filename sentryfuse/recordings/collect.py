@@ -63,7 +63,8 @@ class Recording:
         labels: codes of `Names`, -1 for unlabelled; `None` where the whole has one label or none.
         label: of the whole recording, -1 for none.
         split: 0 train, 1 validation, 2 test, -1 where nothing says so.
-        spans: table -> (first, last time, file) of every file, to find files that overlap.
+        spans: table -> file -> (first, last time), to find files that overlap.
+        rows: (file, sensor) -> rows so far.
     """
 
     subject: str
@@ -73,6 +74,16 @@ class Recording:
     label: int = -1
     split: int = -1
     spans: dict[int, dict[str, tuple[int, int]]] = field(default_factory=dict)
+    rows: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def follow(self, source: str, sensor: str, n: int, rate_hz: float) -> NDArray[np.int64]:
+        """Times [ns] of the next rows of a file that has none: they follow each other at the rate [Hz]."""
+        first = self.rows.get((source, sensor), 0)
+        self.rows[source, sensor] = first + n
+        times: NDArray[np.int64] = np.rint(np.arange(first, first + n) * (1e9 / (rate_hz or 1e9))).astype(
+            np.int64
+        )
+        return times
 
     @property
     def title(self) -> str:
@@ -121,7 +132,7 @@ class Collector:
         row = 0
         for block in table.blocks(wanted):
             columns = {name: block.column(i) for i, name in enumerate(block.schema.names)}
-            self._block(number, entry, table.name, columns, groups, row)
+            self._block(number, entry, table.name, columns, groups)
             row += block.num_rows
             yield
         if not row:
@@ -167,7 +178,6 @@ class Collector:
         source: str,
         columns: dict[str, pa.Array],
         groups: dict[str, str],
-        first_row: int,
     ) -> None:
         n = len(next(iter(columns.values())))
         if entry.date:
@@ -175,7 +185,7 @@ class Collector:
         elif entry.time:
             times = moments(source, entry.time, columns[entry.time], entry.unit)
         else:
-            times = np.arange(first_row, first_row + n)
+            times = np.zeros(n, np.int64)  # rows follow each other; see `Recording.follow`
         ends = moments(source, entry.until, columns[entry.until], entry.unit) if entry.until else None
         where, where_names = words(columns[entry.sensor_column]) if entry.sensor_column else (None, [])
         labels = self._label_codes(columns[entry.label]) if entry.label else None
@@ -183,6 +193,10 @@ class Collector:
         if where is not None:
             asked = [where_names.index(s.where) for s in entry.sensor if s.where in where_names]
             self.counts.other_sensor += int((~np.isin(where, asked)).sum())
+        values = {
+            s.name: np.stack([numbers(source, c, columns[c]) for c in s.columns], axis=1)
+            for s in entry.sensor
+        }
         for recording, rows in self._owners(entry, columns, groups, n):
             if splits is not None:
                 for code in np.unique(splits[rows]):
@@ -191,17 +205,18 @@ class Collector:
                 mine = rows
                 if where is not None:
                     wanted = where_names.index(sensor.where) if sensor.where in where_names else -2
-                    mine = rows & (where == wanted)
-                self._append(recording, number, entry, sensor, source, columns, times, mine)
+                    mine = rows[where[rows] == wanted]
+                self._append(recording, number, entry, sensor, source, values[sensor.name][mine], times[mine])
             if labels is not None:
-                self._append_labels(recording, entry, labels, times, rows)
+                self._append_labels(recording, entry, source, labels[rows], times[rows])
                 if ends is not None:  # behind them nothing is known, unless the next begins there
-                    self._append_labels(recording, entry, np.full_like(labels, -1), ends, rows)
+                    unknown = np.full(len(rows), -1, np.int32)
+                    self._append_labels(recording, entry, source, unknown, ends[rows])
 
     def _owners(
         self, entry: TableRecipe, columns: dict[str, pa.Array], groups: dict[str, str], n: int
-    ) -> Iterator[tuple[Recording, NDArray[np.bool_]]]:
-        """Recordings that have rows in a block, and which."""
+    ) -> Iterator[tuple[Recording, NDArray[np.intp]]]:
+        """Recordings that have rows in a block, and which rows, ascending."""
         subject = np.zeros(n, np.int32)
         session = np.zeros(n, np.int32)
         # files of different labels are different recordings, as walking.1.csv and idle.1.csv
@@ -213,11 +228,11 @@ class Collector:
         if entry.recording:
             session, sessions = words(columns[entry.recording])
         pairs = subject.astype(np.int64) * (len(sessions) + 1) + session
-        for pair in np.unique(pairs):
-            s, r = int(pair) // (len(sessions) + 1), int(pair) % (len(sessions) + 1)
-            rows = pairs == pair
-            if subject[rows][0] < 0 or session[rows][0] < 0:
-                self.counts.nobody += int(rows.sum())
+        order = np.argsort(pairs, kind="stable")
+        for rows in np.split(order, np.flatnonzero(np.diff(pairs[order])) + 1):
+            s, r = int(subject[rows[0]]), int(session[rows[0]])
+            if s < 0 or r < 0:
+                self.counts.nobody += len(rows)
                 continue
             key = (word(subjects[s]), word(sessions[r]))
             recording = self.found.setdefault(key, Recording(*key))
@@ -234,18 +249,15 @@ class Collector:
         entry: TableRecipe,
         sensor: Sensor,
         source: str,
-        columns: dict[str, pa.Array],
-        times: NDArray[np.int64],
-        rows: NDArray[np.bool_],
+        values: NDArray[np.float32],
+        at: NDArray[np.int64],
     ) -> None:
         counts = self.counts.of(sensor.name)
-        n = int(rows.sum())
+        n = len(at)
         if not n:
             return
-        values = np.stack([numbers(source, c, columns[c]) for c in sensor.columns], axis=1)[rows]
-        at = times[rows]
-        if not entry.time and sensor.rate_hz:  # rows follow each other at the sensor's rate
-            at = np.rint(at * (1e9 / sensor.rate_hz)).astype(np.int64)
+        if not entry.time:
+            at = recording.follow(source, sensor.name, n, sensor.rate_hz)
         timed = at != NO_TIME
         measured = ~np.isnan(values).all(axis=1)
         counts.rows += n
@@ -266,14 +278,13 @@ class Collector:
         self,
         recording: Recording,
         entry: TableRecipe,
-        labels: NDArray[np.int32],
-        times: NDArray[np.int64],
-        rows: NDArray[np.bool_],
+        source: str,
+        codes: NDArray[np.int32],
+        at: NDArray[np.int64],
     ) -> None:
-        at, codes = times[rows], labels[rows]
         if not entry.time:
             rate = next((s.rate_hz for s in entry.sensor if s.rate_hz), 1.0)
-            at = np.rint(at * (1e9 / rate)).astype(np.int64)
+            at = recording.follow(source, "", len(codes), rate)
         keep = at != NO_TIME
         if entry.empty_label == "continues" and not entry.until:
             keep &= codes >= 0

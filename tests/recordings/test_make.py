@@ -140,6 +140,15 @@ def test_rows_without_times_follow_each_other_at_the_rate(tmp_path):
     assert windows.raw["v"][0, :, 0].tolist() == list(range(10))
 
 
+def test_rows_without_times_follow_each_other_person_by_person(tmp_path):
+    plain = [line.split(",", 1)[1] for line in lines_of()]
+    write(tmp_path / "all.csv", [f"{line},p{k}" for line in plain for k in range(40)], "v,label,who")
+    windows, found = made(tmp_path, recipe_of(tmp_path, pattern="", table={"time": "", "subject": "who"}))
+    assert len(windows) == 40 * 40
+    assert windows.raw["v"][1, :, 0].tolist() == list(range(10, 20))
+    assert found.counts.of("v").gaps == 0
+
+
 def test_what_a_person_is_joins_every_window_of_theirs(tmp_path):
     people(tmp_path, 3)
     write(tmp_path / "who.tsv", [f"p{k}\t{20 + k}" for k in range(3)], "subject\tage")
