@@ -99,9 +99,8 @@ def guess(
     if out.suffix.lower() != ".toml":
         raise ConfigError(f"--out {out}: a recipe ends in .toml; give such a name")
     found = recordings.guess(sources, beside=out.absolute().parent)
-    recordings.write_recipe(
-        out, found.recipe, remarks=[*found.remarks, *(f"TO DO: {d}" for d in found.doubts)]
-    )
+    remarks = [*found.remarks, found.length]
+    recordings.write_recipe(out, found.recipe, remarks=[*remarks, *(f"TO DO: {d}" for d in found.doubts)])
     output.table(
         "sensors",
         ("name", "rate [Hz]", "columns", "files"),
@@ -111,14 +110,14 @@ def guess(
             for s in table.sensor
         ],
     )
-    for remark in found.remarks:
+    for remark in remarks:
         output.line(remark)
     for doubt in found.doubts:
         output.line(f"to do: {doubt}")
     output.line(
         f"wrote {out}; look it through, then: sentryfuse data make {out} --out {found.recipe.name}.npz"
     )
-    output.json({"recipe": found.recipe.model_dump(), "remarks": found.remarks, "doubts": found.doubts})
+    output.json({"recipe": found.recipe.model_dump(), "remarks": remarks, "doubts": found.doubts})
 
 
 def make(
@@ -220,6 +219,7 @@ def _recipe(sources: list[Path], window_s: float | None, hop_s: float | None) ->
             )
         folder = (Path.cwd() / found.recipe.folder).resolve()
         recipe, remarks = found.recipe.model_copy(update={"folder": str(folder)}), found.remarks
+        remarks += [found.length] if window_s is None else []
     changed: dict[str, Any] = {}
     if window_s is not None:
         changed = {"window_s": window_s, "hop_s": recipe.hop / recipe.window_s * window_s}

@@ -53,11 +53,13 @@ class Guess:
     Attributes:
         recipe: complete.
         remarks: what was decided, a sentence each.
+        length: why windows are as long as they are.
         doubts: what has to be looked at before it is used.
     """
 
     recipe: Recipe
     remarks: list[str] = field(default_factory=list)
+    length: str = ""
     doubts: list[str] = field(default_factory=list)
 
 
@@ -176,7 +178,7 @@ def guess(sources: Sequence[Path], *, beside: Path) -> Guess:
         result.remarks.append(
             f"among numbers, {', '.join(result.recipe.nulls[:5])} is taken for 'not measured'"
         )
-    result.remarks.append(
+    result.length = (
         f"window_s = {window_s:g} gives the fastest sensor ({fastest:g} Hz) "
         f"{round(window_s * fastest)} steps; choose what the task needs"
     )
