@@ -26,6 +26,7 @@ EXTRAS = {
     "torch": "train",
     "sklearn": "compare",
     "matplotlib": "report",
+    "pyarrow": "data",
     "jinja2": "report",
     "paho": "mqtt",
     "pylsl": "lsl",
