@@ -19,6 +19,7 @@ from sentryfuse.errors import CheckpointError, ConfigError, DataError
 from sentryfuse.files import folder_atomically, read_json, write_json, write_text
 from sentryfuse.gate.gate import SentryGate
 from sentryfuse.model import Selection, backbone_type
+from sentryfuse.model.encoder import Encoder, EncoderTokens, TracedEncoder
 from sentryfuse.model.tokens import PatchTokens
 from sentryfuse.planning.layout import AttentionRule, Layout
 from sentryfuse.readout import Mixture
@@ -47,6 +48,7 @@ class ModelConfig:
         slots: names of the modalities the model was made for, in order; those that are not among
             `modalities` have been cut away for good. Empty = `modalities`.
         readout: settings of the readout beside the transformer; `None` = there is none.
+        encoders: modality -> what makes its tokens, where it is an encoder of somebody's own.
     """
 
     backbone: str
@@ -61,6 +63,7 @@ class ModelConfig:
     about: Mapping[str, Any] = field(default_factory=dict)
     slots: tuple[str, ...] = ()
     readout: Mapping[str, Any] | None = None
+    encoders: Mapping[str, TracedEncoder] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse what no model can be built from."""
@@ -77,10 +80,16 @@ class ModelConfig:
             object.__setattr__(self, "slots", tuple(names))
         if len(set(self.slots)) != len(self.slots) or not set(names) <= set(self.slots):
             raise ConfigError(f"slots {', '.join(self.slots)} must differ and name every modality")
+        strange = sorted(set(self.encoders) - set(names))
+        if strange:
+            raise ConfigError(f"there is an encoder for {strange[0]}, and the sensors are {', '.join(names)}")
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary for `json.dumps`."""
-        return {"format": FORMAT, **asdict(self)}
+        body = {"format": FORMAT, **asdict(self)}
+        if not self.encoders:
+            del body["encoders"]
+        return body
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ModelConfig:
@@ -96,7 +105,9 @@ class ModelConfig:
                 "use the version of sentryfuse that wrote it"
             )
         try:
-            body = {key: data[key] for key in cls.__dataclass_fields__}
+            body = {key: data[key] for key in cls.__dataclass_fields__ if key != "encoders"}
+            encoders = data.get("encoders", {})  # models without have no such key
+            body["encoders"] = {name: TracedEncoder.from_json(e) for name, e in encoders.items()}
             body["slots"] = tuple(data["slots"])
             body["modalities"] = tuple(Modality.from_json(m) for m in data["modalities"])
             body["classes"] = tuple(data["classes"])
@@ -127,6 +138,8 @@ class SentryModel(nn.Module):
             widths=config.widths,
             slots=config.slots,
         )
+        for name, encoder in config.encoders.items():
+            self._set_encoder(name, encoder)
         self.gate = SentryGate(self.backbone.layout)
         self.mixture: Mixture | None = None
 
@@ -172,7 +185,7 @@ class SentryModel(nn.Module):
             windows: modality -> training windows in which it was present, `(n, T, C)`.
         """
         for name in self.names:
-            at = self._embedding_of(name)
+            at = self.backbone.embedding_of(name)
             if isinstance(at, PatchTokens):
                 inside = np.asarray(within[name], np.float32)
                 at.measure(torch.from_numpy(inside).to(self.device), torch.from_numpy(windows[name]))
@@ -183,11 +196,38 @@ class SentryModel(nn.Module):
         return at["mean"].cpu().numpy(), at["std"].cpu().numpy()
 
     def _statistics_of(self, name: str) -> dict[str, Tensor]:
-        buffers = self._embedding_of(name).named_buffers()
+        buffers = self.backbone.embedding_of(name).named_buffers()
         return {key.rsplit(".", 1)[-1]: buffer for key, buffer in buffers}
 
-    def _embedding_of(self, name: str) -> nn.Module:
-        return self.backbone.get_submodule(next(s.name for s in self.layout.steps if s.window == name))
+    def _set_encoder(self, name: str, encoder: TracedEncoder) -> None:
+        modality = next(m for m in self.config.modalities if m.name == name)
+        self.backbone.set_embedding(
+            name, lambda path, d_model: EncoderTokens(path, modality, d_model, encoder=encoder)
+        )
+
+    def with_encoders(self, encoders: Mapping[str, nn.Module | Encoder]) -> SentryModel:
+        """Let modules of somebody's own make the tokens of their sensors; returns the model itself.
+
+        Args:
+            encoders: modality -> its module, which is traced and copied; see `sentryfuse.model.tracing`.
+
+        Raises:
+            ConfigError: no such sensor, or a module that cannot be written on a device.
+        """
+        from sentryfuse.model.tracing import trace
+
+        modalities = {m.name: m for m in self.config.modalities}
+        for name, given in encoders.items():
+            if name not in modalities:
+                raise ConfigError(
+                    f"there is an encoder for {name}, and the sensors are {', '.join(modalities)}"
+                )
+            encoder, module = trace(given, modalities[name], self.layout.d_model)
+            self.config = replace(self.config, encoders={**self.config.encoders, name: encoder})
+            self._set_encoder(name, encoder)
+            tokens = cast(EncoderTokens, self.backbone.embedding_of(name))
+            tokens.own.load_state_dict(module.state_dict())
+        return self
 
     def set_subject_floor(self, floor: Mapping[str, Sequence[float]]) -> None:
         """Remember the smallest deviation used per subject, modality name -> `(C,)`."""
@@ -260,6 +300,7 @@ def create_model(
     normalise: str = "train",
     options: Mapping[str, Any] | None = None,
     widths: Mapping[str, int | Sequence[int]] | None = None,
+    encoders: Mapping[str, nn.Module | Encoder] | None = None,
 ) -> SentryModel:
     """Build a model with random weights.
 
@@ -273,6 +314,8 @@ def create_model(
         normalise: "train" or "subject".
         options: fields of the backbone's shape that replace the preset's, such as `{"d_model": 32}`.
         widths: block name -> KV groups of its heads or FFN channels.
+        encoders: modality -> a module of your own that makes its tokens, `(B, T, C) -> (B, L, d_model)`; it
+            is traced and copied. The others' tokens are made as always.
 
     Returns:
         The model, with its gate.
@@ -303,7 +346,7 @@ def create_model(
         widths=widths or {},
         normalise=normalise,
     )
-    return SentryModel(config)
+    return SentryModel(config).with_encoders(encoders or {})
 
 
 def from_pretrained(folder: str | Path) -> SentryModel:

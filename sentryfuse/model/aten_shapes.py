@@ -1,0 +1,400 @@
+"""Operators of torch that move numbers, and arithmetic: reshaping, slicing, joining, sums, means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sentryfuse.errors import ConfigError
+from sentryfuse.model.aten import Builder, Windows, axis_of, converts
+from sentryfuse.planning.operators import Shape
+
+Arguments = Mapping[str, Any]
+SAME = ("contiguous", "clone", "detach", "alias", "lift_fresh_copy", "positive", "type_as")
+RESHAPED = ("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "_unsafe_view", "view_as")
+
+
+def _first(a: Arguments) -> Any:
+    return next(iter(a.values()))
+
+
+@converts(*SAME)
+def _same(b: Builder, a: Arguments, size: Shape) -> Any:
+    return _first(a)
+
+
+@converts("to", "_to_copy")
+def _to(b: Builder, a: Arguments, size: Shape) -> Any:
+    if a.get("dtype", torch.float32) not in (None, torch.float32):
+        raise ConfigError(f"makes {a['dtype']} of what a device computes in float32")
+    return _first(a)
+
+
+@converts(*RESHAPED, "reshape_as")
+def _reshaped(b: Builder, a: Arguments, size: Shape) -> Any:
+    x = _first(a)
+    return x if b.shape(x) == size else b.node("reshape", x, shape=size)
+
+
+@converts("permute")
+def _permute(b: Builder, a: Arguments, size: Shape) -> str:
+    return b.node("permute", a["self"], order=[int(d) % len(size) for d in a["dims"]])
+
+
+@converts("transpose", "swapaxes")
+def _transpose(b: Builder, a: Arguments, size: Shape) -> str:
+    names = ("dim0", "dim1") if "dim0" in a else ("axis0", "axis1")
+    one, other = (axis_of(a, len(size), name) for name in names)
+    order = [*range(len(size))]
+    order[one], order[other] = other, one
+    return b.node("permute", a["self"], order=order)
+
+
+@converts("t", "mT", "numpy_T")
+def _turned(b: Builder, a: Arguments, size: Shape) -> str:
+    order = [*range(len(size))]
+    order[-2:] = reversed(order[-2:])
+    return b.node("permute", a["self"], order=order)
+
+
+@converts("movedim")
+def _movedim(b: Builder, a: Arguments, size: Shape) -> str:
+    n = len(size)
+    source, destination = (
+        [d % n for d in (part if isinstance(part, list | tuple) else [part])]
+        for part in (a["source"], a["destination"])
+    )
+    left = iter(d for d in range(n) if d not in source)
+    moved = dict(zip(destination, source, strict=True))
+    return b.node("permute", a["self"], order=[moved[i] if i in moved else next(left) for i in range(n)])
+
+
+@converts("expand", "expand_as", "broadcast_to")
+def _expand(b: Builder, a: Arguments, size: Shape) -> Any:
+    x = _first(a)
+    return x if b.shape(x) == size else b.node("expand", x, shape=size)
+
+
+@converts("repeat")
+def _repeat(b: Builder, a: Arguments, size: Shape) -> Any:
+    """Stretch sizes of 1; others are joined with themselves."""
+    x, times = a["self"], a["repeats"]
+    shape = (1,) * (len(size) - len(b.shape(x))) + b.shape(x)
+    if shape != b.shape(x):
+        x = b.node("reshape", x, shape=shape)
+    for axis, n in enumerate(times):
+        if shape[axis] != 1 and not isinstance(n, Windows) and n != 1:
+            x = b.node("concat", *[x] * int(n), axis=axis)
+    return x if b.shape(x) == size else b.node("expand", x, shape=size)
+
+
+def _filled_with(value: float | None) -> Any:
+    def written(b: Builder, a: Arguments, size: Shape) -> str:
+        number = float(a["fill_value"]) if value is None else value
+        return b.node("expand", torch.full((1,) * len(size), number), shape=size)
+
+    return written
+
+
+for _name, _value in (("zeros", 0.0), ("ones", 1.0), ("full", None)):
+    converts(_name, f"new_{_name}", f"{_name}_like")(_filled_with(_value))
+
+
+@converts("cat", "concat", "concatenate")
+def _cat(b: Builder, a: Arguments, size: Shape) -> Any:
+    parts = [*a["tensors"]]
+    return parts[0] if len(parts) == 1 else b.node("concat", *parts, axis=axis_of(a, len(size)))
+
+
+@converts("stack")
+def _stack(b: Builder, a: Arguments, size: Shape) -> str:
+    axis = axis_of(a, len(size))
+    one = (*size[:axis], 1, *size[axis + 1 :])
+    return b.node("concat", *(b.node("reshape", part, shape=one) for part in a["tensors"]), axis=axis)
+
+
+def cut(b: Builder, x: Any, axis: int, start: int, end: int, step: int = 1) -> Any:
+    """A slice; the value itself where it is all of it."""
+    length = b.shape(x)[axis]
+    if start == 0 and step == 1 and (end >= length if length > 0 else end > 1 << 40):
+        return x
+    return b.node("slice", x, axis=axis, start=start, end=end, step=step)
+
+
+@converts("slice", "narrow")
+def _slice(b: Builder, a: Arguments, size: Shape) -> Any:
+    axis = axis_of(a, len(size))
+    length = b.shape(a["self"])[axis]
+    if "length" in a:
+        return cut(b, a["self"], axis, int(a["start"]) % length, int(a["start"]) % length + int(a["length"]))
+    start, end = (0 if a["start"] is None else a["start"]), (1 << 62 if a["end"] is None else a["end"])
+    if length > 0:
+        start, end = (min(max(n + length if n < 0 else n, 0), length) for n in (start, end))
+    return cut(b, a["self"], axis, start, end, int(a["step"]))
+
+
+@converts("select")
+def _select(b: Builder, a: Arguments, size: Shape) -> str:
+    x = a["self"]
+    axis = axis_of(a, len(b.shape(x)))
+    length = b.shape(x)[axis]
+    if length < 0:
+        raise ConfigError("picks one of the windows")
+    at = int(a["index"]) % length
+    return b.node("reshape", cut(b, x, axis, at, at + 1), shape=size)
+
+
+@converts("chunk", "split", "split_with_sizes", "tensor_split", "unbind", "unsafe_chunk", "unsafe_split")
+def _split(b: Builder, a: Arguments, size: Shape) -> list[Any]:
+    x = a["self"]
+    shape = b.shape(x)
+    axis = axis_of(a, len(shape))
+    if len(size) < len(shape):  # unbind
+        return [
+            b.node("reshape", cut(b, x, axis, i, i + 1), shape=size) for i in range(_counted(shape, axis))
+        ]
+    parts, step = a.get("split_sizes", a.get("split_size")), size[axis]
+    if isinstance(parts, list | tuple):
+        ends = [sum(parts[: i + 1]) for i in range(len(parts))]
+    else:
+        ends = [min(end, shape[axis]) for end in range(step, _counted(shape, axis) + step, step)]
+    return [cut(b, x, axis, start, end) for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def _counted(shape: Shape, axis: int) -> int:
+    if shape[axis] < 0:
+        raise ConfigError("takes the windows apart")
+    return shape[axis]
+
+
+def taken(b: Builder, x: Any, axis: int, places: Sequence[int] | Tensor) -> str:
+    """Some places along an axis."""
+    found = [int(p) for p in places]
+    return b.node("take", x, axis=axis, places=[p % b.shape(x)[axis] for p in found])
+
+
+@converts("index_select")
+def _index_select(b: Builder, a: Arguments, size: Shape) -> str:
+    return taken(b, a["self"], axis_of(a, len(size)), _places(a["index"]).reshape(-1))
+
+
+@converts("embedding")
+def _embedding(b: Builder, a: Arguments, size: Shape) -> Any:
+    places = _places(a["indices"])
+    return b.node("reshape", taken(b, a["weight"], 0, places.reshape(-1)), shape=size)
+
+
+@converts("index")
+def _index(b: Builder, a: Arguments, size: Shape) -> Any:
+    asked = [(axis, index) for axis, index in enumerate(a["indices"]) if index is not None]
+    if len(asked) != 1:
+        raise ConfigError("is known along one axis alone")
+    axis, index = asked[0]
+    places = _places(index)
+    if places.dtype == torch.bool:
+        places = places.nonzero()
+    return b.node("reshape", taken(b, a["self"], axis, places.reshape(-1)), shape=size)
+
+
+def _places(value: Any) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise ConfigError("picks places that depend on the window")
+    return value
+
+
+@converts("flip")
+def _flip(b: Builder, a: Arguments, size: Shape) -> Any:
+    x = a["self"]
+    for axis in a["dims"]:
+        x = taken(b, x, axis % len(size), [*reversed(range(_counted(size, axis % len(size))))])
+    return x
+
+
+@converts("unfold")
+def _unfold(b: Builder, a: Arguments, size: Shape) -> str:
+    """Overlapping pieces of an axis, which become the last one."""
+    x, n = a["self"], len(size) - 1
+    axis = axis_of({"dim": a["dimension"]}, n)
+    places = [i * a["step"] + j for i in range(size[axis]) for j in range(a["size"])]
+    y = taken(b, x, axis, places)
+    y = b.node("reshape", y, shape=(*size[: axis + 1], a["size"], *size[axis + 1 : n]))
+    return b.node("permute", y, order=[i for i in range(n + 1) if i != axis + 1] + [axis + 1])
+
+
+@converts("pad", "constant_pad_nd")
+def _pad(b: Builder, a: Arguments, size: Shape) -> Any:
+    x, value = a["self"], a["value"] or 0.0
+    mode = a.get("mode", "constant")
+    amounts = [
+        (amount_before, after) for amount_before, after in zip(a["pad"][::2], a["pad"][1::2], strict=True)
+    ]
+    rank = len(size)
+    if mode == "constant":
+        for i, (before, after) in enumerate(amounts):  # a negative amount cuts off
+            axis = rank - 1 - i
+            x = cut(b, x, axis, max(0, -before), b.shape(x)[axis] + min(0, after))
+        pads = [0] * 2 * rank
+        for i, (before, after) in enumerate(amounts):
+            pads[rank - 1 - i], pads[2 * rank - 1 - i] = max(0, before), max(0, after)
+        return b.node("pad", x, pads=pads, value=float(value)) if any(pads) else x
+    if mode not in ("reflect", "replicate", "circular"):
+        raise ConfigError(f"pads in the way {mode}")
+    for i, (before, after) in enumerate(amounts):
+        axis = rank - 1 - i
+        n = _counted(b.shape(x), axis)
+        places = torch.arange(-before, n + after)
+        if mode == "replicate":
+            places = places.clamp(0, n - 1)
+        elif mode == "circular":
+            places = places % n
+        else:
+            places = (n - 1) - ((n - 1) - places.abs()).abs()
+        x = taken(b, x, axis, places)
+    return x
+
+
+def _padded(mode: str) -> Any:
+    return lambda b, a, size: _pad(
+        b, {"self": a["self"], "pad": a["padding"], "mode": mode, "value": 0}, size
+    )
+
+
+for _dims in ("1d", "2d"):
+    converts(f"reflection_pad{_dims}")(_padded("reflect"))
+    converts(f"replication_pad{_dims}")(_padded("replicate"))
+
+
+def _arithmetic(b: Builder, op: str, x: Any, y: Any) -> Any:
+    """A sum, difference, product or quotient, of numbers too."""
+    if isinstance(x, int | float):
+        if op in ("add", "mul"):
+            return _arithmetic(b, op, y, x)
+        if op == "sub":
+            return b.node("shift", b.node("neg", y), by=float(x))
+        return b.node("scale", b.node("reciprocal", y), factor=float(x))
+    if isinstance(y, int | float):
+        if op in ("add", "sub"):
+            return b.node("shift", x, by=float(y if op == "add" else -y))
+        return b.node("scale", x, factor=float(y if op == "mul" else 1 / y))
+    return b.node(op, x, y)
+
+
+def _arithmetic_of(op: str) -> Any:
+    def written(b: Builder, a: Arguments, size: Shape) -> Any:
+        x, y = a["self"], a["other"]
+        if a.get("rounding_mode"):
+            raise ConfigError("is known without rounding alone")
+        alpha = a.get("alpha", 1)
+        if alpha != 1:
+            y = y * alpha if isinstance(y, int | float) else b.node("scale", y, factor=float(alpha))
+        return _arithmetic(b, op, x, y)
+
+    return written
+
+
+for _op in ("add", "sub", "mul", "div"):
+    converts(_op, *{"sub": ["subtract"], "mul": ["multiply"], "div": ["divide", "true_divide"]}.get(_op, []))(
+        _arithmetic_of(_op)
+    )
+
+
+@converts("rsub")
+def _rsub(b: Builder, a: Arguments, size: Shape) -> Any:
+    return _arithmetic_of("sub")(b, {**a, "self": a["other"], "other": a["self"]}, size)
+
+
+@converts("addcmul")
+def _addcmul(b: Builder, a: Arguments, size: Shape) -> Any:
+    more = _arithmetic(b, "mul", b.node("mul", a["tensor1"], a["tensor2"]), float(a["value"]))
+    return b.node("add", a["self"], more)
+
+
+converts("maximum")(lambda b, a, size: b.node("max", a["self"], a["other"]))
+converts("minimum")(lambda b, a, size: b.node("min", a["self"], a["other"]))
+
+
+@converts("clamp", "clip", "clamp_min", "clamp_max")
+def _clamp(b: Builder, a: Arguments, size: Shape) -> str:
+    low, high = (-3e38 if a.get("min") is None else a["min"]), (3e38 if a.get("max") is None else a["max"])
+    return b.node("clip", a["self"], low=float(low), high=float(high))
+
+
+@converts("square")
+def _square(b: Builder, a: Arguments, size: Shape) -> str:
+    return b.node("mul", a["self"], a["self"])
+
+
+@converts("rsqrt")
+def _rsqrt(b: Builder, a: Arguments, size: Shape) -> str:
+    return b.node("reciprocal", b.node("sqrt", a["self"]))
+
+
+@converts("log1p")
+def _log1p(b: Builder, a: Arguments, size: Shape) -> str:
+    return b.node("log", b.node("shift", a["self"], by=1.0))
+
+
+@converts("pow")
+def _pow(b: Builder, a: Arguments, size: Shape) -> str:
+    if not isinstance(a["exponent"], int | float):
+        raise ConfigError("is known for exponents that are numbers alone")
+    if a["exponent"] == 2:
+        return b.node("mul", a["self"], a["self"])
+    return b.node("power", a["self"], exponent=float(a["exponent"]))
+
+
+def _axes(b: Builder, x: Any, dims: Any) -> list[int]:
+    rank = len(b.shape(x))
+    many = dims if isinstance(dims, list | tuple) else [dims]
+    return [*range(rank)] if dims is None or not many else [d % rank for d in many]
+
+
+def _reduced(op: str) -> Any:
+    def written(b: Builder, a: Arguments, size: Shape) -> str:
+        axes = _axes(b, a["self"], a.get("dim"))
+        return b.node(op, a["self"], axes=axes, keep=int(a.get("keepdim") or 0))
+
+    return written
+
+
+for _theirs, _ours in (("mean", "mean"), ("sum", "sum"), ("amax", "largest"), ("amin", "smallest")):
+    converts(_theirs)(_reduced(_ours))
+
+
+def _with_places(op: str) -> Any:
+    """Largest or smallest, of an axis or of two values; where it is nobody may ask."""
+
+    def written(b: Builder, a: Arguments, size: Shape) -> Any:
+        if a.get("other") is not None:
+            return b.node({"largest": "max", "smallest": "min"}[op], a["self"], a["other"])
+        return [_reduced(op)(b, a, size), None]
+
+    return written
+
+
+converts("max")(_with_places("largest"))
+converts("min")(_with_places("smallest"))
+
+
+def variance(b: Builder, a: Arguments) -> str:
+    """Mean square of what deviates from the mean, times `n / (n - correction)`."""
+    x, axes = a["self"], _axes(b, a["self"], a.get("dim"))
+    keep = int(a.get("keepdim") or 0)
+    correction = a.get("correction")
+    if correction is None:
+        correction = int(a.get("unbiased", True) is not False)
+    n = 1
+    for axis in axes:
+        n *= _counted(b.shape(x), axis)
+    if n <= correction:
+        raise ConfigError(f"divides by nothing: {n} numbers and a correction of {correction}")
+    off = b.node("sub", x, b.node("mean", x, axes=axes, keep=1))
+    mean = b.node("mean", b.node("mul", off, off), axes=axes, keep=keep)
+    return mean if correction == 0 else b.node("scale", mean, factor=n / (n - correction))
+
+
+converts("var")(lambda b, a, size: variance(b, a))
+converts("std")(lambda b, a, size: b.node("sqrt", variance(b, a)))
