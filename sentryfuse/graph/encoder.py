@@ -5,10 +5,10 @@ Notation: B windows · T steps · C channels · L tokens · D d_model.
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Mapping
 
 from sentryfuse.errors import ConfigError
-from sentryfuse.graph.kinds import Misfit, Site, emits
+from sentryfuse.graph.kinds import Array, Misfit, Site, emits
 from sentryfuse.graph.operators import Spot, write_node
 from sentryfuse.graph.patch import CLIP
 from sentryfuse.graph.writer import Graph, Tokens
@@ -30,18 +30,12 @@ def encoder(graph: Graph, site: Site, x: str) -> Tokens:
     except ConfigError as error:
         raise Misfit(f"has a step {site.step.name} whose program {error}") from None
     site.multiplies(fixed=sizes.macs)
-    names = {WINDOW: _window(graph, site, x)}
-    weights = {weight.name: weight for weight in program.weights}
-    shapes = {**sizes.values, **{weight.name: weight.shape for weight in program.weights}}
-
-    def read(name: str) -> str:
-        if name not in names:
-            names[name] = graph.hold(_held(site, weights[name]))
-        return names[name]
-
-    _check_variances(site, program, weights)
+    weights = {weight.name: _held(site, weight) for weight in program.weights}
+    _check_variances(site.step.name, program, weights)
+    shapes = {**sizes.values, **{name: value.shape for name, value in weights.items()}}
+    names = {WINDOW: _window(graph, site, x)} | {name: graph.hold(value) for name, value in weights.items()}
     for i, node in enumerate(program.nodes):
-        reads = [read(name) for name in node.reads]
+        reads = [names[name] for name in node.reads]
         spot = Spot(graph, node, reads, [shapes[name] for name in node.reads], shapes[f"v{i}"], x)
         names[f"v{i}"] = write_node(spot)
     position = graph.hold(site.weight("position", length, d))
@@ -63,16 +57,16 @@ def _window(graph: Graph, site: Site, x: str) -> str:
     return graph.op("Where", graph.op("IsNaN", x), graph.hold(0.0), z) if m.may_miss else z
 
 
-def _held(site: Site, weight: Weight) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def _held(site: Site, weight: Weight) -> Array:
     take = site.measured if weight.role == "measured" else site.weight
     return take(f"own.{weight.name}", *weight.shape)
 
 
-def _check_variances(site: Site, program: Program, weights: dict[str, Weight]) -> None:
+def _check_variances(step: str, program: Program, weights: Mapping[str, Array]) -> None:
     """Refuse a batch norm that would divide by the root of nothing."""
     for node in program.nodes:
         if node.op == "batch norm" and node.reads[2] in weights:
             eps = node.options["eps"]
             assert isinstance(eps, int | float)
-            if not _held(site, weights[node.reads[2]]).min() + eps > 0:
-                raise Misfit(f"holds variances that are not positive in {site.step.name}.own.{node.reads[2]}")
+            if not weights[node.reads[2]].min() + eps > 0:
+                raise Misfit(f"holds variances that are not positive in {step}.own.{node.reads[2]}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -64,6 +65,11 @@ class Spot:
     shape: Shape
     anchor: str
 
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Of the node."""
+        return self.node.options
+
 
 Emit = Callable[[Spot], str]
 _EMITS: dict[str, Emit] = {}
@@ -112,19 +118,19 @@ def _hardsigmoid(s: Spot) -> str:
 
 @_emits("elu")
 def _elu(s: Spot) -> str:
-    return s.graph.op("Elu", s.reads[0], alpha=float(s.node.options["alpha"]))  # type: ignore[arg-type]
+    return s.graph.op("Elu", s.reads[0], alpha=float(s.options["alpha"]))
 
 
 @_emits("leaky relu")
 def _leaky_relu(s: Spot) -> str:
-    return s.graph.op("LeakyRelu", s.reads[0], alpha=float(s.node.options["slope"]))  # type: ignore[arg-type]
+    return s.graph.op("LeakyRelu", s.reads[0], alpha=float(s.options["slope"]))
 
 
 @_emits("clip", "power", "scale", "shift")
 def _with_numbers(s: Spot) -> str:
     kind = {"clip": "Clip", "power": "Pow", "scale": "Mul", "shift": "Add"}[s.node.op]
-    names = ("low", "high") if s.node.op == "clip" else tuple(s.node.options)
-    return s.graph.op(kind, s.reads[0], *(s.graph.hold(s.node.options[name]) for name in names))
+    names = ("low", "high") if s.node.op == "clip" else tuple(s.options)
+    return s.graph.op(kind, s.reads[0], *(s.graph.hold(s.options[name]) for name in names))
 
 
 @_emits("dropout")
@@ -143,22 +149,27 @@ def _linear(s: Spot) -> str:
 
 @_emits("conv")
 def _conv(s: Spot) -> str:
-    o = s.node.options
-    sizes = {"strides": o["stride"], "pads": o["pads"], "dilations": o["dilation"], "group": o["groups"]}
+    o = s.options
+    sizes: dict[str, Any] = {
+        "strides": o["stride"],
+        "pads": o["pads"],
+        "dilations": o["dilation"],
+        "group": o["groups"],
+    }
     return s.graph.op("Conv", *s.reads, **sizes)
 
 
 @_emits("max pool")
 def _max_pool(s: Spot) -> str:
-    o = s.node.options
-    sizes = {"kernel_shape": o["kernel"], "strides": o["stride"], "pads": o["pads"]}
+    o = s.options
+    sizes: dict[str, Any] = {"kernel_shape": o["kernel"], "strides": o["stride"], "pads": o["pads"]}
     return s.graph.op("MaxPool", s.reads[0], **sizes, dilations=o["dilation"])
 
 
 @_emits("average pool")
 def _average_pool(s: Spot) -> str:
-    o = s.node.options
-    sizes = {"kernel_shape": o["kernel"], "strides": o["stride"], "pads": o["pads"]}
+    o = s.options
+    sizes: dict[str, Any] = {"kernel_shape": o["kernel"], "strides": o["stride"], "pads": o["pads"]}
     return s.graph.op("AveragePool", s.reads[0], **sizes, count_include_pad=o["padding_counts"])
 
 
@@ -173,8 +184,7 @@ def _batch_norm(s: Spot) -> str:
 @_emits("layer norm")
 def _layer_norm(s: Spot) -> str:
     x, *own = s.reads
-    axes = s.node.options["axes"]
-    assert isinstance(axes, int)
+    axes = s.options["axes"]
     if not own:
         own = [s.graph.hold(np.ones(s.shape[-axes:]))]
     return s.graph.op("LayerNormalization", x, *own, axis=-axes, epsilon=_eps(s))
@@ -183,8 +193,7 @@ def _layer_norm(s: Spot) -> str:
 @_emits("group norm")
 def _group_norm(s: Spot) -> str:
     x, *own = s.reads
-    groups, channels = s.node.options["groups"], s.shape[1]
-    assert isinstance(groups, int)
+    groups, channels = s.options["groups"], s.shape[1]
     within = channels // groups * math.prod(s.shape[2:])
     y = reshaped(s.graph, x, (s.shape[0], groups, within))
     ones, zeros = s.graph.hold(np.ones(groups)), s.graph.hold(np.zeros(groups))
@@ -199,14 +208,12 @@ def _group_norm(s: Spot) -> str:
 @_emits("softmax", "log softmax")
 def _softmax(s: Spot) -> str:
     kind = "Softmax" if s.node.op == "softmax" else "LogSoftmax"
-    return s.graph.op(kind, s.reads[0], axis=s.node.options["axis"])
+    return s.graph.op(kind, s.reads[0], axis=s.options["axis"])
 
 
 @_emits(*REDUCED)
 def _reduced(s: Spot) -> str:
-    axes, keep = s.node.options["axes"], s.node.options["keep"]
-    assert isinstance(axes, tuple | list)
-    assert isinstance(keep, int)
+    axes, keep = s.options["axes"], s.options["keep"]
     return s.graph.reduce(REDUCED[s.node.op], s.reads[0], *axes, keep=keep)
 
 
@@ -217,8 +224,7 @@ def _reshape(s: Spot) -> str:
 
 @_emits("permute")
 def _permute(s: Spot) -> str:
-    order = s.node.options["order"]
-    assert isinstance(order, tuple | list)
+    order = s.options["order"]
     return s.graph.turn(s.reads[0], *order)
 
 
@@ -237,27 +243,26 @@ def _expand(s: Spot) -> str:
 
 @_emits("concat")
 def _concat(s: Spot) -> str:
-    return s.graph.op("Concat", *s.reads, axis=s.node.options["axis"])
+    return s.graph.op("Concat", *s.reads, axis=s.options["axis"])
 
 
 @_emits("slice")
 def _slice(s: Spot) -> str:
-    ends = [s.node.options[name] for name in ("start", "end", "axis", "step")]
-    return s.graph.op("Slice", s.reads[0], *(s.graph.ints(n) for n in ends if isinstance(n, int)))
+    ends = [s.options[name] for name in ("start", "end", "axis", "step")]
+    return s.graph.op("Slice", s.reads[0], *(s.graph.ints(n) for n in ends))
 
 
 @_emits("take")
 def _take(s: Spot) -> str:
-    places = s.graph.hold(s.node.options["places"], np.int64)  # type: ignore[arg-type]
-    return s.graph.op("Gather", s.reads[0], places, axis=s.node.options["axis"])
+    places = s.graph.hold(s.options["places"], np.int64)
+    return s.graph.op("Gather", s.reads[0], places, axis=s.options["axis"])
 
 
 @_emits("pad")
 def _pad(s: Spot) -> str:
-    pads, value = s.node.options["pads"], s.node.options["value"]
-    assert isinstance(pads, tuple | list)
+    pads, value = s.options["pads"], s.options["value"]
     return s.graph.op("Pad", s.reads[0], s.graph.ints(*pads), s.graph.hold(value))
 
 
 def _eps(s: Spot) -> float:
-    return float(s.node.options["eps"])  # type: ignore[arg-type]
+    return float(s.options["eps"])

@@ -45,7 +45,7 @@ class Builder:
         self.tensors: dict[str, Tensor] = {}
         self.called: dict[int, tuple[str, Tensor]] = {}
         self._shapes: dict[str, Shape] = {}
-        self._held: dict[int, str] = {}
+        self._held: dict[str | int, str] = {}
         self._waiting: dict[str, tuple[str, Tensor]] = {}  # parameters that no node has read yet
 
     def window(self, name: str, shape: Shape) -> str:
@@ -67,8 +67,8 @@ class Builder:
                 target, tensor = self._waiting[value]
                 if value not in self._held:
                     role = "trained" if self.trained.get(target) else "frozen"
-                    self._held[value] = self._weight(target, tensor, role)  # type: ignore[index]
-                return self._held[value]  # type: ignore[index]
+                    self._held[value] = self._weight(target, tensor, role)
+                return self._held[value]
             return value
         if isinstance(value, Tensor):
             if id(value) not in self._held:
@@ -77,6 +77,8 @@ class Builder:
                 )  # keeps it alive: ids are reused
                 self._held[id(value)] = self._weight(known[0], value, "measured")
             return self._held[id(value)]
+        if value is None:
+            raise ConfigError("reads where a largest or smallest value is, which no device says")
         if isinstance(value, Windows):
             raise ConfigError("counts windows, which a device does not")
         raise ConfigError(f"reads {type(value).__name__}, which is no tensor")

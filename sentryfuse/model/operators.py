@@ -158,20 +158,23 @@ def _average_pool(reads: Sequence[Tensor], o: Options) -> Tensor:
 @_runs("layer norm")
 def _layer_norm(reads: Sequence[Tensor], o: Options) -> Tensor:
     x, *own = reads
-    return F.layer_norm(x, x.shape[-o["axes"] :], *own, eps=o["eps"])
+    weight, bias = [*own, None, None][:2]
+    return F.layer_norm(x, [*x.shape[-o["axes"] :]], weight, bias, o["eps"])
 
 
 @_runs("group norm")
 def _group_norm(reads: Sequence[Tensor], o: Options) -> Tensor:
     x, *own = reads
-    return F.group_norm(x, o["groups"], *own, eps=o["eps"])
+    weight, bias = own or (None, None)
+    return F.group_norm(x, o["groups"], weight, bias, o["eps"])
 
 
 def _batch_norm(reads: Sequence[Tensor], o: Options, n_windows: int, training: bool) -> Tensor:
     """In training the batch's own mean and variance, unless there is one number of each, or momentum is 0."""
     x, mean, variance, *own = reads
     batch = training and o["momentum"] > 0 and x.numel() > x.shape[1]
-    return F.batch_norm(x, mean, variance, *(own or (None, None)), batch, o["momentum"], o["eps"])
+    weight, bias = own or (None, None)
+    return F.batch_norm(x, mean, variance, weight, bias, batch, o["momentum"], o["eps"])
 
 
 def _dropout(reads: Sequence[Tensor], o: Options, n_windows: int, training: bool) -> Tensor:

@@ -28,21 +28,12 @@ N_WINDOWS = 3  # of the example; any number but 0 and 1, which torch takes for c
 TOLERANCE = 1e-4  # of the largest number
 TORCH = str(Path(torch.__file__).parent)
 FRAME = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+), in .*\n\s*(?P<code>.*)$', re.MULTILINE)
-# Operators that write into what they read and answer with it; their names without the last letter are known.
-ALIASING = ("view", "reshape", "transpose", "permute", "slice", "select", "squeeze", "unsqueeze", "expand")
-ALIASING += (
-    "flatten",
-    "unflatten",
-    "chunk",
-    "split",
-    "unbind",
-    "contiguous",
-    "detach",
-    "alias",
-    "t",
-    "narrow",
+# Operators that may answer with the memory of what they read.
+ALIASING = (
+    *("view", "reshape", "transpose", "permute", "slice", "select", "squeeze", "unsqueeze", "expand", "t"),
+    *("flatten", "unflatten", "chunk", "split", "split_with_sizes", "unbind", "narrow", "unfold", "getitem"),
+    *("contiguous", "detach", "alias", "to", "dropout", "feature_dropout"),
 )
-ALIASING += ("split_with_sizes", "to", "unfold", "getitem", "dropout", "feature_dropout")
 
 
 def trace(
@@ -59,14 +50,14 @@ def trace(
         What a configuration holds of it, and a module with its weights that gives the same answers.
 
     Raises:
-        ConfigError: what the module does cannot be written on a device, naming the operator and the line of its
-            source; or it is not what a sensor's encoder does.
+        ConfigError: what the module does cannot be written on a device, naming the operator and the line of
+            its source; or it is not what a sensor's encoder does.
     """
     given = encoder if isinstance(encoder, Encoder) else Encoder(encoder)
     if not isinstance(given.module, nn.Module):
         raise ConfigError(
-            f"the encoder of {modality.name} is of the type {type(given.module).__name__}; give a torch module, "
-            "or an Encoder with one"
+            f"the encoder of {modality.name} is of the type {type(given.module).__name__}; give a torch "
+            "module, or an Encoder with one"
         )
     module = copy.deepcopy(given.module).cpu().float().eval()
     example = torch.randn(
@@ -102,13 +93,27 @@ def _exported(module: nn.Module, example: Tensor, name: str) -> torch.export.Exp
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch about itself
-            windows = {0: torch.export.Dim("B")}
-            return torch.export.export(module, (example,), dynamic_shapes=(windows,))
+            exported = torch.export.export(
+                module,
+                (example,),
+                dynamic_shapes=({0: torch.export.Dim.AUTO},),
+                # what torch would rather know of the number of windows is of no interest here
+                prefer_deferred_runtime_asserts_over_guards=True,
+            )
     except Exception as error:
-        reason = _first_line(error)
-        if "specialized it to be a constant" in str(error):
-            reason = "it fixes the number of windows, which must stay open; say x.shape[0] or -1, not len(x)"
-        raise ConfigError(f"{name} cannot be traced: {reason}{_where(str(error))}") from error
+        raise ConfigError(
+            f"{name} cannot be traced: {_first_line(error)}{_where(str(error))}; what it does must not depend "
+            "on the numbers in a window"
+        ) from error
+    (window,) = exported.graph_signature.user_inputs
+    (read,) = (node for node in exported.graph.nodes if node.name == window)
+    size = read.meta["val"].shape[0]
+    room = None if isinstance(size, int) else exported.range_constraints.get(size.node.expr)
+    if isinstance(size, int) or (room is not None and room.lower == room.upper):
+        raise ConfigError(
+            f"{name} fixes the number of windows, which must stay open; say x.shape[0] or -1, not len(x)"
+        )
+    return exported
 
 
 def _built(exported: torch.export.ExportedProgram, modality: Modality, name: str) -> Builder:
@@ -148,7 +153,8 @@ def _after(builder: Builder, node: fx.Node, env: dict[fx.Node, Any], nodes: list
     found = node.meta.get("val")
     if isinstance(found, torch.SymInt | torch.SymFloat | torch.SymBool):
         return Windows()
-    args, kwargs = (fx.node.map_arg(part, lambda n: env[n]) for part in (node.args, node.kwargs))
+    args: Any = fx.node.map_arg(node.args, lambda n: env[n])
+    kwargs: Any = fx.node.map_arg(node.kwargs, lambda n: env[n])
     if not isinstance(node.target, torch._ops.OpOverload):
         if getattr(node.target, "__name__", "") == "getitem":
             return args[0][args[1]]
@@ -197,13 +203,13 @@ def _trained(exported: torch.export.ExportedProgram) -> dict[str, bool]:
 def _check_answers(module: nn.Module, made: ProgramModule, example: Tensor, name: str) -> None:
     """Compare with the module itself, and one window with all of them."""
     with torch.no_grad():
-        want, got, alone = module(example), made(example), made(example[:1])
+        want, got, alone = module(example), made(example), module(example[:1])
     scale = max(1.0, float(want.abs().max()))
     if not torch.isfinite(want).all():
         raise ConfigError(f"{name} makes numbers that are not finite of windows of ordinary size")
     if float((got - want).abs().max()) > TOLERANCE * scale:
         raise ConfigError(f"{name} gives other answers as a program; please report what it is made of")
-    if float((alone - want[:1]).abs().max()) > TOLERANCE * scale:
+    if float((alone - want[:1]).abs().max()) > TOLERANCE * scale or alone.shape != want[:1].shape:
         raise ConfigError(f"{name} mixes windows: what it makes of one depends on the others beside it")
 
 

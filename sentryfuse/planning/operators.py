@@ -19,8 +19,10 @@ MAX_NUMBERS = 1 << 25  # of all values of one window
 MAX_RANK = 8
 
 Limits = Mapping[str, tuple[float, float]]
-PLAIN = ("relu", "sigmoid", "tanh", "silu", "gelu", "gelu tanh", "mish", "selu", "softplus", "hardswish")
-PLAIN += ("hardsigmoid", "exp", "log", "sqrt", "reciprocal", "abs", "neg", "sin", "cos", "erf")
+PLAIN = (
+    *("relu", "sigmoid", "tanh", "silu", "gelu", "gelu tanh", "mish", "selu", "softplus", "hardswish"),
+    *("hardsigmoid", "exp", "log", "sqrt", "reciprocal", "abs", "neg", "sin", "cos", "erf"),
+)
 # one value in, one of the same sizes out -> its options: name -> least and most
 UNARY: Mapping[str, Limits] = {
     **{name: {} for name in PLAIN},
@@ -85,7 +87,7 @@ class Ask:
         """An option that is a number."""
         self._asked.add(name)
         value = self._options.get(name)
-        if type(value) not in (int, float) or not least <= value <= most:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
             self.fail(f"needs {name} within {least:g}..{most:g}")
         return float(value)
 

@@ -134,7 +134,7 @@ class Pads(nn.Module):
 
     def __init__(self, steps: int, channels: int) -> None:
         super().__init__()
-        kinds = ("zeros", "reflect", "replicate", "circular")
+        kinds: tuple[Any, ...] = ("zeros", "reflect", "replicate", "circular")
         self.convs = nn.ModuleList(nn.Conv1d(channels, D, 4, padding=3, padding_mode=kind) for kind in kinds)
         self.start = nn.Parameter(torch.randn(1, D))
 
