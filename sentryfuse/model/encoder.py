@@ -94,6 +94,18 @@ class ProgramModule(nn.Module):
         return values[f"v{len(self.program.nodes) - 1}"]
 
 
+def running_statistics(module: nn.Module) -> list[Tensor]:
+    """Means and variances that training moves, of all encoders of somebody's own inside a module."""
+    found: dict[int, Tensor] = {}
+    for part in module.modules():
+        if isinstance(part, ProgramModule) and part.learns:
+            buffers = dict(part.named_buffers())
+            for node in part.program.nodes:
+                if node.op == "batch norm" and node.options["momentum"]:
+                    found |= {id(buffers[name]): buffers[name] for name in node.reads[1:3] if name in buffers}
+    return [*found.values()]
+
+
 class EncoderTokens(nn.Module):
     """Tokens of one sensor by a program, with a learned position added to each; `(B, T, C)` -> `(B, L, D)`.
 

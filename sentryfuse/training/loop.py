@@ -23,6 +23,7 @@ from sentryfuse.errors import ConfigError
 from sentryfuse.gate.memory import SaliencyMemory
 from sentryfuse.gate.saliency import SaliencyScale, batch_saliency, saliency_loss, unit_factors
 from sentryfuse.model import Selection
+from sentryfuse.model.encoder import running_statistics
 from sentryfuse.model.pretrained import SentryModel
 from sentryfuse.progress import Progress, say
 from sentryfuse.pruning.weights import magnitude_importance
@@ -335,6 +336,7 @@ class _Run:
         torch.nn.utils.clip_grad_norm_(model.backbone.parameters(), CLIP_NORM)
         torch.nn.utils.clip_grad_norm_(model.gate.parameters(), CLIP_NORM)
         self.optimizer.step()
+        self.group.average(running_statistics(model), part)
         self.average.update_parameters(model)
         accuracy = part * float((logits.argmax(1) == target.argmax(1)).float().mean())
         return {

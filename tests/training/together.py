@@ -20,6 +20,7 @@ from torch import Tensor
 from sentryfuse.model.pretrained import SentryModel
 from sentryfuse.training import TrainSettings, fine_tune, loop, train
 from sentryfuse.training.distributed import process_group
+from tests.model.encoders import encoder
 from tests.tiny import tiny_model, tiny_windows
 
 WINDOWS = tiny_windows(131)  # batches that no number of processes divides, one of them of a few windows
@@ -42,6 +43,12 @@ def trained(name: str) -> tuple[SentryModel, History]:
     case, settings = CASES[name]
     model = tiny_model(case, seed=1)
     return model, train(model, WINDOWS, settings=settings)
+
+
+def normed() -> tuple[SentryModel, History]:
+    """With batch norms inside an encoder of one's own, which see the windows of their process alone."""
+    model = tiny_model("small", seed=1).with_encoders({"acc": encoder("cnn", 64, 3)})
+    return model, train(model, WINDOWS, settings=SETTINGS)
 
 
 def tuned() -> tuple[SentryModel, History]:
@@ -69,7 +76,7 @@ def resumed(state: Path) -> tuple[SentryModel, History]:
 
 def results(folder: Path) -> Mapping[str, Callable[[], tuple[SentryModel, History]]]:
     made = {name: lambda name=name: trained(name) for name in CASES}
-    return {**made, "tuned": tuned, "resumed": lambda: resumed(folder / "state.safetensors")}
+    return {**made, "normed": normed, "tuned": tuned, "resumed": lambda: resumed(folder / "state.safetensors")}
 
 
 def comparable(model: SentryModel) -> dict[str, Tensor]:
