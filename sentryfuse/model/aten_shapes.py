@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sentryfuse.errors import ConfigError
-from sentryfuse.model.aten import Builder, Windows, axis_of, converts
+from sentryfuse.model.aten import FARTHEST, Builder, Windows, axis_of, converts
 from sentryfuse.planning.operators import Shape
 
 Arguments = Mapping[str, Any]
@@ -377,6 +377,34 @@ def _with_places(op: str) -> Any:
 
 converts("max")(_with_places("largest"))
 converts("min")(_with_places("smallest"))
+
+
+@converts("linalg_vector_norm")
+def _norm(b: Builder, a: Arguments, size: Shape) -> str:
+    if a["ord"] != 2:
+        raise ConfigError("is known for the root of the sum of squares alone")
+    squares = b.node("mul", a["self"], a["self"])
+    axes = _axes(b, squares, a["dim"])
+    return b.node("sqrt", b.node("sum", squares, axes=axes, keep=int(a["keepdim"])))
+
+
+def chosen(b: Builder, where: Any, x: Any, y: Any, size: Shape) -> str:
+    """`x` where a constant is true, `y` elsewhere."""
+    if not isinstance(where, Tensor):
+        raise ConfigError("chooses by numbers of the window")
+    first, second = where.float(), 1 - where.float()
+
+    def part(value: Any, share: Tensor) -> Any:
+        if isinstance(value, int | float | Tensor) and not isinstance(value, bool):
+            return share * torch.as_tensor(value).float().clamp(-FARTHEST, FARTHEST)
+        return b.node("mul", value, share)
+
+    y = b.node("add", part(x, first), part(y, second))
+    return y if b.shape(y) == size else b.node("expand", y, shape=size)
+
+
+converts("masked_fill")(lambda b, a, size: chosen(b, a["mask"], a["value"], a["self"], size))
+converts("where")(lambda b, a, size: chosen(b, a["condition"], a["self"], a["other"], size))
 
 
 def variance(b: Builder, a: Arguments) -> str:

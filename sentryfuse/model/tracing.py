@@ -17,11 +17,12 @@ from torch import Tensor, fx, nn
 
 from sentryfuse.errors import ConfigError
 from sentryfuse.model import aten_layers, aten_shapes
-from sentryfuse.model.aten import Builder, Windows, convert, shape_of
+from sentryfuse.model.aten import Builder, Windows, convert, known, shape_of
 from sentryfuse.model.encoder import Encoder, ProgramModule, TracedEncoder
 from sentryfuse.planning.program import MAX_NODES, WINDOW, Program, shown
 from sentryfuse.types import Modality
 
+__all__ = ["known", "trace"]
 assert all((aten_layers, aten_shapes))  # each registers the operators it knows
 
 N_WINDOWS = 3  # of the example; any number but 0 and 1, which torch takes for constants
@@ -102,8 +103,8 @@ def _exported(module: nn.Module, example: Tensor, name: str) -> torch.export.Exp
             )
     except Exception as error:
         raise ConfigError(
-            f"{name} cannot be traced: {_first_line(error)}{_where(str(error))}; what it does must not depend "
-            "on the numbers in a window"
+            f"{name} cannot be traced: {_first_line(error)}{_where(str(error))}; what it does must not "
+            "depend on the numbers in a window"
         ) from error
     (window,) = exported.graph_signature.user_inputs
     (read,) = (node for node in exported.graph.nodes if node.name == window)

@@ -227,8 +227,18 @@ def _conv(ask: Ask) -> Result:
     return shape, numbers(shape) * math.prod(weight[1:])
 
 
-@_operator("max pool", "average pool")
-def _pool(ask: Ask) -> Result:
+@_operator("max pool")
+def _max_pool(ask: Ask) -> Result:
+    return _pool(ask, dilated=True)
+
+
+@_operator("average pool")
+def _average_pool(ask: Ask) -> Result:
+    ask.whole("padding_counts", 0, 1)
+    return _pool(ask, dilated=False)
+
+
+def _pool(ask: Ask, *, dilated: bool) -> Result:
     ask.count(1)
     x = ask.read(0, 3, 4)
     n = len(x) - 2
@@ -236,11 +246,7 @@ def _pool(ask: Ask) -> Result:
     pads = ask.whole_numbers("pads", 2 * n, 0, 1 << 16)
     if any(2 * pad > kernel[i % n] for i, pad in enumerate(pads)):
         ask.fail("is padded by more than half its kernel")
-    dilations = None
-    if "dilation" in ask._options:
-        dilations = ask.whole_numbers("dilation", n, 1, 1 << 16)
-    else:
-        ask.whole("padding_counts", 0, 1)
+    dilations = ask.whole_numbers("dilation", n, 1, 1 << 16) if dilated else None
     return (*x[:2], *_slid(ask, x[2:], kernel, pads, dilations=dilations)), 0
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import copy
 import math
+from functools import cache
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sentryfuse.bundle import load_bundle
@@ -17,20 +21,22 @@ from sentryfuse.export import export_bundle
 from sentryfuse.graph import Part, Writer
 from sentryfuse.model.encoder import Encoder, EncoderTokens
 from sentryfuse.model.pretrained import SentryModel, from_pretrained
+from sentryfuse.model.tracing import trace
 from sentryfuse.planning.cost import count
 from sentryfuse.planning.operators import OPERATORS
 from sentryfuse.pruning.cut import prune
 from sentryfuse.pruning.scorers import make_plan
-from sentryfuse.types import Budget
+from sentryfuse.types import Budget, Modality
 from tests.laws.hand_plans import full_plan
 from tests.laws.test_counts import Multiplications
-from tests.model.encoders import ENCODERS, encoder
+from tests.model.encoders import ENCODERS, D, Turn, encoder
 from tests.tiny import BACKBONES, FEW_SETS, NAMES, SENSOR_SETS, tiny_batch, tiny_model
 
 ORDINARY = "ignore:Using padding='same' with even kernel:UserWarning"  # torch, about one of the encoders
 pytestmark = pytest.mark.filterwarnings(ORDINARY)
 
 
+@cache
 def model_with(name: str, case: str = "small", *, sensor: str = "acc", physical: bool = False) -> SentryModel:
     model = tiny_model(case)
     mean, std = model.statistics(sensor)
@@ -124,9 +130,9 @@ def test_every_backbone_exports_prunes_and_answers_as_in_torch(case, tmp_path):
 
 @pytest.mark.parametrize("case", BACKBONES)
 def test_an_absent_sensors_encoder_does_not_run(case):
-    model = model_with("whole", case)
+    model = copy.deepcopy(model_with("whole", case))
     embed, ran = model.backbone.embedding_of("acc"), []
-    embed.register_forward_hook(lambda *_: ran.append(1))
+    embed.register_forward_hook(lambda *_: ran.append(1))  # the model is this test's alone
     batch = {n: torch.from_numpy(x) for n, x in tiny_batch(2).items()}
     gone = {**batch, "acc": torch.full_like(batch["acc"], torch.nan)}
     with torch.no_grad():
@@ -184,3 +190,50 @@ def test_the_module_that_was_given_is_neither_kept_nor_changed():
     assert module.training
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
     assert set(NAMES) == set(model.names)
+
+
+@st.composite
+def convolutional(draw):
+    """A chain of layers on `(B, C, T)` whose sizes are drawn, and the window it is for."""
+    steps, channels = draw(st.integers(1, 40)), draw(st.integers(1, 4))
+    length, width, layers = steps, channels, []
+    for _ in range(draw(st.integers(1, 4))):
+        kernel, dilation = draw(st.integers(1, 5)), draw(st.integers(1, 2))
+        padding = draw(st.integers(0, kernel // 2))
+        reach = dilation * (kernel - 1) + 1
+        if length + 2 * padding < reach:
+            continue
+        stride, groups = draw(st.integers(1, 3)), draw(st.sampled_from([1, width]))
+        kind = draw(st.sampled_from(["conv", "max", "mean"]))
+        if kind == "mean":
+            dilation, reach = 1, kernel
+        sizes = {"stride": stride, "padding": padding}
+        out = groups * draw(st.integers(1, 3)) if kind == "conv" else width
+        layers.append(
+            nn.Conv1d(width, out, kernel, dilation=dilation, groups=groups, **sizes)
+            if kind == "conv"
+            else nn.MaxPool1d(kernel, dilation=dilation, **sizes)
+            if kind == "max"
+            else nn.AvgPool1d(kernel, count_include_pad=draw(st.booleans()), **sizes)
+        )
+        length, width = (length + 2 * padding - reach) // stride + 1, out
+    layers.append(nn.Conv1d(width, D, 1))
+    return steps, channels, nn.Sequential(Turn(), *layers, Turn())
+
+
+@settings(max_examples=12, deadline=None)
+@given(convolutional())
+def test_chains_of_any_sizes_give_the_same_on_the_device(drawn):
+    steps, channels, module = drawn
+    modality = Modality("acc", 16.0, steps, tuple("xyzw"[:channels]))
+    traced, own = trace(module, modality, D)
+    model = tiny_model(modalities=(modality,)).with_encoders({"acc": Encoder(module, physical=True)})
+    x = tiny_batch(2, modalities=(modality,))["acc"]
+    embed = model.backbone.embedding_of("acc")
+    with torch.no_grad():
+        want = (module.eval()(torch.from_numpy(x)) + embed.position).numpy()
+    assert traced.program.tokens(steps, channels, D) == want.shape[1]
+    assert sum(p.numel() for p in own.parameters()) == sum(p.numel() for p in module.parameters())
+    for batch, fused in ((2, True), (None, False)):
+        device = on_the_device(model, "acc", x, batch=batch, fused=fused)
+        np.testing.assert_allclose(device, want, atol=1e-5 * max(1, np.abs(want).max()), rtol=1e-4)

@@ -93,7 +93,9 @@ class Causal(nn.Module):
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         y = y + F.scaled_dot_product_attention(q, k, v, attn_mask=self.get_buffer("mask"), scale=0.5)
         logits = torch.matmul(q, k.mT) / D**0.5
-        return y + torch.bmm(logits.log_softmax(-1).exp(), v)
+        logits = logits.masked_fill(~self.get_buffer("mask"), float("-inf"))
+        y = y + torch.bmm(logits.log_softmax(-1).exp(), v)
+        return F.normalize(torch.where(self.get_buffer("mask")[-1, :, None], y, v), dim=-1)
 
 
 class Residual(nn.Module):

@@ -76,7 +76,12 @@ def resumed(state: Path) -> tuple[SentryModel, History]:
 
 def results(folder: Path) -> Mapping[str, Callable[[], tuple[SentryModel, History]]]:
     made = {name: lambda name=name: trained(name) for name in CASES}
-    return {**made, "normed": normed, "tuned": tuned, "resumed": lambda: resumed(folder / "state.safetensors")}
+    return {
+        **made,
+        "normed": normed,
+        "tuned": tuned,
+        "resumed": lambda: resumed(folder / "state.safetensors"),
+    }
 
 
 def comparable(model: SentryModel) -> dict[str, Tensor]:
