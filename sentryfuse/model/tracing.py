@@ -7,6 +7,7 @@ dropout, and batch norms that follow the batch.
 from __future__ import annotations
 
 import copy
+import inspect
 import re
 import warnings
 from pathlib import Path
@@ -27,6 +28,12 @@ assert all((aten_layers, aten_shapes))  # each registers the operators it knows
 
 N_WINDOWS = 3  # of the example; any number but 0 and 1, which torch takes for constants
 TOLERANCE = 1e-4  # of the largest number
+# What torch would rather know of the number of windows is of no interest here; older ones cannot be told.
+UNGUARDED = {
+    name: True
+    for name in inspect.signature(torch.export.export).parameters
+    if name == "prefer_deferred_runtime_asserts_over_guards"
+}
 TORCH = str(Path(torch.__file__).parent)
 FRAME = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+), in .*\n\s*(?P<code>.*)$', re.MULTILINE)
 # Operators that may answer with the memory of what they read.
@@ -94,12 +101,9 @@ def _exported(module: nn.Module, example: Tensor, name: str) -> torch.export.Exp
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch about itself
+            windows = {0: torch.export.Dim.AUTO}
             exported = torch.export.export(
-                module,
-                (example,),
-                dynamic_shapes=({0: torch.export.Dim.AUTO},),
-                # what torch would rather know of the number of windows is of no interest here
-                prefer_deferred_runtime_asserts_over_guards=True,
+                module, (example,), dynamic_shapes=(windows,), strict=False, **UNGUARDED
             )
     except Exception as error:
         raise ConfigError(
