@@ -139,6 +139,43 @@ def _matmul(b: Builder, a: Arguments, size: Shape) -> str:
     return b.node("matmul", x, y)
 
 
+@converts("einsum")
+def _einsum(b: Builder, a: Arguments, size: Shape) -> str:
+    """A product of two: what both have and the answer has not is summed over."""
+    equation, given_ = a["equation"].replace(" ", ""), a["tensors"]
+    left, _, out = equation.partition("->")
+    terms = left.split(",")
+    letters = "".join(terms)
+    if len(terms) != 2 or not letters.isalpha() or any(len({*t}) < len(t) for t in (*terms, out)):
+        raise ConfigError("is known for two values and an equation of letters, each once, alone")
+    first, second = terms
+    if "->" not in equation:
+        out = "".join(sorted(n for n in letters if letters.count(n) == 1))
+    common = [n for n in out if n in first and n in second]
+    summed = [n for n in first if n in second and n not in out]
+    rows, columns = ([n for n in term if n in out and n not in common] for term in terms)
+    if {*first} != {*common, *rows, *summed} or {*second} != {*common, *columns, *summed}:
+        raise ConfigError("sums over what one value alone has; sum it first")
+    sizes = dict(zip(first + second, (*b.shape(given_[0]), *b.shape(given_[1])), strict=True))
+    parts = []
+    for value, term, order in zip(
+        given_, terms, ((common, rows, summed), (common, summed, columns)), strict=True
+    ):
+        turned = b.node("permute", value, order=[term.index(n) for group in order for n in group])
+        shape = [math.prod(sizes[n] for n in group) for group in order]
+        parts.append(b.node("reshape", turned, shape=shape))
+    y = b.node("reshape", b.node("matmul", *parts), shape=[sizes[n] for n in (*common, *rows, *columns)])
+    return b.node("permute", y, order=[[*common, *rows, *columns].index(n) for n in out])
+
+
+@converts("_weight_norm")
+def _weight_norm(b: Builder, a: Arguments, size: Shape) -> str:
+    """A direction and a length, which are trained; torch multiplies them before the layer does."""
+    direction, axes = a["v"], [i for i in range(len(size)) if i != a["dim"] % len(size)]
+    squares = b.node("sum", b.node("mul", direction, direction), axes=axes, keep=1)
+    return b.node("mul", b.node("div", direction, b.node("sqrt", squares)), a["g"])
+
+
 @converts("conv1d", "conv2d")
 def _conv(b: Builder, a: Arguments, size: Shape) -> str:
     n, kernel = len(size) - 2, b.shape(a["weight"])[2:]

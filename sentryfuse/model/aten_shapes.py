@@ -205,6 +205,14 @@ def _places(value: Any) -> Tensor:
     return value
 
 
+@converts("upsample_nearest1d", "upsample_nearest2d")
+def _upsample(b: Builder, a: Arguments, size: Shape) -> Any:
+    x = _first(a)
+    for axis in range(2, len(size)):
+        x = taken(b, x, axis, [i * b.shape(x)[axis] // size[axis] for i in range(size[axis])])
+    return x
+
+
 @converts("flip")
 def _flip(b: Builder, a: Arguments, size: Shape) -> Any:
     x = a["self"]

@@ -67,7 +67,13 @@ def trace(
             f"the encoder of {modality.name} is of the type {type(given.module).__name__}; give a torch "
             "module, or an Encoder with one"
         )
-    module = copy.deepcopy(given.module).cpu().float().eval()
+    try:
+        module = copy.deepcopy(given.module).cpu().float().eval()
+    except RuntimeError as error:
+        raise ConfigError(
+            f"the encoder of {modality.name} cannot be copied ({_first_line(error)}); use "
+            "torch.nn.utils.parametrizations instead of hooks that compute weights"
+        ) from error
     example = torch.randn(
         N_WINDOWS, modality.length, modality.n_channels, generator=torch.Generator().manual_seed(0)
     )

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrizations import weight_norm
 
 D = 16
 Made = Callable[[int, int], nn.Module]  # steps and channels of the window -> module
@@ -96,6 +97,25 @@ class Causal(nn.Module):
         logits = logits.masked_fill(~self.get_buffer("mask"), float("-inf"))
         y = y + torch.bmm(logits.log_softmax(-1).exp(), v)
         return F.normalize(torch.where(self.get_buffer("mask")[-1, :, None], y, v), dim=-1)
+
+
+class Temporal(nn.Module):
+    """Convolutions that look back, their weights normed; halved, and doubled again; mixed by einsum."""
+
+    def __init__(self, steps: int, channels: int) -> None:
+        super().__init__()
+        convs = [nn.Conv1d(channels, D, 3, padding=2), nn.Conv1d(D, D, 3, padding=4, dilation=2)]
+        self.convs = nn.ModuleList(weight_norm(conv) for conv in convs)
+        self.up = nn.Upsample(scale_factor=2)
+        self.mix, self.steps = nn.Parameter(torch.randn(D, D) / 4), nn.Parameter(torch.randn(5, steps) / 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.convs[0](x.transpose(1, 2))[:, :, :-2])
+        y = self.convs[1](y)[:, :, :-4]
+        y = self.up(y[:, :, ::2])[:, :, : x.shape[1]]
+        y = torch.einsum("bct,cd->btd", y, self.mix)
+        own = self.steps + y[:, :5, :1]
+        return torch.einsum("lt,btd->bld", self.steps, y) + torch.einsum("btc, blt -> blc", y, own)
 
 
 class Residual(nn.Module):
@@ -188,6 +208,7 @@ ENCODERS: dict[str, Made] = {
     "spectrogram": Spectrogram,
     "attends": Attends,
     "causal": Causal,
+    "temporal": Temporal,
     "residual": Residual,
     "whole": Whole,
     "pads": Pads,

@@ -84,8 +84,28 @@ def test_an_operator_inside_a_layer_of_torchs_names_the_line_that_calls_it():
         (Lambda(3, lambda y: y.transpose(0, 1).reshape(y.shape)), "mixes windows"),
         (Lambda(3, lambda y: (y * 0).log()), "numbers that are not finite"),
         ("a module", "is of the type str; give a torch module"),
+        (
+            Lambda(3, lambda y: torch.einsum("btd,bse->bte", y, y)),
+            "aten.einsum sums over what one value alone",
+        ),
+        (
+            Lambda(3, lambda y: torch.einsum("btt->bt", y[:, :D])[..., None] + y[:, :D]),
+            "aten.einsum is known",
+        ),
     ],
-    ids=["channels", "width", "flat", "fixed", "len", "branch", "mixed", "infinite", "text"],
+    ids=[
+        "channels",
+        "width",
+        "flat",
+        "fixed",
+        "len",
+        "branch",
+        "mixed",
+        "infinite",
+        "text",
+        "sums",
+        "diagonal",
+    ],
 )
 def test_what_is_no_encoder_of_a_sensor_is_refused(module, match):
     refused(module, match)
