@@ -6,7 +6,6 @@ arguments. What depends on no window and no weight is computed once, here, and h
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -235,6 +234,12 @@ def pairs(value: Any, n: int, default: Any = None) -> list[int]:
     return [int(v) for v in (many * n if len(many) == 1 else many)]
 
 
-def product(sizes: Sequence[int]) -> int:
-    """Their product."""
-    return math.prod(sizes)
+def counted(shape: Shape, axis: int) -> int:
+    """Steps of an axis.
+
+    Raises:
+        ConfigError: it counts windows.
+    """
+    if shape[axis] < 0:
+        raise ConfigError("takes the windows apart")
+    return shape[axis]

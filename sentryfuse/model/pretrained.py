@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,11 +18,11 @@ from sentryfuse.errors import CheckpointError, ConfigError, DataError
 from sentryfuse.files import folder_atomically, read_json, write_json, write_text
 from sentryfuse.gate.gate import SentryGate
 from sentryfuse.model import Selection, backbone_type
+from sentryfuse.model.card import model_card
 from sentryfuse.model.encoder import Encoder, EncoderTokens, TracedEncoder
 from sentryfuse.model.tokens import PatchTokens
 from sentryfuse.planning.layout import AttentionRule, Layout
 from sentryfuse.readout import Mixture
-from sentryfuse.readout.worth import worth
 from sentryfuse.types import Modality
 
 FORMAT = 4  # models of 3 were never trained without one of their blocks
@@ -388,32 +387,3 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} cannot be read as safetensors ({error}); train again") from None
-
-
-def model_card(model: SentryModel) -> str:
-    """A short README for the folder of a model, made from its configuration."""
-    config = model.config
-    rows = "\n".join(f"| {m.name} | {m.n_channels} | {m.rate_hz:g} | {m.length} |" for m in config.modalities)
-    about = json.dumps(config.about, indent=1) if config.about else "{}"
-    alone = None if model.mixture is None else model.mixture.readout.cost(model.names).macs
-    said = worth(config.about, alone)
-    who = "" if said is None else f"\nWho answers: {said}.\n"
-    return f"""# {config.backbone} ({config.preset}), sentryfuse
-
-{len(config.classes)} classes: {", ".join(config.classes)}.
-{sum(t.numel() for t in model.tensors().values()):,} weights, safetensors, no pickle. Normalisation: \
-{config.normalise} statistics, inside.
-{who}
-| sensor | channels | rate [Hz] | steps per window |
-| --- | --- | --- | --- |
-{rows}
-
-```python
-import sentryfuse as sf
-model = sf.from_pretrained("<this folder>")
-```
-
-```json
-{about}
-```
-"""

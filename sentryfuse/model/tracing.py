@@ -17,14 +17,14 @@ import torch
 from torch import Tensor, fx, nn
 
 from sentryfuse.errors import ConfigError
-from sentryfuse.model import aten_layers, aten_shapes
+from sentryfuse.model import aten_arithmetic, aten_layers, aten_shapes
 from sentryfuse.model.aten import Builder, Windows, convert, known, shape_of
 from sentryfuse.model.encoder import Encoder, ProgramModule, TracedEncoder
 from sentryfuse.planning.program import MAX_NODES, WINDOW, Program, shown
 from sentryfuse.types import Modality
 
 __all__ = ["known", "trace"]
-assert all((aten_layers, aten_shapes))  # each registers the operators it knows
+assert all((aten_arithmetic, aten_layers, aten_shapes))  # each registers the operators it knows
 
 N_WINDOWS = 3  # of the example; any number but 0 and 1, which torch takes for constants
 TOLERANCE = 1e-4  # of the largest number
