@@ -29,7 +29,7 @@ assert all((aten_arithmetic, aten_layers, aten_shapes))  # each registers the op
 N_WINDOWS = 3  # of the example; any number but 0 and 1, which torch takes for constants
 TOLERANCE = 1e-4  # of the largest number
 # What torch would rather know of the number of windows is of no interest here; older ones cannot be told.
-UNGUARDED = {
+UNGUARDED: dict[str, Any] = {
     name: True
     for name in inspect.signature(torch.export.export).parameters
     if name == "prefer_deferred_runtime_asserts_over_guards"

@@ -122,6 +122,9 @@ def test_every_backbone_exports_prunes_and_answers_as_in_torch(case, tmp_path):
             want = small(inputs).softmax(1).numpy()
         got = Session(bundle, bundle.plan(present, plan.budget)).transformer(batch)
         np.testing.assert_allclose(got, want, atol=1e-4)
+        one = {n: x[:1] for n, x in batch.items()}
+        apart = Session(bundle, bundle.plan(present, plan.budget), batch=1, apart=NAMES)
+        np.testing.assert_allclose(apart.transformer(one), want[:1], atol=1e-4)
         small.save_pretrained(tmp_path / "+".join(present))
         again = from_pretrained(tmp_path / "+".join(present))
         with torch.no_grad():

@@ -88,10 +88,11 @@ def comparable(model: SentryModel) -> dict[str, Tensor]:
     """Weights that mean something.
 
     A key bias adds the same to all logits of a query, and softmax does not see it. Nor does it see queries
-    and keys where there is one token to attend to, as in what "age" says. Their gradient is rounding, which
-    Adam makes as large as any other.
+    and keys where there is one token to attend to, as in what "age" says; nor does a batch norm see the bias
+    of the convolution before it (its running mean does). Their gradient is rounding, which Adam makes as
+    large as any other.
     """
-    rounding = re.compile(r"attn\.k\.bias$|\bage\b.*\.attn\.[qk]\.")
+    rounding = re.compile(r"attn\.k\.bias$|\bage\b.*\.attn\.[qk]\.|own\.\d+_(conv_bias|norm_running_mean)$")
     return {name: t for name, t in model.tensors().items() if not rounding.search(name)}
 
 
