@@ -17,7 +17,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import Annotated, Any, Literal, NamedTuple
 
 from annotated_types import Interval, Len, Predicate
@@ -113,27 +113,14 @@ class Program:
             ConfigError: naming the first node that cannot be: an unknown operator, reads that do not exist or
                 do not fit, an option that is wrong or too many, too much work or memory.
         """
-        known: dict[str, Shape] = {weight.name: weight.shape for weight in self.weights}
-        if len(known) < len(self.weights):
-            raise ConfigError("names a weight twice")
-        read = {WINDOW}
-        values: dict[str, Shape] = {WINDOW: (-1, length, n_channels)}
-        known |= values
-        macs, held = 0, length * n_channels
-        for i, node in enumerate(self.nodes):
-            shape, work = self._after(i, node, known)
-            read |= {*node.reads}
-            values[f"v{i}"] = known[f"v{i}"] = shape
-            macs, held = macs + work, held + numbers(shape)
-            if held > MAX_NUMBERS or macs > MAX_WORK:
-                raise ConfigError(
-                    f"makes more than {MAX_NUMBERS:g} numbers or {MAX_WORK:g} MAC of a window by node {i} "
-                    f"({node.op})"
-                )
-        unread = [weight.name for weight in self.weights if weight.name not in read]
-        if unread:
-            raise ConfigError(f"has a weight {unread[0]} that no node reads")
-        return Sizes(values, macs, held)
+        window = length, n_channels
+        if window not in self._known:
+            self._known[window] = _followed(self, length, n_channels)
+        return self._known[window]
+
+    @cached_property
+    def _known(self) -> dict[tuple[int, int], Sizes]:
+        return {}  # a device asks again for every sub-network it writes
 
     def tokens(self, length: int, n_channels: int, d_model: int) -> int:
         """Tokens that it makes of a window, `L`.
@@ -165,24 +152,47 @@ class Program:
             raise ConfigError(f"the program of an encoder cannot be read: {at}: {first['msg']}") from None
         return program
 
-    def _after(self, i: int, node: Node, known: Mapping[str, Shape]) -> tuple[Shape, int]:
-        """Shape and work of a node."""
-        for name in node.reads:
-            if name not in known:
-                raise ConfigError(
-                    f"has a node {i} ({node.op}) that reads {name}, which nothing before it makes"
-                )
-        rule = OPERATORS.get(node.op)
-        if rule is None:
-            raise ConfigError(f"has a node {i} of the operator {node.op}, which is not known here")
-        ask = Ask([known[name] for name in node.reads], node.options)
-        try:
-            shape, macs = rule(ask)
-            ask.check(shape)
-        except ConfigError as error:
-            found = ", ".join(shown(known[name]) for name in node.reads[:4])
-            raise ConfigError(f"has a node {i} ({node.op}) that {error}; it reads {found}") from None
-        return shape, macs
+
+def _followed(program: Program, length: int, n_channels: int) -> Sizes:
+    known: dict[str, Shape] = {weight.name: weight.shape for weight in program.weights}
+    if len(known) < len(program.weights):
+        raise ConfigError("names a weight twice")
+    read = {WINDOW}
+    values: dict[str, Shape] = {WINDOW: (-1, length, n_channels)}
+    known |= values
+    macs, held = 0, length * n_channels
+    for i, node in enumerate(program.nodes):
+        shape, work = _after(i, node, known)
+        read |= {*node.reads}
+        values[f"v{i}"] = known[f"v{i}"] = shape
+        macs, held = macs + work, held + numbers(shape)
+        if held > MAX_NUMBERS or macs > MAX_WORK:
+            raise ConfigError(
+                f"makes more than {MAX_NUMBERS:g} numbers or {MAX_WORK:g} MAC of a window by node {i} "
+                f"({node.op})"
+            )
+    unread = [weight.name for weight in program.weights if weight.name not in read]
+    if unread:
+        raise ConfigError(f"has a weight {unread[0]} that no node reads")
+    return Sizes(values, macs, held)
+
+
+def _after(i: int, node: Node, known: Mapping[str, Shape]) -> tuple[Shape, int]:
+    """Shape and work of a node."""
+    for name in node.reads:
+        if name not in known:
+            raise ConfigError(f"has a node {i} ({node.op}) that reads {name}, which nothing before it makes")
+    rule = OPERATORS.get(node.op)
+    if rule is None:
+        raise ConfigError(f"has a node {i} of the operator {node.op}, which is not known here")
+    ask = Ask([known[name] for name in node.reads], node.options)
+    try:
+        shape, macs = rule(ask)
+        ask.check(shape)
+    except ConfigError as error:
+        found = ", ".join(shown(known[name]) for name in node.reads[:4])
+        raise ConfigError(f"has a node {i} ({node.op}) that {error}; it reads {found}") from None
+    return shape, macs
 
 
 def shown(shape: Shape) -> str:
