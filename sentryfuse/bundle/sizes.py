@@ -9,7 +9,9 @@ import math
 from collections import Counter
 
 from sentryfuse.bundle.container import Inconsistent
-from sentryfuse.planning.layout import AttentionRule, Block, Layout
+from sentryfuse.errors import ConfigError
+from sentryfuse.planning.layout import AttentionRule, Block, Layout, Step
+from sentryfuse.types import Modality
 
 MAX_WRITTEN = 1 << 25  # numbers of one window, and of all that steps write for it
 MAX_INSIDE = 10**8  # numbers of one value inside a step
@@ -37,6 +39,7 @@ def check_sizes(layout: Layout) -> None:
         total += entering * max(layout.d_model, len(step.parts))
         if step.window is not None:
             m = sizes[step.window]
+            total += _made(step, m)
             total += m.length * m.n_channels + PER_SAMPLE * m.length // max(step.tokens, 1)
         if total > MAX_WRITTEN:
             raise Inconsistent(f"has windows and values of more than {MAX_WRITTEN} numbers at {step.name}")
@@ -44,6 +47,16 @@ def check_sizes(layout: Layout) -> None:
             source = lengths[-1] if lengths else 0
             if _inside(block, layout.attention, layout.d_model, entering, source) > MAX_INSIDE:
                 raise Inconsistent(f"has a block {block.name} that works on more than {MAX_INSIDE} numbers")
+
+
+def _made(step: Step, m: Modality) -> int:
+    """Numbers that an encoder of somebody's own makes of one window; sees that its nodes fit together."""
+    if step.program is None:
+        return 0
+    try:
+        return step.program.sizes(m.length, m.n_channels).held
+    except ConfigError as error:
+        raise Inconsistent(f"has a step {step.name} whose program {error}") from None
 
 
 def _inside(block: Block, rule: AttentionRule, d_model: int, entering: int, source: int) -> int:

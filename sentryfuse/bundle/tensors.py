@@ -44,9 +44,10 @@ def check_values(weights: Mapping[str, NDArray[Any]], layout: Layout, gate: Nump
     Raises:
         Inconsistent: a trained number out of range, or a gate that overflows.
     """
+    own = _measured_by_programs(layout)
     for name, values in weights.items():
         kind = name.rsplit(".", 1)[-1]
-        if kind not in MEASURED and max(-values.min(), values.max()) > LARGEST:
+        if kind not in MEASURED and name not in own and max(-values.min(), values.max()) > LARGEST:
             raise Inconsistent(f"holds a number beyond {LARGEST:g} in weights.{name}")
         if kind in ("std", "within", "summary_std") and values.min() < LEAST:
             raise Inconsistent(f"holds deviations that are not positive in weights.{name}")
@@ -55,6 +56,17 @@ def check_values(weights: Mapping[str, NDArray[Any]], layout: Layout, gate: Nump
             scores = gate.importance(present)
             if not all(np.isfinite(s).all() and s.sum(dtype=np.float64) < 3e38 for s in scores.values()):
                 raise Inconsistent(f"holds a gate whose scores overflow with {'+'.join(present)}")
+
+
+def _measured_by_programs(layout: Layout) -> set[str]:
+    """Names of constants and running statistics of encoders of somebody's own."""
+    return {
+        f"{step.name}.own.{weight.name}"
+        for step in layout.steps
+        if step.program is not None
+        for weight in step.program.weights
+        if weight.role == "measured"
+    }
 
 
 def _gate_shapes(layout: Layout, entries: Mapping[str, Entry]) -> dict[str, tuple[int, ...]]:

@@ -2,8 +2,8 @@
 
 `write` goes through the steps of a plan; each kind of step has its function in a file of its own, beside the
 torch module of the same name in `sentryfuse.model`, which is why the files are many: `layer` (with
-`attention` and `feedforward`), `patch`, `sax`, `constants`, `joins`, `heads`. `kinds` is where they register,
-`writer` the graph as it grows, `wire` its bytes.
+`attention` and `feedforward`), `patch`, `sax`, `encoder` (with `operators`), `constants`, `joins`, `heads`.
+`kinds` is where they register, `writer` the graph as it grows, `wire` its bytes.
 
 `readout` writes the readout of a sensor set, a graph of its own: window statistics (`statistics`, `observed`,
 `spectrum`), then `codes` and `trees`.

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sentryfuse.errors import BundleError, ConfigError
 from sentryfuse.graph.writer import Graph, Tokens
 from sentryfuse.planning.layout import AttentionRule, Block, Span, Step
+from sentryfuse.planning.program import Program
 from sentryfuse.planning.units import slice_leaves
 from sentryfuse.types import Modality
 
@@ -59,6 +60,7 @@ class Site:
         read: names of weights that were asked for.
         asked: names of options that were asked for.
         trained: numbers among them that training changes.
+        ran: the step's program was asked for.
     """
 
     step: Step
@@ -76,6 +78,7 @@ class Site:
     read: set[str] = field(default_factory=set)
     asked: set[str] = field(default_factory=set)
     trained: int = 0
+    ran: bool = False
 
     def weight(self, name: str, *shape: int) -> Array:
         """A trained weight of the step.
@@ -168,6 +171,17 @@ class Site:
         if type(found) is not int or not 1 <= found <= most:
             raise Misfit(f"has a step {self.step.name} whose option {name} is {found!r:.40}, not 1 to {most}")
         return found
+
+    def program(self) -> Program:
+        """The program of the step.
+
+        Raises:
+            Misfit: it has none.
+        """
+        if self.step.program is None:
+            raise Misfit(f"has a step {self.step.name} ({self.step.op}) without a program")
+        self.ran = True
+        return self.step.program
 
     def multiplies(self, *, per_token: int = 0, per_entering: int = 0, fixed: int = 0) -> None:
         """Say what is multiplied beside the units; the layout must say the same, since budgets count that.

@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sentryfuse.graph import constants, heads, joins, layer, patch, sax
+from sentryfuse.graph import constants, encoder, heads, joins, layer, patch, sax
 from sentryfuse.graph.kinds import Misfit, Site, Window, kind_of, takes_what_is_there
 from sentryfuse.graph.writer import Graph, Tokens
 from sentryfuse.planning.layout import WINDOW, Layout, Span, Step
 from sentryfuse.planning.plan import check_plan
 from sentryfuse.types import Plan
 
-assert all((constants, heads, joins, layer, patch, sax))  # each registers its kinds of steps
+assert all((constants, encoder, heads, joins, layer, patch, sax))  # each registers its kinds of steps
 
 Array = NDArray[np.float32]
 LOGITS = heads.LOGITS
@@ -155,6 +155,8 @@ class Writer:
         unasked = sorted(step.options.keys() - site.asked)
         if unasked:
             raise Misfit(f"has a step {step.name} with an option {unasked[0]} that nothing asks for")
+        if step.program is not None and not site.ran:
+            raise Misfit(f"has a step {step.name} ({step.op}) with a program that nothing asks for")
         for block in step.blocks:
             prefix = f"{block.name[len(step.name) + 1 :]}."
             if not site.read.issuperset(f"{prefix}{leaf}" for leaf in block.leaves):

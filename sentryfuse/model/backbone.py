@@ -30,6 +30,25 @@ class Backbone(nn.Module):
         """The steps of this model; computed once."""
         return self.build_layout()
 
+    def embedding_of(self, name: str) -> nn.Module:
+        """What makes the tokens of a sensor: the step that reads its windows."""
+        return self.get_submodule(self._embedding_path(name))
+
+    def set_embedding(self, name: str, make: Callable[[str, int], nn.Module]) -> None:
+        """Let something else make the tokens of a sensor; all other steps stay.
+
+        Args:
+            name: of the sensor.
+            make: `(path, d_model)` -> the submodule; its `step()` reads and writes what the old one's did.
+        """
+        path = self._embedding_path(name)
+        parent, _, leaf = path.rpartition(".")
+        self.get_submodule(parent).add_module(leaf, make(path, self.layout.d_model))
+        self.__dict__.pop("layout", None)  # it is written down anew
+
+    def _embedding_path(self, name: str) -> str:
+        return next(step.name for step in self.layout.steps if step.window == name)
+
     def forward(
         self,
         windows: Mapping[str, Tensor],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,10 +18,11 @@ from sentryfuse.errors import CheckpointError, ConfigError, DataError
 from sentryfuse.files import folder_atomically, read_json, write_json, write_text
 from sentryfuse.gate.gate import SentryGate
 from sentryfuse.model import Selection, backbone_type
+from sentryfuse.model.card import model_card
+from sentryfuse.model.encoder import Encoder, EncoderTokens, TracedEncoder
 from sentryfuse.model.tokens import PatchTokens
 from sentryfuse.planning.layout import AttentionRule, Layout
 from sentryfuse.readout import Mixture
-from sentryfuse.readout.worth import worth
 from sentryfuse.target import CLASSES, Target
 from sentryfuse.types import Modality
 
@@ -49,6 +49,7 @@ class ModelConfig:
             `modalities` have been cut away for good. Empty = `modalities`.
         readout: settings of the readout beside the transformer; `None` = there is none.
         target: what is asked for; of numbers and labels with what they are standardised by.
+        encoders: modality -> what makes its tokens, where it is an encoder of somebody's own.
     """
 
     backbone: str
@@ -64,6 +65,7 @@ class ModelConfig:
     slots: tuple[str, ...] = ()
     readout: Mapping[str, Any] | None = None
     target: Target = CLASSES
+    encoders: Mapping[str, TracedEncoder] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse what no model can be built from."""
@@ -83,10 +85,16 @@ class ModelConfig:
             object.__setattr__(self, "slots", tuple(names))
         if len(set(self.slots)) != len(self.slots) or not set(names) <= set(self.slots):
             raise ConfigError(f"slots {', '.join(self.slots)} must differ and name every modality")
+        strange = sorted(set(self.encoders) - set(names))
+        if strange:
+            raise ConfigError(f"there is an encoder for {strange[0]}, and the sensors are {', '.join(names)}")
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary for `json.dumps`."""
-        return {"format": FORMAT, **asdict(self)}
+        body = {"format": FORMAT, **asdict(self)}
+        if not self.encoders:
+            del body["encoders"]
+        return body
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ModelConfig:
@@ -102,8 +110,11 @@ class ModelConfig:
                 "use the version of sentryfuse that wrote it"
             )
         try:
-            body = {key: data[key] for key in cls.__dataclass_fields__ if key != "target"}
+            own = ("target", "encoders")  # models without them may have no such keys
+            body = {key: data[key] for key in cls.__dataclass_fields__ if key not in own}
             body["target"] = _target(data.get("target", {}))
+            encoders = data.get("encoders", {})
+            body["encoders"] = {name: TracedEncoder.from_json(e) for name, e in encoders.items()}
             body["slots"] = tuple(data["slots"])
             body["modalities"] = tuple(Modality.from_json(m) for m in data["modalities"])
             body["classes"] = tuple(data["classes"])
@@ -134,6 +145,8 @@ class SentryModel(nn.Module):
             widths=config.widths,
             slots=config.slots,
         )
+        for name, encoder in config.encoders.items():
+            self._set_encoder(name, encoder)
         self.gate = SentryGate(self.backbone.layout)
         self.mixture: Mixture | None = None
 
@@ -179,7 +192,7 @@ class SentryModel(nn.Module):
             windows: modality -> training windows in which it was present, `(n, T, C)`.
         """
         for name in self.names:
-            at = self._embedding_of(name)
+            at = self.backbone.embedding_of(name)
             if isinstance(at, PatchTokens):
                 inside = np.asarray(within[name], np.float32)
                 at.measure(torch.from_numpy(inside).to(self.device), torch.from_numpy(windows[name]))
@@ -190,11 +203,38 @@ class SentryModel(nn.Module):
         return at["mean"].cpu().numpy(), at["std"].cpu().numpy()
 
     def _statistics_of(self, name: str) -> dict[str, Tensor]:
-        buffers = self._embedding_of(name).named_buffers()
+        buffers = self.backbone.embedding_of(name).named_buffers()
         return {key.rsplit(".", 1)[-1]: buffer for key, buffer in buffers}
 
-    def _embedding_of(self, name: str) -> nn.Module:
-        return self.backbone.get_submodule(next(s.name for s in self.layout.steps if s.window == name))
+    def _set_encoder(self, name: str, encoder: TracedEncoder) -> None:
+        modality = next(m for m in self.config.modalities if m.name == name)
+        self.backbone.set_embedding(
+            name, lambda path, d_model: EncoderTokens(path, modality, d_model, encoder=encoder)
+        )
+
+    def with_encoders(self, encoders: Mapping[str, nn.Module | Encoder]) -> SentryModel:
+        """Let modules of somebody's own make the tokens of their sensors; returns the model itself.
+
+        Args:
+            encoders: modality -> its module, which is traced and copied; see `sentryfuse.model.tracing`.
+
+        Raises:
+            ConfigError: no such sensor, or a module that cannot be written on a device.
+        """
+        from sentryfuse.model.tracing import trace
+
+        modalities = {m.name: m for m in self.config.modalities}
+        for name, given in encoders.items():
+            if name not in modalities:
+                raise ConfigError(
+                    f"there is an encoder for {name}, and the sensors are {', '.join(modalities)}"
+                )
+            encoder, module = trace(given, modalities[name], self.layout.d_model)
+            self.config = replace(self.config, encoders={**self.config.encoders, name: encoder})
+            self._set_encoder(name, encoder)
+            tokens = cast(EncoderTokens, self.backbone.embedding_of(name))
+            tokens.own.load_state_dict(module.state_dict())
+        return self
 
     def set_subject_floor(self, floor: Mapping[str, Sequence[float]]) -> None:
         """Remember the smallest deviation used per subject, modality name -> `(C,)`."""
@@ -276,6 +316,7 @@ def create_model(
     target: Target = CLASSES,
     options: Mapping[str, Any] | None = None,
     widths: Mapping[str, int | Sequence[int]] | None = None,
+    encoders: Mapping[str, nn.Module | Encoder] | None = None,
 ) -> SentryModel:
     """Build a model with random weights.
 
@@ -290,6 +331,8 @@ def create_model(
         target: what is asked for; `windows.target` of a recording.
         options: fields of the backbone's shape that replace the preset's, such as `{"d_model": 32}`.
         widths: block name -> KV groups of its heads or FFN channels.
+        encoders: modality -> a module of your own that makes its tokens, `(B, T, C) -> (B, L, d_model)`; it
+            is traced and copied. The others' tokens are made as always.
 
     Returns:
         The model, with its gate.
@@ -321,7 +364,7 @@ def create_model(
         normalise=normalise,
         target=target,
     )
-    return SentryModel(config)
+    return SentryModel(config).with_encoders(encoders or {})
 
 
 def from_pretrained(folder: str | Path) -> SentryModel:
@@ -370,42 +413,3 @@ def _target(data: Mapping[str, Any]) -> Target:
     return Target(
         **{**data, **{key: tuple(data[key]) for key in ("mean", "std", "gain", "bias") if key in data}}
     )
-
-
-def _asked(config: ModelConfig) -> str:
-    """What the model is asked for, for its card."""
-    n, target = len(config.classes), config.target
-    if target.of_classes:
-        return f"{n} classes"
-    if target.task == "multilabel":
-        return f"{n} labels, any of them at once"
-    return f"{n} number{'s' if n > 1 else ''}" + (f" in {target.unit}" if target.unit else "")
-
-
-def model_card(model: SentryModel) -> str:
-    """A short README for the folder of a model, made from its configuration."""
-    config = model.config
-    rows = "\n".join(f"| {m.name} | {m.n_channels} | {m.rate_hz:g} | {m.length} |" for m in config.modalities)
-    about = json.dumps(config.about, indent=1) if config.about else "{}"
-    alone = None if model.mixture is None else model.mixture.readout.cost(model.names).macs
-    said = worth(config.about, alone)
-    who = "" if said is None else f"\nWho answers: {said}.\n"
-    return f"""# {config.backbone} ({config.preset}), sentryfuse
-
-{_asked(config)}: {", ".join(config.classes)}.
-{sum(t.numel() for t in model.tensors().values()):,} weights, safetensors, no pickle. Normalisation: \
-{config.normalise} statistics, inside.
-{who}
-| sensor | channels | rate [Hz] | steps per window |
-| --- | --- | --- | --- |
-{rows}
-
-```python
-import sentryfuse as sf
-model = sf.from_pretrained("<this folder>")
-```
-
-```json
-{about}
-```
-"""

@@ -26,6 +26,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from annotated_types import Interval, Len
 
 from sentryfuse.errors import ConfigError
+from sentryfuse.planning.program import Program
 from sentryfuse.types import Modality, Name, check_present
 
 Kind = Literal["heads", "ffn"]
@@ -264,6 +265,7 @@ class Step:
         macs_per_entering: fixed work per token that enters it [MAC].
         macs_fixed: fixed work per window [MAC].
         params_fixed: weights that no unit owns.
+        program: what a step of the kind `encoder` computes; `None` for all others.
     """
 
     name: Name
@@ -281,6 +283,7 @@ class Step:
     macs_per_entering: Amount = 0
     macs_fixed: Amount = 0
     params_fixed: Amount = 0
+    program: Program | None = None
 
     @property
     def window(self) -> str | None:
@@ -370,5 +373,10 @@ class Layout:
             "d_model": self.d_model,
             "modalities": [asdict(m) for m in self.modalities],
             "attention": asdict(self.attention),
-            "steps": [asdict(s) for s in self.steps],
+            "steps": [_step_json(s) for s in self.steps],
         }
+
+
+def _step_json(step: Step) -> dict[str, Any]:
+    """All fields, without the program where there is none."""
+    return {key: value for key, value in asdict(step).items() if key != "program" or value is not None}

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
@@ -132,6 +132,17 @@ class ProcessGroup:
         if self.size > 1:
             for tensor in module.state_dict().values():
                 self._collective(dist.broadcast, tensor, 0)
+
+    def average(self, statistics: Sequence[Tensor], part: float) -> None:
+        """Replace running statistics of the processes by their mean, in every process.
+
+        Args:
+            statistics: of this process; changed in place.
+            part: of the batch that the share is.
+        """
+        if self.size > 1:
+            for own, mean in zip(statistics, self.sum_tensors([part * s for s in statistics]), strict=True):
+                own.copy_(mean)
 
     @contextmanager
     def own_rng(self, *seed: int) -> Iterator[None]:

@@ -24,6 +24,7 @@ from sentryfuse.errors import ConfigError
 from sentryfuse.gate.memory import SaliencyMemory
 from sentryfuse.gate.saliency import SaliencyScale, batch_saliency, saliency_loss, unit_factors
 from sentryfuse.model import Selection
+from sentryfuse.model.encoder import running_statistics
 from sentryfuse.model.objective import Objective
 from sentryfuse.model.pretrained import SentryModel
 from sentryfuse.progress import Progress, say
@@ -345,6 +346,7 @@ class _Run:
         torch.nn.utils.clip_grad_norm_(model.backbone.parameters(), CLIP_NORM)
         torch.nn.utils.clip_grad_norm_(model.gate.parameters(), CLIP_NORM)
         self.optimizer.step()
+        self.group.average(running_statistics(model), part)
         self.average.update_parameters(model)
         return {
             "loss": float(loss.detach()),

@@ -10,6 +10,7 @@ import numpy as np
 from sentryfuse.bundle.tensors import MEASURED
 from sentryfuse.graph.patch_sizes import PatchSizes
 from sentryfuse.planning.layout import AttentionRule, Block, Layout, Step
+from sentryfuse.planning.program import Node, Program, Weight
 from sentryfuse.types import Modality
 
 D, CLASSES = 4, ("rest", "walk", "run")
@@ -56,6 +57,26 @@ def patch(name: str, tokens: int) -> Step:
         options={"tokens": 2},
         macs_fixed=sizes.macs(D),
     )
+
+
+TURN = Node("permute", ("x",), {"order": (0, 2, 1)})
+CONV: dict[str, Any] = {"stride": (4,), "pads": (0, 0), "dilation": (1,), "groups": 1}
+PROGRAM = Program(
+    (
+        Weight("0_conv_weight", (D, 2, 3)),
+        Weight("1_conv_bias", (D,), "frozen"),
+        Weight("2_mean", (D,), "measured"),
+        Weight("3_variance", (D,), "measured"),
+    ),
+    (
+        TURN,
+        Node("conv", ("v0", "0_conv_weight", "1_conv_bias"), CONV),
+        Node("batch norm", ("v1", "2_mean", "3_variance"), {"eps": 1e-5, "momentum": 0.1}),
+        replace(TURN, reads=("v2",)),
+    ),
+)
+
+STATISTICS = ("2_mean", "3_variance")
 
 
 def steps() -> dict[Step, dict[str, Any]]:
@@ -122,6 +143,11 @@ def steps() -> dict[Step, dict[str, Any]]:
             "head.b", "hidden head", ("fused",), "logits", (), ("a",), leaves="one",
             macs_fixed=D * D + 3 * D,
         ): {"hidden.weight": (D, D), "hidden.bias": (D,)} | classify,
+        Step(
+            "embed.own", "encoder", ("window.a",), "own.a", ("a",), tokens=4,
+            options={"input": "normalised"}, macs_fixed=4 * D * 6, program=PROGRAM,
+        ): {"normalise.mean": (2,), "normalise.std": (2,), "position": (4, D)}
+        | {f"own.{w.name}": w.shape for w in PROGRAM.weights},
     }  # fmt: skip
 
 
@@ -131,7 +157,7 @@ def everything(seed: int = 0) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     shapes: Shapes = {}
     made = []
     for step, own in steps().items():
-        trained = {n: shape for n, shape in own.items() if n.rsplit(".")[-1] not in MEASURED}
+        trained = {n: shape for n, shape in own.items() if n.rsplit(".")[-1] not in (*MEASURED, *STATISTICS)}
         for block in step.blocks:
             part = block.name.removeprefix(f"{step.name}.")
             inside = {f"{part}.{leaf}": shape for leaf, shape in block.shapes(D).items()}
@@ -145,7 +171,11 @@ def everything(seed: int = 0) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     for name, out, given in (("hidden", 5, 3), ("code", 2, 5), ("units", units, 2)):
         shapes |= {f"gate.{name}.weight": (out, given), f"gate.{name}.bias": (out,)}
     tensors = {n: rng.normal(0, 0.5, shape).astype(np.float32) for n, shape in shapes.items()}
-    tensors |= {n: np.abs(t) + np.float32(0.5) for n, t in tensors.items() if n.endswith(("std", "within"))}
+    tensors |= {
+        n: np.abs(t) + np.float32(0.5)
+        for n, t in tensors.items()
+        if n.endswith(("std", "within", "variance"))
+    }
     manifest = {
         "layout": layout.to_json(),
         "classes": list(CLASSES),

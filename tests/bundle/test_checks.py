@@ -183,6 +183,27 @@ def set_tensor(name: str, value: Any) -> Change:
     return lambda m, t: t.update({name: np.asarray(value(t[name]) if callable(value) else value, np.float32)})
 
 
+def set_node(i: int, /, **fields: Any) -> Change:
+    """A node of a program."""
+    return lambda m, t: step(m, "embed.own")["program"]["nodes"][i].update(fields)
+
+
+def set_options(i: int, /, **options: Any) -> Change:
+    return lambda m, t: step(m, "embed.own")["program"]["nodes"][i]["options"].update(options)
+
+
+def set_own(i: int, /, **fields: Any) -> Change:
+    """A weight of a program."""
+    return lambda m, t: step(m, "embed.own")["program"]["weights"][i].update(fields)
+
+
+def growing(m: dict[str, Any], t: dict[str, Any]) -> None:
+    """A program that pads and pads."""
+    program, pads = step(m, "embed.own")["program"], [0, 1 << 16, 1 << 16] * 2
+    more = {"op": "pad", "reads": ["v0"], "options": {"pads": pads, "value": 0.0}}
+    program["nodes"] = [program["nodes"][0], *[more] * 300]
+
+
 def add(*args: Any, **more: Any) -> Change:
     """One more step in front of the heads."""
     return lambda m, t: Wiring(m, t, random.Random(0)).add(*args, **more)
@@ -271,6 +292,42 @@ CHECKS: list[tuple[str, Change]] = [
     ("pair.ffn with a capacity and without", set_block("pair", 1, capacity=1.0)),
     # sizes
     ("more than 33554432 numbers", set_modality(1, length=10**6, channels=[*map(str, range(99))])),
+    # programs
+    ("embed.own whose program has a node 1 of the operator gru, which", set_node(1, op="gru")),
+    ("has a node 1 .conv. that reads v1, which nothing before it makes", set_node(1, reads=["v1"])),
+    ("has a node 1 .conv. that reads os.system, which nothing", set_node(1, reads=["os.system"])),
+    ("node 1 .conv. that needs a read 1 of 3 to 3 axes", set_node(1, reads=["v0", "1_conv_bias"])),
+    ("node 1 .conv. that needs its weights as .4,.", set_node(1, reads=["v0", *["0_conv_weight"] * 2])),
+    ("node 1 .conv. that has a kernel that reaches over 29 steps", set_options(1, dilation=[14])),
+    ("node 1 .conv. that needs stride as 1 whole numbers within 1", set_options(1, stride=[0])),
+    ("node 1 .conv. that needs groups within 1", set_options(1, groups=0)),
+    ("node 1 .conv. that has an option bits that it does not know", set_options(1, bits=4)),
+    ("program.nodes.1.opti.*valid integer, got None", set_options(1, stride=None)),
+    ("nodes.1.more: Unexpected", set_node(1, more=1)),
+    ("nodes.0.reads: .*at least 1 item", set_node(0, reads=[])),
+    ("weights.0.name: .*is_weight", set_own(0, name="v0")),
+    ("weights.0.role: Input should be 'trained'", set_own(0, role="code")),
+    ("program.weights.0.sh.*greater than", set_own(0, shape=[0, 2, 3])),
+    ("embed.own that multiplies .* and 72 per window", set_options(1, stride=[5])),
+    ("makes .B, 4, 4, 1. of a window, where", set_node(3, op="reshape", options={"shape": [-1, 4, 4, 1]})),
+    ("reshape. that makes 20 numbers of 16", set_node(3, op="reshape", options={"shape": [-1, 5, 4]})),
+    ("reshape. that mixes windows", set_node(3, op="reshape", options={"shape": [1, 4, 4]})),
+    ("softmax. that works along the windows", set_node(3, op="softmax", options={"axis": 0})),
+    ("permute. that names an axis twice", set_options(3, order=[0, 1, 1])),
+    ("program has a node 1 .pad. that makes more than 33554432 numbers", growing),
+    ("names a weight twice", set_own(3, name="2_mean")),
+    ("has a weight 1_conv_bias that no node reads", set_node(1, reads=["v0", "0_conv_weight"])),
+    ("holds weights.embed.own.own.0_conv_weight as|holds embed.own.own.0_conv_weight as", set_tensor(
+        "weights.embed.own.own.0_conv_weight", lambda w: w[:, :1])),
+    ("lacks the weight embed.own.own.0_conv", lambda m, t: t.pop("weights.embed.own.own.0_conv_weight")),
+    ("variances that are not positive in embed.own.own.3_var", set_tensor(
+        "weights.embed.own.own.3_variance", lambda v: -v)),
+    ("embed.own .encoder. without a program", set_step("embed.own", program=None)),
+    ("option input is 'raw'", set_step("embed.own", options={"input": "raw"})),
+    ("embed.own that multiplies", set_step("embed.own", macs_fixed=0)),
+    ("embed.own that makes 4 tokens, the layout says 5", set_step("embed.own", tokens=5)),
+    ("join .concat. with a program that nothing asks for", lambda m, t: step(m, "join").update(
+        program=step(m, "embed.own")["program"])),
     # steps
     ("embed.a of the kind conv, which", set_step("embed.a", op="conv")),
     (r"encoder.a \(layer\) with 0 reads", set_step("encoder.a", reads=[])),

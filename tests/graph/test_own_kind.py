@@ -97,3 +97,14 @@ def test_it_trains_plans_prunes_exports_and_predicts(tmp_path):
     np.testing.assert_allclose(
         Session(bundle, bundle.plan(("acc", "temp"), plan.budget)).run(batch), want, atol=1e-4
     )
+
+
+def test_an_encoder_of_ones_own_takes_the_place_of_ones_own_kind(tmp_path):
+    windows = tiny_windows()
+    model = sf.create_model(
+        "conv-fusion", modalities=windows.modalities, classes=windows.classes,
+        encoders={"acc": nn.Linear(3, 16)},
+    )  # fmt: skip
+    kinds = {step.window: step.op for step in model.layout.steps if step.window}
+    assert kinds == {"acc": "encoder", "temp": "conv tokens", "age": "conv tokens"}
+    assert sf.export_bundle(model, tmp_path / "own.bundle")["max_difference"] < 1e-4

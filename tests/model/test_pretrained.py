@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from sentryfuse.errors import CheckpointError, ConfigError
-from sentryfuse.model.pretrained import ModelConfig, model_card
+from sentryfuse.model.card import model_card
+from sentryfuse.model.pretrained import ModelConfig
 from tests.tiny import CASES, MODALITIES, tiny_model
 
 

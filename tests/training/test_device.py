@@ -11,18 +11,35 @@ import torch
 
 from sentryfuse.pruning.evaluation import evaluate
 from sentryfuse.training import TrainSettings, train
+from tests.model.encoders import encoder
 from tests.tiny import tiny_model, tiny_windows
 from tests.training.elsewhere import DEVICE, Device
 from tests.training.together import comparable
 
 WINDOWS = tiny_windows(60)
 SETTINGS = TrainSettings(epochs=1, batch_size=16, seed=3, warm_up=0.0, gate_until=0.6, readout="none")
-RULES = {"small": "gate", "flexmoe": "gate", "taken": "taylor", "mult": "static", "sparse": "none"}
+RULES = {
+    "small": "gate",
+    "flexmoe": "gate",
+    "taken": "taylor",
+    "mult": "static",
+    "sparse": "none",
+    "encoder": "gate",
+}
+
+
+def made(case):
+    """With an encoder of one's own, whose batch norms and positions must come along, too."""
+    if case == "encoder":
+        return tiny_model().with_encoders(
+            {"acc": encoder("spectrogram", 64, 3), "temp": encoder("pads", 13, 1)}
+        )
+    return tiny_model(case)
 
 
 def check_same(case, device, path):
     settings = replace(SETTINGS, elastic=RULES[case])
-    here, there = tiny_model(case), tiny_model(case)
+    here, there = made(case), made(case)
     expected = train(here, WINDOWS, settings=settings)
     found = train(there, WINDOWS, settings=settings, device=device, state_file=path)
     for name in ("loss", "elastic_loss", "gate_loss", "accuracy", "validation"):

@@ -54,6 +54,14 @@ def test_several_processes_train_what_one_trains(name, together, tmp_path):
     assert not (together / "state.safetensors").exists()
 
 
+@pytest.mark.slow
+def test_processes_agree_on_the_running_statistics_of_an_encoder(together):
+    first, *others = (load_file(together / f"normed.{rank}.safetensors") for rank in range(PROCESSES))
+    assert any("running_var" in name for name in first)
+    for other in others:
+        assert all(torch.equal(t, first[name]) for name, t in other.items())
+
+
 @pytest.mark.parametrize("n", [1, 2, 5, 64])
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 def test_shares_make_up_the_batch_and_nobody_has_nothing_to_do(n, size):

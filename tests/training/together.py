@@ -20,6 +20,7 @@ from torch import Tensor
 from sentryfuse.model.pretrained import SentryModel
 from sentryfuse.training import TrainSettings, fine_tune, loop, train
 from sentryfuse.training.distributed import process_group
+from tests.model.encoders import encoder
 from tests.tiny import tiny_model, tiny_windows
 
 WINDOWS = tiny_windows(131)  # batches that no number of processes divides, one of them of a few windows
@@ -42,6 +43,12 @@ def trained(name: str) -> tuple[SentryModel, History]:
     case, settings = CASES[name]
     model = tiny_model(case, seed=1)
     return model, train(model, WINDOWS, settings=settings)
+
+
+def normed() -> tuple[SentryModel, History]:
+    """With batch norms inside an encoder of one's own, which see the windows of their process alone."""
+    model = tiny_model("small", seed=1).with_encoders({"acc": encoder("cnn", 64, 3)})
+    return model, train(model, WINDOWS, settings=SETTINGS)
 
 
 def tuned() -> tuple[SentryModel, History]:
@@ -69,17 +76,23 @@ def resumed(state: Path) -> tuple[SentryModel, History]:
 
 def results(folder: Path) -> Mapping[str, Callable[[], tuple[SentryModel, History]]]:
     made = {name: lambda name=name: trained(name) for name in CASES}
-    return {**made, "tuned": tuned, "resumed": lambda: resumed(folder / "state.safetensors")}
+    return {
+        **made,
+        "normed": normed,
+        "tuned": tuned,
+        "resumed": lambda: resumed(folder / "state.safetensors"),
+    }
 
 
 def comparable(model: SentryModel) -> dict[str, Tensor]:
     """Weights that mean something.
 
     A key bias adds the same to all logits of a query, and softmax does not see it. Nor does it see queries
-    and keys where there is one token to attend to, as in what "age" says. Their gradient is rounding, which
-    Adam makes as large as any other.
+    and keys where there is one token to attend to, as in what "age" says; nor does a batch norm see the bias
+    of the convolution before it (its running mean does). Their gradient is rounding, which Adam makes as
+    large as any other.
     """
-    rounding = re.compile(r"attn\.k\.bias$|\bage\b.*\.attn\.[qk]\.")
+    rounding = re.compile(r"attn\.k\.bias$|\bage\b.*\.attn\.[qk]\.|own\.\d+_(conv_bias|norm_running_mean)$")
     return {name: t for name, t in model.tensors().items() if not rounding.search(name)}
 
 
