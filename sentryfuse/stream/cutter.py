@@ -150,7 +150,7 @@ class Cutter:
 
     def flush(self, now_s: float) -> list[CutWindow]:
         """The windows that have ended, without waiting for late packets: for a source that has ended."""
-        return self.cut(now_s + self.wait_s + 1e-9 * max(1.0, abs(now_s)))
+        return self.cut(now_s + self.wait_s + 1e-9 + 8 * float(np.spacing(abs(now_s))))
 
     def silent(self, now_s: float) -> tuple[str, ...]:
         """Sensors heard of before and overdue now, also between windows, in order.

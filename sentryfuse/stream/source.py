@@ -41,7 +41,8 @@ def open_source(url: str, modalities: Sequence[Modality]) -> Source:
 
         if not address:
             raise ConfigError("replay: names no file; give for example replay:recording.npz")
-        options = _options(url, query, {"split": str, "speed": float, "packet_s": float})
+        known = {"split": str, "speed": float, "packet_s": float, "time": str, "longest_gap_s": float}
+        options = _options(url, query, known)
         return open_replay(address, modalities, **options)
     if scheme == "mqtt":
         from sentryfuse.stream.mqtt import open_mqtt

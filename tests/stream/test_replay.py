@@ -195,3 +195,27 @@ def test_options_that_mean_nothing_are_refused(recording, query):
 def test_a_table_has_no_splits(tmp_path):
     with pytest.raises(ConfigError, match="split"):
         open_source(f"replay:{table(tmp_path)}?split=test", (OTHER, SLOW))
+
+
+@pytest.mark.parametrize("start", [0.0, 604_800.25, 1_764_362_017.123])
+@pytest.mark.parametrize("rate", [10, 64, 100, 200])
+def test_a_table_is_played_whatever_its_clock_says(tmp_path, start, rate):
+    path = tmp_path / "recording.csv"
+    rows = "".join(f"{start + i / rate:.6f},{i % 7}\n" for i in range(4 * rate))
+    path.write_text("time_s,a.c\n" + rows, encoding="utf-8")
+    source, given, _ = played(f"replay:{path}", (Modality("a", float(rate), rate, ("c",)),))
+    assert source.ended
+    assert len(given) == 4
+    assert all(window.present == ("a",) for window in given)
+
+
+def test_a_stretch_that_would_be_windows_without_end_is_refused(tmp_path):
+    path = tmp_path / "recording.csv"
+    path.write_text("time_s,a.c\n0,1\n1e9,2\n", encoding="utf-8")
+    sensors = (Modality("a", 10.0, 10, ("c",)),)
+    with pytest.raises(DataError, match="no row for 1e\\+09 s after the time 0 s"):
+        open_source(f"replay:{path}", sensors)
+    path.write_text("time_s,a.c\n0,1\n90000,2\n", encoding="utf-8")
+    with open_source(f"replay:{path}?longest_gap_s=1e5", sensors) as source:
+        while not source.ended:
+            source.read(0.0)
