@@ -111,11 +111,22 @@ class Cutter:
                 name = getattr(packet, "modality", None)
                 if isinstance(name, str) and name in self._malformed:
                     self._malformed[name] += 1
+                    self.unreadable(name, self._heard_s)
                 else:
                     self.unknown += 1
                 continue
             self._heard_s = min(self._heard_s, packet.received_s)
             self._sensor(packet.modality).receive(packet)
+
+    def unreadable(self, name: str, at_s: float) -> None:
+        """Take in that something came from a sensor and could not be read; it changes the verdict only.
+
+        Args:
+            name: of the sensor.
+            at_s: when, on the source's clock [s].
+        """
+        sensor = self._sensor(name)
+        sensor.unread_s = max(sensor.unread_s, at_s)
 
     def cut(self, now_s: float) -> list[CutWindow]:
         """Every window that is due: `wait_s` after its end, or as soon as all sensors are complete.

@@ -15,6 +15,7 @@ class Verdict(StrEnum):
 
     OK = "ok"
     NEVER_SEEN = "never seen"
+    UNREADABLE = "unreadable"
     SILENT = "silent"
     CLOCK = "clock"
     GAP = "gap"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sentryfuse.types import Modality
 
+Facts = dict[str, Any]
 LATEST_S = 1e12  # a time beyond is none: 30,000 years, and float64 still knows a tenth of a millisecond
 
 
@@ -38,9 +39,11 @@ class Source(Protocol):
 
     Attributes:
         start_s: where the first window begins, on the clock of `now_s`; `None` = at the first sample.
+        is_live: whether its clock runs on by itself, so that who is too slow falls behind.
     """
 
     start_s: float | None
+    is_live: bool = True
 
     @property
     def ended(self) -> bool:
@@ -67,6 +70,19 @@ class Source(Protocol):
 
     def counters(self) -> dict[str, dict[str, int]]:
         """Modality -> what was refused or lost before it became a packet: "malformed", "dropped"."""
+
+    def news(self) -> list[Facts]:
+        """What happened since the last call, each once, in order.
+
+        Returns:
+            Dictionaries for `json.dumps`: "kind" (`source_lost`, `source_back`, `source_refused`, `stranger`,
+            `unreadable`), maybe "sensor", and "reason", one sentence.
+        """
+        return []
+
+    def unread(self) -> dict[str, float]:
+        """Modality -> when something last came from it that could not be read, on `now_s` [s]."""
+        return {}
 
     def close(self) -> None:
         """Let go of files, threads and connections; may be called twice."""

@@ -18,6 +18,7 @@ from sentryfuse.types import Modality
 _FEWEST = 1024  # samples kept at least, so that a slow sensor may send a day at once
 _FADE = 0.9  # how fast long packets are forgotten
 _PULL = 0.05  # how fast made-up times follow arrival
+_BUNCHED = 0.2  # of what the samples of a packet should span
 
 
 class Sensor:
@@ -35,12 +36,14 @@ class Sensor:
         self.state = SensorState(rules)
         self.clock = SensorClock(self.period_s, rules.clock_tolerance_s)
         self.last_received_s: float | None = None
+        self.unread_s = -math.inf  # when something came that could not be read
         self._rules, self.scale = rules, scale
         capacity = math.ceil(2 * keep_s * modality.rate_hz) + _FEWEST
         self._buffer = SampleBuffer(capacity, modality.n_channels, self.period_s)
         self._packet_s = 0.0  # what one packet spans, lately
         self._longest_s = keep_s
         self._stamp: float | None = None  # time of the last sample that came without one
+        self._told_s: float | None = None  # time of the last sample that came with one
         self._too_late_s = -math.inf  # on our clock: samples before are of no use any more
         self._counts = dict.fromkeys(
             ("packets", "samples", "late", "early", "duplicate", "reordered", "dropped"), 0
@@ -72,7 +75,9 @@ class Sensor:
             return
         spans = min(len(values) * self.period_s, self._longest_s)
         self._packet_s = max(spans, _FADE * self._packet_s)
-        times = self._made_up(received, len(values)) if packet.times_s is None else packet.times_s
+        times = packet.times_s
+        if times is None or self._is_bunched(times):
+            times = self._made_up(received if times is None else float(times.max()), len(values))
         newest = float(times.max())
         lag = self.clock.lag(received, newest)
         if self.clock.observe(received, newest):
@@ -156,7 +161,7 @@ class Sensor:
 
     def _judged(self, start_s: float, end_s: float, now_s: float) -> tuple[Verdict, Floats | None]:
         if self.last_received_s is None:
-            return Verdict.NEVER_SEEN, None
+            return Verdict.NEVER_SEEN if self.unread_s == -math.inf else Verdict.UNREADABLE, None
         self.clock.commit()
         verdict, window, nothing = Verdict.GAP, None, True
         if self.clock.offset_s is not None:
@@ -170,7 +175,7 @@ class Sensor:
                 return Verdict.CLOCK, None
             ended = self.last_received_s < end_s - self.silence_limit_s()
             if nothing or ended or self.is_silent(now_s):
-                return Verdict.SILENT, None
+                return Verdict.UNREADABLE if self.unread_s >= start_s else Verdict.SILENT, None
         return verdict, window
 
     def _steps(self, start_s: float) -> Steps:
@@ -178,6 +183,19 @@ class Sensor:
         u = (self._buffer.times_s - start_s) * self.modality.rate_hz
         low, high = np.searchsorted(u, (-1.0, float(self.modality.length)))
         return on_grid(u[low:high], self._buffer.values[low:high], self.modality.length)
+
+    def _is_bunched(self, times: NDArray[np.float64]) -> bool:
+        """Whether samples of a packet bear the time of their arrival, as a radio link hands them over.
+
+        They lie on one spot, while packets come as far apart as so many samples should. A sensor that is
+        merely too fast, or a packet sent twice, is not that.
+        """
+        newest, before = float(times.max()), self._told_s
+        self._told_s = newest
+        span = (len(times) - 1) * self.period_s
+        if len(times) < 2 or before is None or newest - float(times.min()) > _BUNCHED * span:
+            return False
+        return newest - before > 0.5 * len(times) * self.period_s
 
     def _made_up(self, received_s: float, n: int) -> NDArray[np.float64]:
         """Times for samples that came without: evenly on, pulled gently towards arrival."""
@@ -203,6 +221,7 @@ class StaticSensor:
         self.modality = modality
         self.state = SensorState(rules)
         self.last_received_s: float | None = None
+        self.unread_s = -math.inf
         self._rules, self.scale = rules, scale
         self._buffer = SampleBuffer(_FEWEST, modality.n_channels, 0.0)
         self._counts = dict.fromkeys(("packets", "samples", "duplicate", "reordered", "dropped"), 0)
@@ -226,7 +245,8 @@ class StaticSensor:
         self, window_id: int, start_s: float, end_s: float, now_s: float
     ) -> tuple[Verdict, Floats | None]:
         """Judge the newest value that came before the window ended; see `Sensor.cut`."""
-        verdict, window = Verdict.NEVER_SEEN, None
+        verdict = Verdict.NEVER_SEEN if self.unread_s == -math.inf else Verdict.UNREADABLE
+        window = None
         newest = int(np.searchsorted(self._buffer.times_s, end_s)) - 1
         if newest >= 0:
             row = self._buffer.values[newest : newest + 1]

@@ -51,7 +51,7 @@ def open_source(url: str, modalities: Sequence[Modality]) -> Source:
     if scheme == "lsl":
         from sentryfuse.stream.lsl import open_lsl
 
-        return open_lsl(address, modalities, **_options(url, query, {"timeout_s": float}))
+        return open_lsl(address, modalities, **_options(url, query, {"timeout_s": float, "source_id": str}))
     raise ConfigError(f"a source of kind {scheme!r} is unknown; give {_KINDS}")
 
 

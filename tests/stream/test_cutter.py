@@ -9,7 +9,7 @@ import pytest
 from sentryfuse.errors import ConfigError
 from sentryfuse.stream import Cutter, HealthRules, Packet
 from sentryfuse.stream.cutter import MOST_WINDOWS
-from tests.stream.feeding import FAST, OTHER, SLOW, STATIC, play, stream, verdicts
+from tests.stream.feeding import FAST, OTHER, SLOW, STATIC, changed, play, stream, verdicts
 
 pytestmark = pytest.mark.device
 
@@ -191,3 +191,27 @@ def test_counters_are_a_plain_dictionary():
 def test_what_means_nothing_is_refused(options, text):
     with pytest.raises(ConfigError, match=text):
         Cutter(options.pop("modalities", (FAST,)), **options)
+
+
+@pytest.mark.parametrize("size", [5, 10, 20])
+def test_samples_stamped_with_their_arrival_are_no_gap(size):
+    """A radio link hands over what it gathered at once, all with one time or nearly so."""
+    packets = []
+    for p in stream(FAST, 20, size=size):
+        at = p.received_s + 1e-5 * np.arange(size)
+        packets.append(changed(p, times_s=at))
+    windows = play(Cutter((FAST,)), packets)
+    assert set(verdicts(windows[1:9], "acc")) == {"ok"}
+    for window in windows[2:9]:
+        assert np.allclose(np.diff(window.values["acc"][0, :, 0]), 0.01, atol=1e-3)
+
+
+def test_messages_that_could_not_be_read_are_not_a_sensor_that_was_never_seen():
+    cutter = Cutter((FAST, OTHER))
+    windows = []
+    for tick in range(100):
+        cutter.push(p for p in stream(FAST, 10) if tick <= 10 * p.received_s < tick + 1)
+        cutter.unreadable("gyro", tick / 10)
+        windows += cutter.cut(tick / 10)
+    assert set(verdicts(windows, "gyro")) == {"unreadable"}
+    assert cutter.counters()["gyro"]["absent"] == {"unreadable": len(windows)}

@@ -131,3 +131,32 @@ def test_nobody_there_is_a_sentence():
     with pytest.raises(ConfigError, match="no LSL stream named acc, gyro"):
         open_source("lsl:?timeout_s=0.5", (ACC, GYRO))
     assert time.monotonic() - started < 5
+
+
+MINE, OTHERS = ("acc", 3, 100.0, "float32", "room-A"), ("acc", 3, 100.0, "float32", "room-B")
+
+
+def test_two_streams_of_one_name_are_refused_unless_one_is_asked_for():
+    with outlets(MINE), outlets(OTHERS):
+        with pytest.raises(ConfigError, match="2 LSL streams named 'acc' .source_id room-A on .* room-B"):
+            open_source("lsl:?timeout_s=10", (ACC,))
+        with open_source("lsl:?timeout_s=10&source_id=room-B", (ACC,)) as source:
+            assert [facts["kind"] for facts in source.news()] == ["stranger"]
+            assert "room-A" not in source._owner.values()
+
+
+def test_another_stream_of_the_name_never_takes_over_but_the_same_one_does():
+    rules = HealthRules(good_windows=1, hold_off_windows=0)
+    with outlets(MINE):
+        source = open_source("lsl:?timeout_s=10", (ACC,))
+        cutter = Cutter((ACC,), rules=rules, wait_s=0.3)
+        assert "acc" in cut_for(source, cutter, lambda w: w and "acc" in w[-1].present)[-1].present
+    with outlets(OTHERS):
+        told = []
+        away = cut_for(source, cutter, lambda w: told.extend(source.news()) or (len(w) > 6 and told))
+        assert {str(w.verdicts["acc"]) for w in away[2:]} == {"silent"}
+        assert told[0]["kind"] == "stranger"
+        assert "room-B" in told[0]["reason"]
+    with outlets(MINE):
+        assert "acc" in cut_for(source, cutter, lambda w: w and "acc" in w[-1].present)[-1].present
+    source.close()
