@@ -7,7 +7,7 @@ them, `table` and `payload` read formats, and every transport has its own.
 """
 
 from sentryfuse.stream.cutter import Cutter, CutWindow
-from sentryfuse.stream.health import HealthRules, Verdict
+from sentryfuse.stream.health import HealthRules, Verdict, read_rules
 from sentryfuse.stream.packet import Packet, Source, window_length_s
 from sentryfuse.stream.source import open_source
 
@@ -19,5 +19,6 @@ __all__ = [
     "Source",
     "Verdict",
     "open_source",
+    "read_rules",
     "window_length_s",
 ]

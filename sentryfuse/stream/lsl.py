@@ -66,9 +66,13 @@ class LslSource(Source):
             ConfigError: no stream of these names, or one that does not fit its modality.
         """
         until = time.monotonic() + timeout_s
-        while {i.name() for i in self._resolver.results()}.isdisjoint(self._modalities) and time.monotonic() < until:
+        while {i.name() for i in self._resolver.results()}.isdisjoint(
+            self._modalities
+        ) and time.monotonic() < until:
             time.sleep(0.02)
-        time.sleep(min(_SETTLE_S, max(0.0, until - time.monotonic() - 0.1)))  # a second one of a name answers as well
+        time.sleep(
+            min(_SETTLE_S, max(0.0, until - time.monotonic() - 0.1))
+        )  # a second one of a name answers as well
         while len(self._inlets) < len(self._modalities) and time.monotonic() < until:
             misfits = self._look()
             if misfits:
@@ -127,7 +131,9 @@ class LslSource(Source):
             if name in self._inlets:  # whoever comes while ours is there is not ours
                 ours = []
             if name in self._owner and len({info.source_id() or info.uid() for info in ours}) == 1:
-                ours = [max(ours, key=lambda info: float(info.created_at()))]  # started again, both still listed
+                ours = [
+                    max(ours, key=lambda info: float(info.created_at()))
+                ]  # started again, both still listed
             if len(ours) > 1:
                 misfits.append(_ambiguous(name, ours))
                 self._tell_stranger(name, misfits[-1])
@@ -136,7 +142,9 @@ class LslSource(Source):
                 if info not in ours:
                     self._gone.add(info.uid())
                     self._counts[modality.name]["malformed"] += 1
-                    self._tell_stranger(name, f"another LSL stream {name!r} ({_said(info)}) is there; it is not taken")
+                    self._tell_stranger(
+                        name, f"another LSL stream {name!r} ({_said(info)}) is there; it is not taken"
+                    )
             if not ours:
                 continue
             misfit = self._misfit(ours[0], modality)

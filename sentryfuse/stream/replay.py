@@ -7,9 +7,9 @@ As fast as possible it advances with every `read`; in real time it follows ours.
 from __future__ import annotations
 
 import math
-from time import monotonic, sleep
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from time import monotonic, sleep
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,7 @@ class ReplaySource(Source):
         window_s: float,
     ) -> None:
         self.start_s: float | None = start_s
+        self.is_live = speed is not None
         self.indices = indices
         self._begin_s, self._speed, self._window_s = start_s, speed, window_s
         self._packets = packets

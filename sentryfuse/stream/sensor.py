@@ -17,6 +17,7 @@ from sentryfuse.types import Modality
 
 _FEWEST = 1024  # samples kept at least, so that a slow sensor may send a day at once
 _FADE = 0.9  # how fast long packets are forgotten
+_GOOD = (Verdict.OK, Verdict.RECOVERING)
 _PULL = 0.05  # how fast made-up times follow arrival
 _BUNCHED = 0.2  # of what the samples of a packet should span
 
@@ -136,11 +137,11 @@ class Sensor:
             now_s: our clock [s].
 
         Returns:
-            The verdict, and `(1, T, C)` when it is `OK`.
+            The verdict, and `(1, T, C)` when it is `OK` or `RECOVERING`.
         """
         verdict, window = self._judged(start_s, end_s, now_s)
         verdict = self.state.after(window_id, verdict)
-        return verdict, window[None] if window is not None and verdict is Verdict.OK else None
+        return verdict, window[None] if window is not None and verdict in _GOOD else None
 
     def forget_before(self, start_s: float) -> None:
         """Let go of what no window from this time on [s] can use; refuse it from now on."""
@@ -254,7 +255,7 @@ class StaticSensor:
             verdict, window = judge(steps, self.modality, self._rules, self.scale)
             self._buffer.forget_before(float(self._buffer.times_s[newest]))
         verdict = self.state.after(window_id, verdict)
-        return verdict, window[None] if window is not None and verdict is Verdict.OK else None
+        return verdict, window[None] if window is not None and verdict in _GOOD else None
 
     def counters(self) -> dict[str, Any]:
         """Everything counted so far; what a static value cannot suffer is 0."""

@@ -15,7 +15,9 @@ from sentryfuse.errors import DataError
 
 UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 NAMES = ("t", "time", "ts", "timestamp", "datetime", "unix", "epoch", "uptime")
-_UNIT = re.compile(r"^(.*?)[\s_.]*[\[(]?(?<![a-z])(ns|us|µs|ms|s|sec|seconds|msec|millis)[\])]?$", re.IGNORECASE)
+_UNIT = re.compile(
+    r"^(.*?)[\s_.]*[\[(]?(?<![a-z])(ns|us|µs|ms|s|sec|seconds|msec|millis)[\])]?$", re.IGNORECASE
+)
 _SHORT = {"µs": "us", "sec": "s", "seconds": "s", "msec": "ms", "millis": "ms"}
 _LARGE = ((1e17, "ns"), (1e14, "us"), (1e11, "ms"))  # seconds as large as that are the year 5138 and later
 _NEAR = 2.0  # a step that differs less from a sensor's period is that period
@@ -77,9 +79,7 @@ def time_column(path: Path, header: Sequence[str], asked: str | None) -> tuple[i
     return found[0], unit_in(header[found[0]])[1]
 
 
-def in_seconds(
-    path: Path, name: str, unit: str | None, times: NDArray[np.float64], rate_hz: float
-) -> float:
+def in_seconds(path: Path, name: str, unit: str | None, times: NDArray[np.float64], rate_hz: float) -> float:
     """What numbers of a column are to be multiplied by to be seconds.
 
     Args:
@@ -104,7 +104,7 @@ def in_seconds(
         fits = [u for u, factor in UNITS.items() if abs(math.log(periods * factor)) < math.log(_NEAR)]
         if len(fits) == 1:
             return UNITS[fits[0]]
-    if 1e8 <= largest:  # seconds since 1970
+    if largest >= 1e8:  # seconds since 1970
         return 1.0
     raise DataError(
         f"{path}: the column {name!r} does not tell its unit, and it does not follow from the rate; say it "

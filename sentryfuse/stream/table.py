@@ -80,7 +80,9 @@ def read_csv(path: Path, modalities: Sequence[Modality], *, time: str | None = N
     known = {m.name: m for m in modalities}
     fastest = max(found, key=lambda name: known[name].rate_hz)
     factor = in_seconds(path, header[stamps], unit, found[fastest][0], known[fastest].rate_hz)
-    return {name: _rising(path, known[name], times * factor, values) for name, (times, values) in found.items()}
+    return {
+        name: _rising(path, known[name], times * factor, values) for name, (times, values) in found.items()
+    }
 
 
 def _encoding(path: Path) -> str:
@@ -137,7 +139,9 @@ def _columns(
         twice = next(cell for cell in header if header.count(cell) > 1)
         raise DataError(f"{path} has the column {twice[:60]!r} twice; name each once")
     wanted = {m.name: _names(m) for m in modalities}
-    alone = {m.name for m in modalities if m.n_channels == 1}  # a sensor of one channel may go by its own name
+    alone = {
+        m.name for m in modalities if m.n_channels == 1
+    }  # a sensor of one channel may go by its own name
     loose: dict[str, list[int]] = {}
     for place, cell in enumerate(header):
         loose.setdefault(_plain(cell), []).append(place)
