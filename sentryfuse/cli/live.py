@@ -112,7 +112,8 @@ class Tally:
             ],
         )
         if summary["events"]:
-            output.line("events: " + ", ".join(f"{n} {kind}" for kind, n in sorted(summary["events"].items())))
+            counts = (f"{n} {kind}" for kind, n in sorted(summary["events"].items()))
+            output.line(f"events: {', '.join(counts)}")
         if summary["dropped_windows"]:
             output.line(f"{summary['dropped_windows']} windows were dropped, since the machine was behind")
 

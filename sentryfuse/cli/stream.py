@@ -13,6 +13,7 @@ import typer
 
 from sentryfuse.cli.apart import check_apart
 from sentryfuse.cli.device import BundleFile, open_bundle
+from sentryfuse.cli.logs import logged
 from sentryfuse.cli.options import (
     Limits,
     ProfileFile,
@@ -28,7 +29,8 @@ from sentryfuse.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from sentryfuse.cli.live import Tally
-    from sentryfuse.runtime import Result, Runtime
+    from sentryfuse.runtime import Events, Result, Runtime
+    from sentryfuse.stream.publishing import Publisher
 
 
 @takes_limits(Ratio)
@@ -75,6 +77,12 @@ def run(
         str | None,
         typer.Option(metavar="TEXT_OR_FILE", help="When a sensor is used, such as good_windows=1; or JSON."),
     ] = None,
+    publish: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Send the answers to mqtt://HOST/PREFIX as well; see docs/streams.md."
+        ),
+    ] = None,
     windows: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Stop after so many windows.")
     ] = None,
@@ -93,6 +101,12 @@ def run(
             metavar="FILE",
             help="One JSON line per window and one at the end; - is standard output, and nothing else is "
             "printed there.",
+        ),
+    ] = None,
+    log_level: Annotated[
+        str | None,
+        typer.Option(
+            "--log", metavar="LEVEL", help="What is said on standard error: debug, info, warning or error."
         ),
     ] = None,
     quiet: Quiet = False,
@@ -118,7 +132,7 @@ def run(
     from sentryfuse.cli.live import Tally, live
     from sentryfuse.power import open_reader, read_policy
     from sentryfuse.runtime import Events, Runtime
-    from sentryfuse.stream import open_source, read_rules
+    from sentryfuse.stream import open_publisher, open_source, read_rules
 
     budget = limits.budgets[0]
     if policy is not None and limits.given:
@@ -132,6 +146,7 @@ def run(
     tally = Tally(loaded.names)
     with ExitStack() as opened:
         stop = opened.enter_context(stoppable())
+        opened.enter_context(logged(log_level, quiet=quiet))
         lines = _lines(json_to, opened)
         log = opened.enter_context(Events(events))
         stream = opened.enter_context(open_source(source, loaded.layout.modalities))
@@ -158,6 +173,8 @@ def run(
                 events=log,
             )
         )
+        if publish is not None:
+            lines = _Published(lines, opened.enter_context(open_publisher(publish, stamp=log.stamp)), log)
         with live(runtime, tally):
             _answer_all(runtime, tally, lines, windows, stop)
         summary = {**tally.to_json(), **runtime.counters(), "stopped": stop.asked or None}
@@ -166,9 +183,7 @@ def run(
     _complain(tally, [(events, log.unwritten), (json_to, lines.unwritten)], need_answers=need_answers)
 
 
-def _answer_all(
-    runtime: Runtime, tally: Tally, lines: _Lines, most: int | None, stop: Stop
-) -> None:
+def _answer_all(runtime: Runtime, tally: Tally, lines: _Lines, most: int | None, stop: Stop) -> None:
     """Until the source ends, enough windows are answered, or somebody asks to stop."""
     stamp = {name: value for name, value in runtime.events.stamp.items() if name != "bundle"}
     results: Sequence[Result] = ()
@@ -184,9 +199,7 @@ def _answer_all(
             return
 
 
-def _complain(
-    tally: Tally, files: Sequence[tuple[str | Path | None, int]], *, need_answers: bool
-) -> None:
+def _complain(tally: Tally, files: Sequence[tuple[str | Path | None, int]], *, need_answers: bool) -> None:
     """What must not pass for a good end.
 
     Raises:
@@ -194,7 +207,9 @@ def _complain(
     """
     for path, unwritten in files:
         if unwritten:
-            raise InputError(f"{path} did not take {unwritten} lines; free some space or choose another place")
+            raise InputError(
+                f"{path} did not take {unwritten} lines; free some space or choose another place"
+            )
     if need_answers and not tally.answers:
         raise InputError(
             f"none of {tally.windows} windows was answered; see the table of sensors for the reasons"
@@ -210,7 +225,9 @@ def _file_of(source: str) -> str | None:
 class _Lines(Protocol):
     """Takes lines of JSON."""
 
-    unwritten: int
+    @property
+    def unwritten(self) -> int:
+        """Lines that were not taken."""
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Add one."""
@@ -233,6 +250,26 @@ class _StandardOutput:
     def write(self, row: Mapping[str, Any]) -> None:
         """Print one line."""
         print(json.dumps(plain(row), allow_nan=False, ensure_ascii=False), flush=True)
+
+
+class _Published:
+    """Lines that go to a broker as well."""
+
+    def __init__(self, lines: _Lines, publisher: Publisher, events: Events) -> None:
+        self._lines, self._publisher, self._events = lines, publisher, events
+
+    @property
+    def unwritten(self) -> int:
+        """Lines that the file did not take; what a broker did not is no fault of a file."""
+        return self._lines.unwritten
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Write one line and publish it."""
+        self._lines.write(row)
+        for facts in self._publisher.news():
+            self._events.tell(**facts)
+        if row["kind"] == "window":
+            self._publisher.answer(plain(row))
 
 
 def _lines(json_to: str | None, opened: ExitStack) -> _Lines:

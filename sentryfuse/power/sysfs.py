@@ -11,8 +11,8 @@ from sentryfuse.power.reading import MeterUnavailable
 
 SYSFS = Path("/sys")
 _MAX_CHARS = 4096  # a page, the most sysfs gives
-# What drivers answer for "there is a file, but no value": ACPI gives ENODEV while a rate is unknown, gauges on
-# a bus ENXIO or a time-out for one register while the others answer.
+# What drivers answer for "there is a file, but no value": ACPI gives ENODEV while a rate is unknown, gauges
+# on a bus ENXIO or a time-out for one register while the others answer.
 _NOT_TOLD = (
     errno.ENOENT,
     errno.ENODATA,

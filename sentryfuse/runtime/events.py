@@ -2,7 +2,8 @@
 
 Kinds: `sensor_silent` (overdue between windows), `sensor_lost`, `sensor_back`, `switch`, `budget`,
 `over_budget`, `too_slow`, `step_down`, `step_up`, `overload`, `overload_over`, `stale`, `power`, `no_meter`,
-`fault`, `bundle`; of a source `source_lost`, `source_back`, `source_refused`, `stranger`, `unreadable`.
+`fault`, `bundle`; of a source `source_lost`, `source_back`, `source_refused`, `stranger`, `unreadable`; of a
+publisher `publisher_lost`, `publisher_back`, `publisher_refused`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ _BAD = {
     "fault",
     "source_lost",
     "source_refused",
+    "publisher_lost",
+    "publisher_refused",
     "stranger",
     "unreadable",
 }

@@ -25,9 +25,9 @@ _MOST_WAITING = 1 << 20  # bytes of one line that a full disk or a slow reader t
 class LineFile:
     """Writes rows, one JSON object a line; never waits and never raises once it is open.
 
-    What a full disk, a reader that has gone or one that is too slow does not take is counted, and said once in
-    the log with the file's name. A line that was written in part is completed before the next one, and one
-    that another process left torn gets its end, so that every line of the file stands for itself.
+    What a full disk, a reader that has gone or one that is too slow does not take is counted, and said once
+    in the log with the file's name. A line that was written in part is completed before the next one, and
+    one that another process left torn gets its end, so that every line of the file stands for itself.
 
     Args:
         path: a file, made with its folders, or a FIFO that somebody reads.

@@ -19,7 +19,8 @@ class Status(StrEnum):
 
     OK: of this window, all sensors, within the budget. DEGRADED: of this window, but with sensors absent or
     over the budget; the reason says which. STALE: no answer of this window in time: the last one is
-    repeated, or it came later than the largest age allows. REFUSED: no sensor is there, so there is no answer. FAULT: an error; there is no answer.
+    repeated, or it came later than the largest age allows. REFUSED: no sensor is there, so there is no
+    answer. FAULT: an error; there is no answer.
     """
 
     OK = "OK"

@@ -57,9 +57,9 @@ class Runtime:
         wait_s: how long a window waits for late packets [s].
         deadline_ms: how long a window may wait for its sub-network to be built [ms]; `None` is half a hop,
             a second at most.
-        max_age_ms: largest age of an answer, from the end of its window on [ms]: on a live source, windows that
-            would be answered later are dropped, and an answer that comes later is STALE. `None` is two hops,
-            a second at least, and `wait_s`.
+        max_age_ms: largest age of an answer, from the end of its window on [ms]: on a live source, windows
+            that would be answered later are dropped, and an answer that comes later is STALE. `None` is two
+            hops, a second at least, and `wait_s`.
         threads: of the engine.
         engine: a name or an `Engine`.
         kept: warm sub-networks.

@@ -31,7 +31,7 @@ class Choice(NamedTuple):
 
 
 def stepped(budget: Budget, step: int) -> Budget:
-    """A budget so many steps tighter: less of the time where it limits time, fewer prunable MACs where not."""
+    """A budget so many steps tighter: less time where it limits time, fewer prunable MACs where not."""
     if budget.latency_ms is not None:
         return replace(budget, latency_ms=budget.latency_ms * STEP**step)
     kept = (1 - (budget.ratio or 0.0)) * STEP**step

@@ -263,7 +263,11 @@ class Cutter:
         if not self._moving.keys() & values.keys():
             for name in held:
                 verdicts[name] = self._sensor(name).state.after_alone(self._next)
-            values = {n: w for n in verdicts if verdicts[n] is Verdict.OK and (w := (values | held).get(n)) is not None}
+            values = {
+                n: w
+                for n in verdicts
+                if verdicts[n] is Verdict.OK and (w := (values | held).get(n)) is not None
+            }
         changed = {name: name in values and not self._is_as_before(name, values[name]) for name in verdicts}
         self._given = values
         self._next += 1

@@ -103,8 +103,8 @@ def read_rules(source: str) -> HealthRules:
     """Rules from a short text or a JSON file.
 
     Args:
-        source: such as "good_windows=1,max_gap=0.3,stuck_samples_of.temp=0", or the name of a file that ends in
-            .json with an object of the same names.
+        source: such as "good_windows=1,max_gap=0.3,stuck_samples_of.temp=0", or the name of a file that
+            ends in .json with an object of the same names.
 
     Raises:
         ConfigError: it cannot be read, or a rule is unknown or means nothing.
@@ -125,7 +125,9 @@ def read_rules(source: str) -> HealthRules:
             except ValueError:
                 equals = ""
             if not equals:
-                raise ConfigError(f"--health {part.strip()!r} is not NAME=NUMBER; give for example good_windows=1")
+                raise ConfigError(
+                    f"--health {part.strip()!r} is not NAME=NUMBER; give for example good_windows=1"
+                )
             whole, dot, modality = name.partition(".")
             if dot:
                 data.setdefault(whole, {})[modality] = value

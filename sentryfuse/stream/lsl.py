@@ -27,9 +27,9 @@ class LslSource(Source):
     """One inlet for each modality whose stream is there; lost ones are looked for again.
 
     Inlets do not recover by themselves (`recover=False`): a stream that comes back in silence would
-    hide that its sensor was away. What is new under the old name is checked like the first time, and is taken
-    only if it is the same stream by its `source_id` (where it has none, by its host): another one of that name
-    is somebody else's.
+    hide that its sensor was away. What is new under the old name is checked like the first time, and is
+    taken only if it is the same stream by its `source_id` (where it has none, by its host): another one of
+    that name is somebody else's.
 
     Args:
         lsl: the module pylsl.
@@ -216,8 +216,8 @@ def _said(info: Any) -> str:
 
 def _ambiguous(name: str, infos: Sequence[Any]) -> str:
     return (
-        f"there are {len(infos)} LSL streams named {name!r} ({'; '.join(sorted(map(_said, infos)))}); say which "
-        "with lsl:PREFIX?source_id=ID,ID or give them different names"
+        f"there are {len(infos)} LSL streams named {name!r} ({'; '.join(sorted(map(_said, infos)))}); "
+        "say which with lsl:PREFIX?source_id=ID,ID or give them different names"
     )
 
 

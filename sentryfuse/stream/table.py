@@ -11,9 +11,9 @@ import csv
 import logging
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -193,15 +193,16 @@ def _numbers(
         except ValueError:
             return stamp_of(cell)
 
-    converters = {
+    converters: dict[int | str, Callable[[str], Any]] = {
         place: when if place == stamps else number if place in used else (lambda cell: np.nan)
         for place in range(len(header))
     }
     rows = (line for line in stream if line.strip() and not line.startswith("#"))
     with warnings.catch_warnings(action="ignore"):  # of an empty table, which is judged by the caller
-        return np.loadtxt(
+        table: NDArray[np.float64] = np.loadtxt(
             rows, delimiter=delimiter, ndmin=2, comments=None, quotechar='"', converters=converters
         )
+    return table
 
 
 def _rising(

@@ -138,7 +138,7 @@ MINE, OTHERS = ("acc", 3, 100.0, "float32", "room-A"), ("acc", 3, 100.0, "float3
 
 def test_two_streams_of_one_name_are_refused_unless_one_is_asked_for():
     with outlets(MINE), outlets(OTHERS):
-        with pytest.raises(ConfigError, match="2 LSL streams named 'acc' .source_id room-A on .* room-B"):
+        with pytest.raises(ConfigError, match=r"2 LSL streams named 'acc' .source_id room-A on .* room-B"):
             open_source("lsl:?timeout_s=10", (ACC,))
         with open_source("lsl:?timeout_s=10&source_id=room-B", (ACC,)) as source:
             assert [facts["kind"] for facts in source.news()] == ["stranger"]
