@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sentryfuse.cli.apart import check_apart
 from sentryfuse.cli.options import (
     Data,
     Fold,
@@ -67,6 +68,7 @@ def plan(
     A dry run: which units stay for these sensors, what they cost, which limit binds.
     """
     output = Output(json_to, quiet=quiet)
+    check_apart({"--json": json_to}, {"the bundle": source, "the profile": profile})
     from sentryfuse.cli.plans import plan_json, show_plan
 
     budget = limits.budgets[0]
@@ -153,6 +155,7 @@ def profile(
     Times sub-networks of the bundle side by side; takes about a minute. Run it when nothing else runs.
     """
     output = Output(json_to, quiet=quiet, files=[out])
+    check_apart({"--out": out, "--json": json_to}, {"the bundle": bundle})
     from sentryfuse.bundle import load_bundle
     from sentryfuse.measure.profiling import profile as measure
 
@@ -195,6 +198,7 @@ def bench(
     Latency, memory and switching, beside the dense model.
     """
     output = Output(json_to, quiet=quiet)
+    check_apart({"--json": json_to}, {"the bundle": bundle})
     from sentryfuse.bundle import load_bundle
     from sentryfuse.machine import machine
     from sentryfuse.measure.bench import bench as bench_bundle

@@ -18,10 +18,10 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
-from sentryfuse import __version__
 from sentryfuse.bundle import Bundle
 from sentryfuse.engine.engines import ENGINE, Engine
 from sentryfuse.errors import ConfigError
+from sentryfuse.machine import own_version
 from sentryfuse.planning.profile import DeviceProfile
 from sentryfuse.power import Governor, LadderReader, Policy
 from sentryfuse.runtime.answering import Answering, person_of, scale_of
@@ -107,7 +107,7 @@ class Runtime:
         self.events = events or Events()
         self.run_id = secrets.token_hex(6)
         bundle_id = bundle.digest[:DIGEST]
-        self.events.stamp = {"run_id": self.run_id, "version": __version__, "bundle": bundle_id}
+        self.events.stamp = {"run_id": self.run_id, "version": own_version(), "bundle": bundle_id}
         # a source of the user's own that does not say so may be a recording, of which no window may be lost
         self._is_live = bool(getattr(source, "is_live", False))
         hop = window_length_s(bundle.layout.modalities) if hop_s is None else hop_s
