@@ -189,6 +189,7 @@ def _played(
     ends = np.minimum(np.arange(1, n_steps + 1) * step_s, window_s)
     ends[-1] = window_s
     taken = {}
+    moving = {m.name for m in windows.modalities if m.rate_hz > 0}
     for m in windows.modalities:
         if m.rate_hz > 0:
             taken[m.name] = np.arange(m.length) / m.rate_hz + (window_s - m.length / m.rate_hz)
@@ -205,7 +206,7 @@ def _played(
                 if high > low:
                     at = begin + times[low:high]
                     packets.append(Packet(name, values[name][0, low:high], at, float(at[-1])))
-                elif high == 0 and len(times) > 1 and times[0] > _TICK * step_s:
+                elif high == 0 and name in moving and times[0] > _TICK * step_s:
                     none = np.empty(0, np.float64)
                     packets.append(Packet(name, values[name][0, :0], none, begin + float(end)))
             # the very end of a window is where the next begins, to the last bit

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from sentryfuse.data import load_windows, open_data, save_windows
+from sentryfuse.data import load_windows, make_windows, open_data, save_windows
 from sentryfuse.errors import ConfigError, DataError
 from sentryfuse.stream import Cutter, CutWindow, HealthRules, open_source, window_length_s
 from sentryfuse.types import Modality
@@ -219,3 +219,25 @@ def test_a_stretch_that_would_be_windows_without_end_is_refused(tmp_path):
     with open_source(f"replay:{path}?longest_gap_s=1e5", sensors) as source:
         while not source.ended:
             source.read(0.0)
+
+
+def test_one_value_per_window_beside_a_fast_sensor_is_not_silent(tmp_path):
+    sensors = (Modality("acc", 50.0, 200, ("x",)), Modality("hr", 100.0, 1, ("bpm",)))
+    rng, n = np.random.default_rng(0), 10
+    raw = {m.name: rng.standard_normal((n, m.length, 1)).astype(np.float32) for m in sensors}
+    zeros = np.zeros(n, int)
+    split = np.full(n, 2)
+    made = make_windows(
+        "one", sensors, raw=raw, y=zeros, classes=("a", "b"), subject=zeros, split=split, licence="x"
+    )
+    save_windows(tmp_path / "one.npz", made)
+    for packet_s in (0.01, 0.4, 4.0):
+        with open_source(f"replay:{tmp_path / 'one.npz'}?packet_s={packet_s}", sensors) as source:
+            cutter, silent = Cutter(sensors, start_s=source.start_s), set()
+            windows = []
+            while not source.ended:
+                cutter.push(source.read(1.0))
+                silent |= set(cutter.silent(source.now_s()))
+                windows += cutter.cut(source.now_s())
+        assert not silent
+        assert [w.present for w in windows] == [("acc", "hr")] * n
