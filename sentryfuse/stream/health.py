@@ -42,6 +42,8 @@ class HealthRules:
         stuck_samples: so many equal samples in a row (all channels) are stuck, 2 or more; the whole
             window where it is shorter, and never less than `max_gap` of it.
         stuck_samples_of: modality -> another number, taken as it is; 0 = never stuck.
+        stuck_channel_s: one channel that used to move and stands still for so long, while others of its
+            sensor move, is stuck as well [s]; 0 = never.
         slow_hz: sensors sampled at most so often may stand still and are never stuck [Hz].
         range_stds: values so many training standard deviations from the training mean are out of
             range and clipped to it, where the scale is known.
@@ -60,6 +62,7 @@ class HealthRules:
     max_gap: float = 0.2
     stuck_samples: int = 100
     stuck_samples_of: Mapping[str, int] = field(default_factory=dict)
+    stuck_channel_s: float = 60.0
     slow_hz: float = 1.0
     range_stds: float = 20.0
     max_clipped: float = 0.05
@@ -97,6 +100,19 @@ class HealthRules:
         if rate_hz <= self.slow_hz or length < 2:
             return 0
         return min(length, max(self.stuck_samples, math.ceil(self.max_gap * length)))
+
+    def still_after(self, name: str, rate_hz: float, length: int) -> int:
+        """Equal samples in a row across windows that mean stuck, 0 = never.
+
+        Source:
+            As `stuck_after`, but a window that is shorter than the number does not lower it so far: what
+            stands still for one short window by chance ends soon after. Our choice.
+        """
+        limit = self.stuck_after(name, rate_hz, length)
+        if not limit or name in self.stuck_samples_of:
+            return limit
+        longest = max(self.stuck_samples, math.ceil(self.max_gap * length))
+        return min(longest, max(math.ceil(1.5 * length), 64))
 
 
 def read_rules(source: str) -> HealthRules:

@@ -13,6 +13,7 @@ from sentryfuse.stream.clock import SensorClock
 from sentryfuse.stream.grid import EARLIEST, Floats, Scale, Steps, judge, on_grid
 from sentryfuse.stream.health import HealthRules, SensorState, Verdict
 from sentryfuse.stream.packet import Packet
+from sentryfuse.stream.standstill import Standstill
 from sentryfuse.types import Modality
 
 _FEWEST = 1024  # samples kept at least, so that a slow sensor may send a day at once
@@ -41,6 +42,7 @@ class Sensor:
         self._rules, self.scale = rules, scale
         capacity = math.ceil(2 * keep_s * modality.rate_hz) + _FEWEST
         self._buffer = SampleBuffer(capacity, modality.n_channels, self.period_s)
+        self._standstill = Standstill(modality.n_channels)
         self._packet_s = 0.0  # what one packet spans, lately
         self._longest_s = keep_s
         self._stamp: float | None = None  # time of the last sample that came without one
@@ -169,6 +171,8 @@ class Sensor:
             steps = self._steps(start_s - self.clock.offset_s)
             verdict, window = judge(steps, self.modality, self._rules, self.scale)
             nothing = not len(steps.slots)
+            if self._is_still(steps, start_s - self.clock.offset_s) and verdict is Verdict.OK:
+                verdict, window = Verdict.STUCK, None
         if start_s < self.clock.jumped_s <= now_s:
             return Verdict.CLOCK, None
         if verdict is Verdict.GAP:
@@ -178,6 +182,16 @@ class Sensor:
             if nothing or ended or self.is_silent(now_s):
                 return Verdict.UNREADABLE if self.unread_s >= start_s else Verdict.SILENT, None
         return verdict, window
+
+    def _is_still(self, steps: Steps, start_s: float) -> bool:
+        """Whether equal samples go on from the window before, or one channel stands while others move."""
+        m = self.modality
+        limit = self._rules.still_after(m.name, m.rate_hz, m.length)
+        if not limit:
+            return False
+        every, one = self._standstill.see(steps.u + start_s * m.rate_hz, steps.seen)
+        channel_s = self._rules.stuck_channel_s
+        return every >= limit or 0 < channel_s * m.rate_hz <= one
 
     def _steps(self, start_s: float) -> Steps:
         """The window that begins at a time on the sensor's clock [s]."""

@@ -9,6 +9,7 @@ import pytest
 from sentryfuse.errors import ConfigError
 from sentryfuse.stream import Cutter, HealthRules, Packet
 from sentryfuse.stream.cutter import MOST_WINDOWS
+from sentryfuse.types import Modality
 from tests.stream.feeding import FAST, OTHER, SLOW, STATIC, changed, play, stream, verdicts
 
 pytestmark = pytest.mark.device
@@ -215,3 +216,44 @@ def test_messages_that_could_not_be_read_are_not_a_sensor_that_was_never_seen():
         windows += cutter.cut(tick / 10)
     assert set(verdicts(windows, "gyro")) == {"unreadable"}
     assert cutter.counters()["gyro"]["absent"] == {"unreadable": len(windows)}
+
+
+MODEST = Modality("acc", 16.0, 64, ("x", "y", "z"))  # a window of 4 s, and 6.25 s are stuck
+
+
+@pytest.mark.parametrize("hop_s", [4.0, 1.0])
+def test_a_sensor_that_stands_still_across_the_edge_of_two_windows_is_stuck(hop_s):
+    def standing(low, high):
+        packets = []
+        for p in stream(MODEST, 40, size=4):
+            if low <= p.times_s[0] < high:
+                p.values[:] = 1.5
+            packets.append(p)
+        return play(Cutter((MODEST,), hop_s=hop_s), packets)
+
+    assert set(verdicts(standing(9, 12.5), "acc")[: int(20 / hop_s)]) == {"ok"}
+    assert "stuck" in verdicts(standing(9, 15.9), "acc")  # no window of a hop of 4 s is still all through
+    assert verdicts(standing(9, 15.9), "acc")[-1] == "ok"
+
+
+def test_a_channel_that_used_to_move_and_stands_still_is_stuck_and_a_flag_is_not():
+    packets = []
+    for p in stream(MODEST, 200, size=4):
+        p.values[:, 2] = float(p.times_s[0] > 30)  # a flag
+        if p.times_s[0] > 60:
+            p.values[:, 1] = 0.25
+        packets.append(p)
+    said = verdicts(play(Cutter((MODEST,), scale={}), packets, tick_s=0.1), "acc")
+    assert set(said[:29]) == {"ok"}
+    assert set(said[31:49]) == {"stuck"}
+    never = HealthRules(stuck_channel_s=0)
+    assert set(verdicts(play(Cutter((MODEST,), rules=never), packets, tick_s=0.1), "acc")[:49]) == {"ok"}
+
+
+def test_after_the_loss_of_everything_sensors_come_back_at_once():
+    packets = [p for p in everything(60) if p.modality == "age" or p.received_s % 20 < 18.5]
+    windows = play(Cutter(ALL), packets)
+    present = [bool({"acc", "gyro"} & set(w.present)) for w in windows[:30]]
+    assert present.count(False) <= 6  # two windows touch each loss
+    for name in ("acc", "gyro"):
+        assert verdicts(windows, name)[2] == "ok"
