@@ -1,6 +1,6 @@
 """Events of a running stream: structured log lines, and a file of JSON lines.
 
-Kinds: `sensor_silent` (overdue between windows), `sensor_lost`, `sensor_back`, `switch`, `budget`,
+Kinds: `sensor_silent` (overdue between windows), `sensor_lost`, `sensor_back`, `delayed`, `switch`, `budget`,
 `over_budget`, `too_slow`, `step_down`, `step_up`, `overload`, `overload_over`, `stale`, `power`, `no_meter`,
 `fault`, `bundle`; of a source `source_lost`, `source_back`, `source_refused`, `stranger`, `unreadable`; of a
 publisher `publisher_lost`, `publisher_back`, `publisher_refused`.
@@ -34,6 +34,7 @@ _BAD = {
     "publisher_refused",
     "stranger",
     "unreadable",
+    "delayed",
 }
 
 

@@ -348,6 +348,13 @@ class Runtime:
 
     def _look_for_silence(self, now_s: float) -> None:
         """A sensor that falls silent between windows: have the sub-network without it built ahead."""
+        late = self._cutter.delayed()
+        for name in self._serving.bundle.names:
+            said = (
+                f"{name} comes later than the other sensors by the clock they share" if name in late else ""
+            )
+            by = {"delay_s": round(late[name], 3)} if said else {}
+            self.events.tell_once(f"delayed {name}", said, **by)
         if self._sensors.look(self._cutter.silent(now_s), now_s) and self._sensors.left:
             self._serving.prepare(self._sensors.left)
 

@@ -6,6 +6,7 @@ stands in a URL is seen by everybody who lists the processes. No message of this
 
 from __future__ import annotations
 
+import logging
 import os
 import ssl
 import sys
@@ -22,6 +23,7 @@ from sentryfuse.stream.packet import Facts
 if TYPE_CHECKING:
     from paho.mqtt.client import Client
 
+_log = logging.getLogger("sentryfuse.runtime")
 PORT, TLS_PORT = 1883, 8883
 USER, PASSWORD = "SENTRYFUSE_MQTT_USER", "SENTRYFUSE_MQTT_PASSWORD"
 PATIENCE_S = 5.0  # before it is said that a broker is waited for
@@ -129,6 +131,8 @@ def address_of(address: str, options: Mapping[str, Any], *, tls: bool) -> Addres
         raise ConfigError(
             f"there is a password for MQTT but no user; name the user in {USER} or with user=NAME"
         )
+    if url.password is not None:
+        _log.warning("a password in a URL is seen by all who list the processes; keep it in %s", PASSWORD)
     rest = {k: v for k, v in options.items() if k not in ("user", "password_file")}
     return Address(
         host=url.hostname,

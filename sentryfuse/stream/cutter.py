@@ -89,7 +89,7 @@ class Cutter:
             raise ConfigError(f"hop_s {hop_s} must be a positive number of seconds")
         if not (math.isfinite(self.wait_s) and self.wait_s >= 0):
             raise ConfigError(f"wait_s {wait_s} must be 0 or more seconds")
-        rules = rules or HealthRules()
+        self._rules = rules = rules or HealthRules()
         scales = _checked_scale(self._modalities, scale or {})
         keep_s = 2 * self.window_s + max(self.hop_s - self.window_s, 0) + self.wait_s + backlog_s + 1
         _check_memory(modalities, keep_s)
@@ -210,6 +210,18 @@ class Cutter:
             now_s: our monotonic clock [s].
         """
         return tuple(name for name, sensor in self._moving.items() if sensor.is_silent(now_s))
+
+    def delayed(self) -> dict[str, float]:
+        """Sensors that come later than others that tell the same clock, and by how much [s].
+
+        A delay that never changes cannot be told from the distance of two clocks, so this looks at sensors
+        whose times are dates only. Their windows are made of other moments than those of the other sensors.
+        """
+        offsets = {n: s.clock.offset_s for n, s in self._moving.items() if s.tells_date}
+        known = {name: offset for name, offset in offsets.items() if offset is not None}
+        least = min(known.values(), default=0.0)
+        late = {name: offset - least for name, offset in known.items()}
+        return {name: s for name, s in late.items() if s > self._rules.clock_tolerance_s}
 
     def counters(self) -> dict[str, dict[str, Any]]:
         """What was counted since the start, ready for `json.dumps`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from sentryfuse.types import Modality
 _FEWEST = 1024  # samples kept at least, so that a slow sensor may send a day at once
 _FADE = 0.9  # how fast long packets are forgotten
 _GOOD = (Verdict.OK, Verdict.RECOVERING)
+_SAME_DATE_S = 3600.0  # a clock set by hand or by network is not farther from ours
 _PULL = 0.05  # how fast made-up times follow arrival
 _BUNCHED = 0.2  # of what the samples of a packet should span
 
@@ -39,6 +41,7 @@ class Sensor:
         self.clock = SensorClock(self.period_s, rules.clock_tolerance_s)
         self.last_received_s: float | None = None
         self.unread_s = -math.inf  # when something came that could not be read
+        self.tells_date = False  # its times are seconds since 1970, and now: a clock that others share
         self._rules, self.scale = rules, scale
         capacity = math.ceil(2 * keep_s * modality.rate_hz) + _FEWEST
         self._buffer = SampleBuffer(capacity, modality.n_channels, self.period_s)
@@ -82,6 +85,7 @@ class Sensor:
         if times is None or self._is_bunched(times):
             times = self._made_up(received if times is None else float(times.max()), len(values))
         newest = float(times.max())
+        self.tells_date = packet.times_s is not None and abs(newest - time.time()) < _SAME_DATE_S
         lag = self.clock.lag(received, newest)
         if self.clock.observe(received, newest):
             self._buffer.clear()
