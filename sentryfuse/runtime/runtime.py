@@ -108,7 +108,7 @@ class Runtime:
         self.run_id = secrets.token_hex(6)
         bundle_id = bundle.digest[:DIGEST]
         self.events.stamp = {"run_id": self.run_id, "version": own_version(), "bundle": bundle_id}
-        # a source of the user's own that does not say so may be a recording, of which no window may be lost
+        # a source that does not say so (see `LiveSource`) may be a recording, of which no window may be lost
         self._is_live = bool(getattr(source, "is_live", False))
         hop = window_length_s(bundle.layout.modalities) if hop_s is None else hop_s
         own_age_s = max(MAX_AGE_S, MAX_AGE_HOPS * hop) + wait_s

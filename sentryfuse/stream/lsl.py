@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sentryfuse.errors import ConfigError
-from sentryfuse.stream.packet import Facts, Packet, Source
+from sentryfuse.stream.packet import Facts, LiveSource, Packet
 from sentryfuse.types import Modality
 
 BUFFER_S = 10  # kept by an inlet until it is read; a sender's older samples go [s]
@@ -23,7 +23,7 @@ _SETTLE_S = 0.8  # so long answers of all streams take, on a usual network
 _FORGET_S = 2.0  # a stream not heard of for so long is no longer listed
 
 
-class LslSource(Source):
+class LslSource(LiveSource):
     """One inlet for each modality whose stream is there; lost ones are looked for again.
 
     Inlets do not recover by themselves (`recover=False`): a stream that comes back in silence would
@@ -36,8 +36,6 @@ class LslSource(Source):
         modalities: stream name -> modality.
         source_ids: take these only; none takes the first of its name, if it is the only one.
     """
-
-    is_live = True
 
     def __init__(self, lsl: Any, modalities: dict[str, Modality], source_ids: frozenset[str]) -> None:
         self.start_s: float | None = None

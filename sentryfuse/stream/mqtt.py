@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sentryfuse.errors import ConfigError
 from sentryfuse.stream.broker import OPTIONS, Link, address_of
-from sentryfuse.stream.packet import Facts, Packet, Source
+from sentryfuse.stream.packet import Facts, LiveSource, Packet
 from sentryfuse.stream.payload import BINARY, MAX_PAYLOAD, Fields, UnreadableError, read_payload, shown
 from sentryfuse.types import Modality
 
@@ -23,7 +23,7 @@ SOURCE_OPTIONS = OPTIONS | {"share": str, "t": str, "values": str}
 _TOPIC = dict[str, tuple[Modality, bool]]
 
 
-class MqttSource(Source):
+class MqttSource(LiveSource):
     """Messages of some topics; lost connections are taken up again. See `open_source`.
 
     The client's own thread only puts messages into queues, one for each sensor. When one is full its oldest
@@ -36,8 +36,6 @@ class MqttSource(Source):
         share: group whose members divide the messages between them; empty is none.
         fields: names of the parts of a message.
     """
-
-    is_live = True
 
     def __init__(self, link: Link, topics: _TOPIC, *, share: str = "", fields: Fields = Fields()) -> None:  # noqa: B008
         self.start_s: float | None = None

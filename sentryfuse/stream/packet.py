@@ -39,11 +39,9 @@ class Source(Protocol):
 
     Attributes:
         start_s: where the first window begins, on the clock of `now_s`; `None` = at the first sample.
-        is_live: whether its clock runs on by itself, so that who is too slow falls behind.
     """
 
     start_s: float | None
-    is_live: bool = True
 
     @property
     def ended(self) -> bool:
@@ -71,19 +69,6 @@ class Source(Protocol):
     def counters(self) -> dict[str, dict[str, int]]:
         """Modality -> what was refused or lost before it became a packet: "malformed", "dropped"."""
 
-    def news(self) -> list[Facts]:
-        """What happened since the last call, each once, in order.
-
-        Returns:
-            Dictionaries for `json.dumps`: "kind" (`source_lost`, `source_back`, `source_refused`, `stranger`,
-            `unreadable`), maybe "sensor", and "reason", one sentence.
-        """
-        return []
-
-    def unread(self) -> dict[str, float]:
-        """Modality -> when something last came from it that could not be read, on `now_s` [s]."""
-        return {}
-
     def close(self) -> None:
         """Let go of files, threads and connections; may be called twice."""
 
@@ -99,6 +84,29 @@ class Source(Protocol):
     ) -> None:
         """Close it."""
         self.close()
+
+
+class LiveSource(Source, Protocol):
+    """A source whose clock runs on by itself, so that who is too slow falls behind, and with more to tell.
+
+    Attributes:
+        is_live: that it is; a replay in real time is as well.
+    """
+
+    is_live: bool = True
+
+    def news(self) -> list[Facts]:
+        """What happened since the last call, each once, in order.
+
+        Returns:
+            Dictionaries for `json.dumps`: "kind" (`source_lost`, `source_back`, `source_refused`, `stranger`,
+            `unreadable`), maybe "sensor", and "reason", one sentence.
+        """
+        return []
+
+    def unread(self) -> dict[str, float]:
+        """Modality -> when something last came from it that could not be read, on `now_s` [s]."""
+        return {}
 
 
 def window_length_s(modalities: Sequence[Modality]) -> float:

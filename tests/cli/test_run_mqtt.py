@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ class Feed(threading.Thread):
 
         super().__init__(daemon=True)
         self.stopped = threading.Event()
-        self.heard: list[tuple[str, dict, bool]] = []
+        self.heard: list[tuple[str, dict[str, Any], bool]] = []
         self._client = Client(CallbackAPIVersion.VERSION2)
         self._client.reconnect_delay_set(1, 1)
         self._client.on_connect = lambda client, *_: client.subscribe("out/#")
@@ -76,7 +77,7 @@ def said(process: subprocess.Popen[str]) -> str:
         return stream.read()
 
 
-def rows(path: Path) -> list[dict]:
+def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 

@@ -218,6 +218,11 @@ def test_messages_that_could_not_be_read_are_not_a_sensor_that_was_never_seen():
     assert cutter.counters()["gyro"]["absent"] == {"unreadable": len(windows)}
 
 
+def told(packet: Packet) -> float:
+    assert packet.times_s is not None
+    return float(packet.times_s[0])
+
+
 MODEST = Modality("acc", 16.0, 64, ("x", "y", "z"))  # a window of 4 s, and 6.25 s are stuck
 
 
@@ -226,7 +231,7 @@ def test_a_sensor_that_stands_still_across_the_edge_of_two_windows_is_stuck(hop_
     def standing(low, high):
         packets = []
         for p in stream(MODEST, 40, size=4):
-            if low <= p.times_s[0] < high:
+            if low <= told(p) < high:
                 p.values[:] = 1.5
             packets.append(p)
         return play(Cutter((MODEST,), hop_s=hop_s), packets)
@@ -239,8 +244,8 @@ def test_a_sensor_that_stands_still_across_the_edge_of_two_windows_is_stuck(hop_
 def test_a_channel_that_used_to_move_and_stands_still_is_stuck_and_a_flag_is_not():
     packets = []
     for p in stream(MODEST, 200, size=4):
-        p.values[:, 2] = float(p.times_s[0] > 30)  # a flag
-        if p.times_s[0] > 60:
+        p.values[:, 2] = float(told(p) > 30)  # a flag
+        if told(p) > 60:
             p.values[:, 1] = 0.25
         packets.append(p)
     said = verdicts(play(Cutter((MODEST,), scale={}), packets, tick_s=0.1), "acc")

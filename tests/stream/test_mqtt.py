@@ -11,6 +11,7 @@ import subprocess
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,6 +88,11 @@ def running(tmp_path_factory):
 def publish(running):
     with publisher(running) as send:
         yield send
+
+
+def as_live(source: Any) -> Any:
+    """The source with what live ones have to tell beside samples."""
+    return source
 
 
 def read(source, n, seconds=10.0):
@@ -172,13 +178,13 @@ def test_messages_that_make_no_sense_are_counted_and_nothing_stops(running, publ
         counts = source.counters()
         assert counts["acc"] == {"malformed": len(bad), "dropped": 0, "retained": 0}
         assert counts["gyro"]["malformed"] == 1
-        told = {facts["sensor"]: facts["reason"] for facts in source.news()}
+        told = {facts["sensor"]: facts["reason"] for facts in as_live(source).news()}
         assert set(told) == {"acc", "gyro"}
         assert "lab/d/acc is not understood" in told["acc"]
-        assert source.unread().keys() == told.keys()
+        assert as_live(source).unread().keys() == told.keys()
         publish("lab/d/acc", b"{")
         assert read(source, 1, 0.5) == []
-        assert source.news() == []  # once is enough
+        assert as_live(source).news() == []  # once is enough
 
 
 def test_who_does_not_read_loses_the_oldest_and_memory_is_bounded(running, publish):
@@ -203,9 +209,9 @@ def test_a_broker_that_comes_back_is_taken_up_again(tmp_path):
         with publisher(port) as send:
             send("lab/acc", good)
         assert len(read(source, 1)) == 1
-        assert source.news() == []
+        assert as_live(source).news() == []
     assert source.read(0.2) == []
-    assert "source_lost" in [facts["kind"] for facts in source.news()]
+    assert "source_lost" in [facts["kind"] for facts in as_live(source).news()]
     with broker(tmp_path, port), publisher(port) as send:
         packets: list[Packet] = []
         until = time.monotonic() + 20
@@ -213,7 +219,7 @@ def test_a_broker_that_comes_back_is_taken_up_again(tmp_path):
             send("lab/acc", good)
             packets = source.read(0.2)
         assert packets
-        assert source.news()[-1]["kind"] == "source_back"
+        assert as_live(source).news()[-1]["kind"] == "source_back"
     source.close()
 
 
@@ -221,7 +227,7 @@ def test_a_broker_that_is_not_there_at_the_start_is_waited_for(tmp_path, monkeyp
     monkeypatch.setattr("sentryfuse.stream.broker.PATIENCE_S", 0.3)
     port, good = free_port(), as_text(stream(FAST, 0.1, size=10)[0])
     with open_source(f"mqtt://127.0.0.1:{port}/lab", (FAST,)) as source:
-        (waiting,) = source.news()
+        (waiting,) = as_live(source).news()
         assert waiting["kind"] == "source_lost"
         assert "cannot be reached (connection refused)" in waiting["reason"]
         assert source.read(0.0) == []
@@ -232,7 +238,7 @@ def test_a_broker_that_is_not_there_at_the_start_is_waited_for(tmp_path, monkeyp
                 send("lab/acc", good)
                 packets = source.read(0.2)
             assert packets
-            assert [facts["kind"] for facts in source.news()] == ["source_back"]
+            assert [facts["kind"] for facts in as_live(source).news()] == ["source_back"]
 
 
 def test_nobody_there_and_refusals_are_sentences(tmp_path):
