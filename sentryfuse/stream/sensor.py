@@ -22,6 +22,7 @@ _FADE = 0.9  # how fast long packets are forgotten
 _GOOD = (Verdict.OK, Verdict.RECOVERING)
 _SAME_DATE_S = 3600.0  # a clock set by hand or by network is not farther from ours
 _PULL = 0.05  # how fast made-up times follow arrival
+_CERTAIN = 5  # packets that told the time of the one before them
 _BUNCHED = 0.2  # of what the samples of a packet should span
 
 
@@ -50,6 +51,8 @@ class Sensor:
         self._longest_s = keep_s
         self._stamp: float | None = None  # time of the last sample that came without one
         self._told_s: float | None = None  # time of the last sample that came with one
+        self._before: Packet | None = None  # the latest one with times
+        self._coarse = 0  # how often packets one after the other began at the same time
         self._too_late_s = -math.inf  # on our clock: samples before are of no use any more
         self._counts = dict.fromkeys(
             ("packets", "samples", "late", "early", "duplicate", "reordered", "dropped"), 0
@@ -81,7 +84,7 @@ class Sensor:
             return
         spans = min(len(values) * self.period_s, self._longest_s)
         self._packet_s = max(spans, _FADE * self._packet_s)
-        times = packet.times_s
+        times = None if self._is_coarse(packet) else packet.times_s
         if times is None or self._is_bunched(times):
             times = self._made_up(received if times is None else float(times.max()), len(values))
         newest = float(times.max())
@@ -202,6 +205,31 @@ class Sensor:
         u = (self._buffer.times_s - start_s) * self.modality.rate_hz
         low, high = np.searchsorted(u, (-1.0, float(self.modality.length)))
         return on_grid(u[low:high], self._buffer.values[low:high], self.modality.length)
+
+    def _is_coarse(self, packet: Packet) -> bool:
+        """Whether told times are too coarse to be of use, such as whole seconds for ten packets a second.
+
+        Then packets with other values begin at the same time one after the other. Once that is certain,
+        samples of this sensor are taken to end on arrival, as if no time were told.
+        """
+        if packet.times_s is None or self._coarse >= _CERTAIN:
+            return self._coarse >= _CERTAIN
+        before, self._before = self._before, packet
+        if before is None or before.times_s is None:
+            return False
+        apart = packet.received_s - before.received_s > 0.5 * len(packet.values) * self.period_s
+        if (
+            packet.times_s[0] != before.times_s[0]
+            or not apart
+            or np.array_equal(packet.values, before.values)
+        ):
+            return False
+        self._coarse += 1
+        if self._coarse == _CERTAIN:
+            self.clock = SensorClock(self.period_s, self._rules.clock_tolerance_s)
+            self._buffer.clear()
+            self._before = self._stamp = None
+        return self._coarse >= _CERTAIN
 
     def _is_bunched(self, times: NDArray[np.float64]) -> bool:
         """Whether samples of a packet bear the time of their arrival, as a radio link hands them over.

@@ -104,11 +104,11 @@ def test_answers_are_never_older_than_promised_and_no_window_is_lost():
 
 
 def test_a_hop_nobody_can_follow_keeps_the_queue_short():
-    source = Wearer(20, tick_s=0.05)
+    source = Wearer(8, tick_s=0.05)
     results, runtime = answered(source, Slow(source, lambda size: 0.02), hop_s=0.005)
     assert [r.window_id for r in results] == list(range(len(results)))
     assert all((r.age_s or 0) <= runtime.max_age_s for r in results if r.status is Status.OK)
-    assert runtime.counters()["dropped_windows"] > 1000
+    assert runtime.counters()["dropped_windows"] > 300
 
 
 def test_who_keeps_up_drops_nothing_and_a_hiccup_is_over_again():

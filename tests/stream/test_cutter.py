@@ -262,3 +262,12 @@ def test_after_the_loss_of_everything_sensors_come_back_at_once():
     assert present.count(False) <= 6  # two windows touch each loss
     for name in ("acc", "gyro"):
         assert verdicts(windows, name)[2] == "ok"
+
+
+def test_times_of_whole_seconds_are_taken_for_none():
+    steps = 0.01 * np.arange(10)
+    packets = [changed(p, times_s=np.floor(told(p)) + steps) for p in stream(FAST, 20, size=10)]
+    windows = play(Cutter((FAST,)), packets)
+    assert set(verdicts(windows[5:9], "acc")) == {"ok"}
+    for window in windows[5:9]:
+        assert np.allclose(np.diff(window.values["acc"][0, :, 0]), 0.01, atol=1e-3)

@@ -151,6 +151,7 @@ def test_two_streams_of_one_name_are_refused_unless_one_is_asked_for():
             assert "room-A" not in as_live(source)._owner.values()
 
 
+@pytest.mark.slow
 def test_another_stream_of_the_name_never_takes_over_but_the_same_one_does():
     rules = HealthRules(good_windows=1, hold_off_windows=0)
     with outlets(MINE):
