@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 from sentryfuse.errors import ConfigError
 
@@ -18,6 +19,17 @@ class _OneLine(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
         return "".join(c if c.isprintable() else "?" for c in text)
+
+
+class _StandardError(logging.StreamHandler[TextIO]):
+    """Writes to what standard error is at the moment, so that a panel that is drawn there can make room."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        return sys.stderr
 
 
 @contextmanager
@@ -37,7 +49,7 @@ def logged(level: str | None, *, quiet: bool) -> Iterator[None]:
         yield
         return
     logger, before = logging.getLogger("sentryfuse"), logging.getLogger("sentryfuse").level
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _StandardError()
     handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(message)s"))
     chosen = (level or ("error" if quiet else "warning")).upper()
     handler.setLevel(chosen)

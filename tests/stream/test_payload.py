@@ -108,9 +108,15 @@ def test_numbers_too_large_become_infinite_and_are_judged_later():
     assert np.isinf(values).all()
 
 
+KEYS = ["t", "ts", "time_ms", "time", "values", "data", "x", "y", "X"]
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["t", "values", "x"]), inner),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=4)
+    | st.sampled_from(["1", "1e400", "2025-11-28T20:33:37Z", "9999-12-31T23:59:60Z", "NaN"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
     max_leaves=12,
 )
 

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import string
+
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from sentryfuse.errors import DataError
 from sentryfuse.stream.table import read_csv
@@ -132,3 +136,37 @@ def test_rows_written_twice_count_once_and_coarse_times_are_spread(tmp_path):
     times, values = read_csv(path, SENSORS)["gyro"]
     assert np.allclose(times, [0, 0.02, 0.04, 0.06])
     assert values[:, 1].tolist() == [2, 3, 4, 5]
+
+
+PLAIN = "time_s time_ms t gyro.x gyro.y temp.skin label 0 1 2.5 1e3 1e18 -4 inf nan NA x 1,5 # \0"
+ODD = ["", "é", '"', "2025-11-28T20:33:37Z", "2025-11-28 20:33", "9999-12-31 23:59"]
+CELLS = st.sampled_from([*PLAIN.split(" "), *ODD])
+TABLES = st.tuples(
+    st.lists(st.lists(CELLS, max_size=5), max_size=6),
+    st.sampled_from(",;\t|"),
+    st.sampled_from(["\n", "\r\n"]),
+).map(lambda parts: parts[2].join(parts[1].join(row) for row in parts[0]).encode())
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.one_of(
+        st.binary(max_size=80),
+        st.text(string.printable, max_size=80).map(str.encode),
+        TABLES,
+        TABLES.map(lambda rest: b"time_s,gyro.x,gyro.y,temp.skin\n" + rest),
+    )
+)
+def test_whatever_a_file_holds_is_refused_or_samples_in_order(tmp_path, content):
+    path = tmp_path / "recording.csv"
+    path.write_bytes(content)
+    try:
+        found = read_csv(path, SENSORS)
+    except DataError:
+        return
+    for name, (times, values) in found.items():
+        modality = next(m for m in SENSORS if m.name == name)
+        assert values.shape == (len(times), modality.n_channels)
+        assert len(times)
+        assert np.isfinite(times).all()
+        assert (np.diff(times) > 0).all()
