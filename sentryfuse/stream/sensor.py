@@ -47,6 +47,7 @@ class Sensor:
         capacity = math.ceil(2 * keep_s * modality.rate_hz) + _FEWEST
         self._buffer = SampleBuffer(capacity, modality.n_channels, self.period_s)
         self._standstill = Standstill(modality.n_channels)
+        self._taken_s = math.inf  # before that no sample can have been taken, on our clock [s]
         self._packet_s = 0.0  # what one packet spans, lately
         self._longest_s = keep_s
         self._stamp: float | None = None  # time of the last sample that came without one
@@ -65,9 +66,14 @@ class Sensor:
 
     @property
     def first_s(self) -> float | None:
-        """When the oldest sample kept was taken, on our clock as far as known [s]."""
+        """When the oldest sample kept was taken, on our clock as far as known [s].
+
+        No earlier than arrival and length of packets allow: one wild time must not move window 0 of all.
+        """
         offset = self.clock.estimate_s()
-        return None if offset is None or not len(self._buffer) else float(self._buffer.times_s[0]) + offset
+        if offset is None or not len(self._buffer):
+            return None
+        return max(float(self._buffer.times_s[0]) + offset, self._taken_s)
 
     @property
     def nbytes(self) -> int:
@@ -82,7 +88,9 @@ class Sensor:
         self._counts["samples"] += len(values)
         if len(values) == 0:
             return
-        spans = min(len(values) * self.period_s, self._longest_s)
+        span_s = len(values) * self.period_s
+        self._taken_s = min(self._taken_s, received - span_s - 2 * self.period_s)
+        spans = min(span_s, self._longest_s)
         self._packet_s = max(spans, _FADE * self._packet_s)
         times = None if self._is_coarse(packet) else packet.times_s
         if times is None or self._is_bunched(times):

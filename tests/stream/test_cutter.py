@@ -271,3 +271,11 @@ def test_times_of_whole_seconds_are_taken_for_none():
     assert set(verdicts(windows[5:9], "acc")) == {"ok"}
     for window in windows[5:9]:
         assert np.allclose(np.diff(window.values["acc"][0, :, 0]), 0.01, atol=1e-3)
+
+
+@pytest.mark.parametrize("wild", [[0.0, 1e6], [-1e9], [1e11], [5.0, -1e6]])
+def test_a_wild_first_packet_does_not_refuse_window_0_of_the_others(wild):
+    first = Packet("gyro", np.zeros((len(wild), 2), np.float32), np.array(wild, np.float64), 0.001)
+    windows = play(Cutter((FAST, OTHER)), [first, *stream(FAST, 10), *stream(OTHER, 10)])
+    assert set(verdicts(windows[:4], "acc")) == {"ok"}
+    assert set(verdicts(windows[1:4], "gyro")) <= {"ok", "clock", "recovering"}
