@@ -43,7 +43,8 @@ class HealthRules:
             window where it is shorter, and never less than `max_gap` of it.
         stuck_samples_of: modality -> another number, taken as it is; 0 = never stuck.
         stuck_channel_s: one channel that used to move and stands still for so long, while others of its
-            sensor move, is stuck as well [s]; 0 = never.
+            sensor move, is stuck as well [s]; 0 = never. Of people at rest single axes of a real recording stand
+            still for two minutes and more.
         slow_hz: sensors sampled at most so often may stand still and are never stuck [Hz].
         range_stds: values so many training standard deviations from the training mean are out of
             range and clipped to it, where the scale is known.
@@ -62,7 +63,7 @@ class HealthRules:
     max_gap: float = 0.2
     stuck_samples: int = 100
     stuck_samples_of: Mapping[str, int] = field(default_factory=dict)
-    stuck_channel_s: float = 60.0
+    stuck_channel_s: float = 300.0
     slow_hz: float = 1.0
     range_stds: float = 20.0
     max_clipped: float = 0.05

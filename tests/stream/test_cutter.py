@@ -248,7 +248,8 @@ def test_a_channel_that_used_to_move_and_stands_still_is_stuck_and_a_flag_is_not
         if told(p) > 60:
             p.values[:, 1] = 0.25
         packets.append(p)
-    said = verdicts(play(Cutter((MODEST,), scale={}), packets, tick_s=0.1), "acc")
+    minute = HealthRules(stuck_channel_s=60)
+    said = verdicts(play(Cutter((MODEST,), rules=minute), packets, tick_s=0.1), "acc")
     assert set(said[:29]) == {"ok"}
     assert set(said[31:49]) == {"stuck"}
     never = HealthRules(stuck_channel_s=0)
