@@ -43,8 +43,8 @@ class HealthRules:
             window where it is shorter, and never less than `max_gap` of it.
         stuck_samples_of: modality -> another number, taken as it is; 0 = never stuck.
         stuck_channel_s: one channel that used to move and stands still for so long, while others of its
-            sensor move, is stuck as well [s]; 0 = never. Of people at rest single axes of a real recording stand
-            still for two minutes and more.
+            sensor move, is stuck as well [s]; 0 = never. Of people at rest single axes of a real recording
+            stand still for two minutes and more.
         slow_hz: sensors sampled at most so often may stand still and are never stuck [Hz].
         range_stds: values so many training standard deviations from the training mean are out of
             range and clipped to it, where the scale is known.
