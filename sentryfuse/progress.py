@@ -189,7 +189,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
             raise ValueError(
                 f"a row of {title!r} has {len(row)} cells for {len(columns)} columns; give one each"
             )
-    if _quiet:
+    if _quiet or sys.stdout is None:  # closed by whoever started this
         return
     from rich.console import Console
     from rich.table import Table

@@ -26,7 +26,6 @@ EXTRAS = {
     "torch": "train",
     "sklearn": "compare",
     "matplotlib": "report",
-    "pyarrow": "data",
     "jinja2": "report",
     "paho": "mqtt",
     "pylsl": "lsl",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sentryfuse.cli.apart import check_apart
 from sentryfuse.cli.options import (
     Fold,
     JsonFile,
@@ -101,6 +102,7 @@ def plan(
     A dry run: which units stay for these sensors, what they cost, which limit binds.
     """
     output = Output(json_to, quiet=quiet)
+    check_apart({"--json": json_to}, {"the bundle": source, "the profile": profile})
     from sentryfuse.cli.plans import plan_json, show_plan
 
     budget = limits.budgets[0]
@@ -239,6 +241,7 @@ def profile(
     Times sub-networks of the bundle side by side; takes about a minute. Run it when nothing else runs.
     """
     output = Output(json_to, quiet=quiet, files=[out])
+    check_apart({"--out": out, "--json": json_to}, {"the bundle": bundle})
     from sentryfuse.bundle import load_bundle
     from sentryfuse.measure.profiling import profile as measure
 
@@ -281,6 +284,7 @@ def bench(
     Latency, memory and switching, beside the dense model.
     """
     output = Output(json_to, quiet=quiet)
+    check_apart({"--json": json_to}, {"the bundle": bundle})
     from sentryfuse.bundle import load_bundle
     from sentryfuse.machine import machine
     from sentryfuse.measure.bench import bench as bench_bundle

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 LATEST = 1000  # windows whose times are remembered
 EVERY_S = 10.0  # between two plain lines, where there is no terminal
 REDRAW_S = 0.25
+COUNTED = ("lost", "back", "late", "early", "duplicate", "reordered", "dropped", "malformed", "retained")
 
 
 def said_of(result: Result) -> str:
@@ -80,7 +81,7 @@ class Tally:
         if last is None:
             return "run: no window yet"
         said = "nothing said" if last.answer is None else said_of(last)
-        return (
+        return _shown(
             f"run: window {last.window_id}  {last.status}  {said}  "
             f"{len(last.present)} of {len(self.names)} sensors" + (f"  {last.reason}" if last.reason else "")
         )
@@ -105,19 +106,25 @@ class Tally:
             + f"; {len(self.plans)} sub-networks"
             + ("" if latency["p50"] is None else f"; {latency['p50']:.2f} ms each (p95 {latency['p95']:.2f})")
         )
+        counted = summary["sensors"].values()
+        shown = ["samples", *(key for key in COUNTED if any(row.get(key) for row in counted))]
         output.table(
             "sensors",
-            ("sensor", "samples", "lost", "back", "late", "duplicate", "reordered", "absent windows"),
+            ("sensor", *shown, "absent windows"),
             [
                 (
                     name,
-                    *(counted.get(key, 0) for key in ("samples", "lost", "back", "late", "duplicate")),
-                    counted.get("reordered", 0),
-                    ", ".join(f"{n} {why}" for why, n in counted.get("absent", {}).items()) or "none",
+                    *(row.get(key, 0) for key in shown),
+                    ", ".join(f"{n} {why}" for why, n in row.get("absent", {}).items()) or "none",
                 )
-                for name, counted in summary["sensors"].items()
+                for name, row in summary["sensors"].items()
             ],
         )
+        if summary["events"]:
+            counts = (f"{n} {kind}" for kind, n in sorted(summary["events"].items()))
+            output.line(f"events: {', '.join(counts)}")
+        if summary["dropped_windows"]:
+            output.line(f"{summary['dropped_windows']} windows were dropped, since the machine was behind")
 
 
 @contextmanager
@@ -167,6 +174,11 @@ def _panel(runtime: Runtime, tally: Tally) -> Group:
         "events: " + (", ".join(f"{n} {kind}" for kind, n in runtime.events.counts.items()) or "none"),
     ]
     return Group(sensors, *(Text(fact) for fact in facts))
+
+
+def _shown(text: str) -> str:
+    """A text without what would move the cursor or change colours, wherever it came from."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _quantiles(times: Sequence[float] | deque[float]) -> dict[str, float | None]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
+from sentryfuse.cli.apart import check_apart
 from sentryfuse.cli.device import BundleFile, open_bundle
+from sentryfuse.cli.logs import logged
 from sentryfuse.cli.options import (
     Limits,
     ProfileFile,
@@ -21,13 +23,13 @@ from sentryfuse.cli.options import (
     takes_limits,
 )
 from sentryfuse.cli.output import STDOUT, Output, json_text, plain
-from sentryfuse.errors import ConfigError
-
-_log = logging.getLogger("sentryfuse.runtime")
+from sentryfuse.cli.stopping import Stop, stoppable
+from sentryfuse.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from sentryfuse.cli.live import Tally
-    from sentryfuse.runtime import Runtime
+    from sentryfuse.runtime import Events, Result, Runtime
+    from sentryfuse.stream.publishing import Publisher
 
 
 @takes_limits(Ratio)
@@ -62,9 +64,30 @@ def run(
         float | None,
         typer.Option(metavar="MS", help="How long a window waits for its sub-network [ms]; half a hop."),
     ] = None,
+    max_age_ms: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MS",
+            help="Largest age of an answer [ms]; older windows are dropped, later answers STALE. Two hops, a "
+            "second at least.",
+        ),
+    ] = None,
+    health: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT_OR_FILE", help="When a sensor is used, such as good_windows=1; or JSON."),
+    ] = None,
+    publish: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Send the answers to mqtt://HOST/PREFIX as well; see docs/streams.md."
+        ),
+    ] = None,
     windows: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Stop after so many windows.")
     ] = None,
+    need_answers: Annotated[
+        bool, typer.Option("--need-answers", help="Exit with 2 unless a window was answered.")
+    ] = False,
     engine: Annotated[str, typer.Option(help="onnxruntime or openvino.")] = "onnxruntime",
     threads: Threads = 1,
     events: Annotated[
@@ -79,30 +102,50 @@ def run(
             "printed there.",
         ),
     ] = None,
+    log_level: Annotated[
+        str | None,
+        typer.Option(
+            "--log", metavar="LEVEL", help="What is said on standard error: debug, info, warning or error."
+        ),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Answer a stream, window by window, with the sensors and the power that are left.
 
-    Goes on until the source ends, --windows are answered, or it is stopped by hand.
+    Goes on until the source ends, --windows are answered, or it is stopped: by hand or a service manager.
     """
     output = Output(json_to, quiet=quiet, files=[] if events is None else [events])
+    check_apart(
+        {"--json": json_to, "--events": events},
+        {
+            "the bundle": bundle,
+            "the recording": _file_of(source),
+            "the profile": profile,
+            "the trace": trace,
+            "the policy": policy,
+            "the file of --health": health,
+        },
+    )
     if trace is not None and power is not None:
         raise ConfigError("--trace and --power both name a meter; give one of them")
     from sentryfuse.cli.live import Tally, live
     from sentryfuse.power import open_reader, read_policy
     from sentryfuse.runtime import Events, Runtime
-    from sentryfuse.stream import open_source
+    from sentryfuse.stream import open_publisher, open_source, read_rules
 
     budget = limits.budgets[0]
     if policy is not None and limits.given:
         raise ConfigError("--policy and a limit both say what a window may take; give one of them")
     rules, device = None if policy is None else read_policy(policy), profile_of(profile)
+    healthy = None if health is None else read_rules(health)
     meter = f"trace:{trace}" if trace is not None else power
     if rules is not None and meter is None:
         meter = "auto"
     loaded = open_bundle(bundle, device)
     tally = Tally(loaded.names)
     with ExitStack() as opened:
+        stop = opened.enter_context(stoppable())
+        opened.enter_context(logged(log_level, quiet=quiet))
         lines = _lines(json_to, opened)
         log = opened.enter_context(Events(events))
         stream = opened.enter_context(open_source(source, loaded.layout.modalities))
@@ -120,47 +163,123 @@ def run(
                 policy=rules,
                 reader=reader,
                 hop_s=hop_s,
+                rules=healthy,
                 wait_s=wait_s,
                 deadline_ms=deadline_ms,
+                max_age_ms=max_age_ms,
                 threads=threads,
                 engine=engine,
                 events=log,
             )
         )
+        if publish is not None:
+            lines = _Published(lines, opened.enter_context(open_publisher(publish, stamp=log.stamp)), log)
         with live(runtime, tally):
-            _answer_all(runtime, tally, lines, windows)
-        summary = {**tally.to_json(), **runtime.counters()}
-        _write(lines, {"kind": "summary", **summary})
+            _answer_all(runtime, tally, lines, windows, stop)
+        summary = {**tally.to_json(), **runtime.counters(), "stopped": stop.asked or None}
+        lines.write({"kind": "summary", **runtime.events.stamp, **summary})
     tally.show(output, summary)
+    _complain(tally, [(events, log.unwritten), (json_to, lines.unwritten)], need_answers=need_answers)
 
 
-def _answer_all(runtime: Runtime, tally: Tally, lines: TextIO | None, most: int | None) -> None:
-    """Until the source ends, enough windows are answered, or it is stopped by hand."""
-    try:
-        for result in runtime:
+def _answer_all(runtime: Runtime, tally: Tally, lines: _Lines, most: int | None, stop: Stop) -> None:
+    """Until the source ends, enough windows are answered, or somebody asks to stop."""
+    stamp = {name: value for name, value in runtime.events.stamp.items() if name != "bundle"}
+    results: Sequence[Result] = ()
+    while not stop:
+        ended = runtime.source.ended
+        results = runtime.finish() if ended else runtime.step()
+        for result in results:
             tally.take(result)
-            _write(lines, {"kind": "window", **result.to_json()})
+            lines.write({"kind": "window", **stamp, **result.to_json()})
             if most is not None and tally.windows >= most:
                 return
-    except KeyboardInterrupt:  # stopped by hand: say what there is
-        return
+        if ended and not results:
+            return
 
 
-def _lines(json_to: str | None, opened: ExitStack) -> TextIO | None:
-    if json_to in (None, STDOUT):
-        return sys.stdout if json_to == STDOUT else None
-    path = Path(str(json_to))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return opened.enter_context(path.open("w", encoding="utf-8", buffering=1))
+def _complain(tally: Tally, files: Sequence[tuple[str | Path | None, int]], *, need_answers: bool) -> None:
+    """What must not pass for a good end.
+
+    Raises:
+        InputError: lines that a file did not take, or no answer where one is needed.
+    """
+    for path, unwritten in files:
+        if unwritten:
+            raise InputError(
+                f"{path} did not take {unwritten} lines; free some space or choose another place"
+            )
+    if need_answers and not tally.answers:
+        raise InputError(
+            f"none of {tally.windows} windows was answered; see the table of sensors for the reasons"
+        )
 
 
-def _write(lines: TextIO | None, row: dict[str, Any]) -> None:
-    """One line; a disk that is full must not end the stream, a reader that has gone must."""
-    if lines is None:
-        return
-    try:
-        print(json_text(plain(row), lines), file=lines, flush=True)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        _log.error("a line of JSON could not be written: %s", error)
+def _file_of(source: str) -> str | None:
+    """The file that a source plays."""
+    kind, _, rest = source.partition(":")
+    return rest.partition("?")[0] if kind == "replay" else None
+
+
+class _Lines(Protocol):
+    """Takes lines of JSON."""
+
+    @property
+    def unwritten(self) -> int:
+        """Lines that were not taken."""
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Add one."""
+
+
+class _Nothing:
+    """No lines are asked for."""
+
+    unwritten = 0
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Leave it."""
+
+
+class _StandardOutput:
+    """Lines for a reader behind a pipe; one that has gone ends the run, as it does for every program."""
+
+    unwritten = 0
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Print one line."""
+        print(json_text(plain(row), sys.stdout), flush=True)
+
+
+class _Published:
+    """Lines that go to a broker as well."""
+
+    def __init__(self, lines: _Lines, publisher: Publisher, events: Events) -> None:
+        self._lines, self._publisher, self._events = lines, publisher, events
+
+    @property
+    def unwritten(self) -> int:
+        """Lines that the file did not take; what a broker did not is no fault of a file."""
+        return self._lines.unwritten
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Write one line and publish it."""
+        self._lines.write(row)
+        for facts in self._publisher.news():
+            self._events.tell(**facts)
+        if row["kind"] == "window":
+            self._publisher.answer(plain(row))
+
+
+def _lines(json_to: str | None, opened: ExitStack) -> _Lines:
+    if json_to is None:
+        return _Nothing()
+    if json_to == STDOUT:
+        if sys.stdout is None:
+            raise ConfigError("--json - writes to standard output, which is closed; give the name of a file")
+        return _StandardOutput()
+    from sentryfuse.runtime.lines import LineFile
+
+    file = LineFile(json_to, anew=True)
+    opened.callback(file.close)
+    return file

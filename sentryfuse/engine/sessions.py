@@ -183,10 +183,17 @@ class Sessions:
                 self._changed.notify_all()
                 return
             self._failed.pop(plan_id, None)
-            if self._worker is None:
+            if self._worker is None or not self._worker.is_alive():  # a fork has none of its parent's threads
+                self._begun = None
                 self._worker = Thread(target=self._work, name="sentryfuse-sessions", daemon=True)
                 self._worker.start()
             self._changed.notify_all()
+
+    def is_preparing(self, plan: Plan) -> bool:
+        """Whether a plan is being built or waits for that."""
+        with self._lock:
+            waiting = (self._id(p) for p in (self._needed, self._wanted) if p is not None)
+            return self._id(plan) in {self._begun, *waiting}
 
     def failures(self) -> dict[str, Exception]:
         """Preparations that went wrong and that `ready` has not told yet, by plan id."""

@@ -185,8 +185,13 @@ def peak_rss_mb(
     if path is None:
         return None, "not measured"
     asked = json.dumps({"path": str(path), "plan": plan.to_json(), "threads": threads, "engine": engine})
+    # -P: without it a module of that name in the current folder would be run in place of an installed one
     done = subprocess.run(
-        [sys.executable, "-c", _CHILD], input=asked, capture_output=True, text=True, check=False
+        [sys.executable, "-P", "-c", _CHILD],
+        input=asked,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode or not done.stdout.strip().isdigit():
         said = done.stderr.strip().splitlines()

@@ -43,6 +43,8 @@ _ATTRIBUTES = (
     "current_now",
     "voltage_now",
 )
+_RATE = ("power_now", "current_now", "voltage_now")  # of use, but what is left is told without them
+_MOST_W = 10_000.0  # a battery that gives more is in no machine that we know, or its gauge is broken
 _FINE = ("energy_now", "charge_now", "power_now", "current_now", "voltage_now")
 
 
@@ -108,7 +110,7 @@ class _Cell:
 
     @classmethod
     def look(cls, folder: Path) -> _Cell:
-        found = {attribute: find_number(folder / attribute) for attribute in _ATTRIBUTES}
+        found = {attribute: _find(folder / attribute) for attribute in _ATTRIBUTES}
         status = (find_text(folder / "status") or "unknown").lower()
         return cls(folder.name, status, {key: value for key, value in found.items() if value is not None})
 
@@ -145,12 +147,23 @@ class _Cell:
         raise MeterImplausible(f"{self.name} says that {100 * found[0]:.0f} % is left")
 
     def power_w(self) -> float | None:
-        """Size of what flows [W]; 0 of a discharging battery means not known."""
+        """Size of what flows [W]; 0 of a discharging battery, and what none can give, mean not known."""
+        watts = 0.0
         if "power_now" in self.says:
-            return abs(self.says["power_now"]) / 1e6 or None
-        if "current_now" in self.says and "voltage_now" in self.says:
-            return abs(self.says["current_now"] * self.says["voltage_now"]) / 1e12 or None
-        return None
+            watts = abs(self.says["power_now"]) / 1e6
+        elif "current_now" in self.says and "voltage_now" in self.says:
+            watts = abs(self.says["current_now"] * self.says["voltage_now"]) / 1e12
+        return watts if 0 < watts <= _MOST_W else None
+
+
+def _find(path: Path) -> int | None:
+    """A number, `None` where it is not told; a rate that cannot be read does not hide what is left."""
+    try:
+        return find_number(path)
+    except MeterUnavailable:
+        if path.name in _RATE:
+            return None
+        raise
 
 
 def _share(cells: list[_Cell]) -> float:

@@ -11,7 +11,19 @@ from sentryfuse.power.reading import MeterUnavailable
 
 SYSFS = Path("/sys")
 _MAX_CHARS = 4096  # a page, the most sysfs gives
-_NOT_TOLD = (errno.ENOENT, errno.ENODATA)
+# What drivers answer for "there is a file, but no value": ACPI gives ENODEV while a rate is unknown, gauges
+# on a bus ENXIO or a time-out for one register while the others answer.
+_NOT_TOLD = (
+    errno.ENOENT,
+    errno.ENODATA,
+    errno.ENODEV,
+    errno.ENXIO,
+    errno.EAGAIN,
+    errno.EBUSY,
+    errno.EOPNOTSUPP,
+    errno.ETIMEDOUT,
+    getattr(errno, "EREMOTEIO", errno.ENODATA),  # Linux only
+)
 _WHOLE = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
 
 

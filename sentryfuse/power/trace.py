@@ -72,9 +72,11 @@ class TraceMeter:
 
 def _load(path: Path) -> tuple[list[float], list[dict[Quantity, float | None]]]:
     """Times and rows, checked."""
+    if path.exists() and not (path.is_file() or path.is_dir()):  # a device or a pipe may have no end
+        raise ConfigError(f"cannot read trace {path}: it is no file; give a CSV file")
+    if path.is_file() and path.stat().st_size > _MAX_BYTES:
+        raise ConfigError(f"trace {path} is larger than {_MAX_BYTES} bytes; shorten it")
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ConfigError(f"trace {path} is larger than {_MAX_BYTES} bytes; shorten it")
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         reason = (error.strerror or str(error)).lower()

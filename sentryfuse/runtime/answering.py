@@ -13,11 +13,12 @@ from sentryfuse.bundle import Bundle
 from sentryfuse.errors import ConfigError
 from sentryfuse.power import LadderReader
 from sentryfuse.runtime.events import Events
+from sentryfuse.runtime.load import LoadLoop
 from sentryfuse.runtime.pace import Pace
 from sentryfuse.runtime.person import Person, features_of_person
 from sentryfuse.runtime.result import Result, Status
 from sentryfuse.runtime.sensors import SensorWatch
-from sentryfuse.runtime.serving import Serving
+from sentryfuse.runtime.serving import DIGEST, Serving
 from sentryfuse.stream import CutWindow, Verdict
 from sentryfuse.types import Plan
 
@@ -46,9 +47,14 @@ class Answering:
         hop_s: from the start of one window to the next [s].
         deadline_ms: how long a window may wait for its sub-network to be built [ms].
         rescale: called with the statistics of another bundle that has taken over.
+        now_s: the source's clock [s].
+        max_age_s: an answer that comes later after the end of its window is STALE [s].
+        is_live: whether that clock runs on by itself.
 
     Attributes:
         energy_label: written into the results.
+        latency_s: of the latest answer [s].
+        load: follows how long answers take.
     """
 
     def __init__(
@@ -61,10 +67,16 @@ class Answering:
         hop_s: float,
         deadline_ms: float,
         rescale: Callable[[Scale | None], None],
+        now_s: Callable[[], float],
+        max_age_s: float,
+        is_live: bool,
     ) -> None:
         self.serving, self.sensors, self.energy_label = serving, sensors, "none"
         self._events, self._reader, self._rescale = events, reader, rescale
         self._hop_s, self._deadline_ms = hop_s, deadline_ms
+        self._now_s, self._max_age_s = now_s, max_age_s
+        self.latency_s = 0.0
+        self.load = LoadLoop(serving, events, hop_ms=1e3 * hop_s if is_live else None)
         self._moving = {m.name for m in serving.bundle.layout.modalities if m.rate_hz > 0}
         self._person = person_of(serving.bundle)
         self._features = features_of_person(serving.bundle)
@@ -79,6 +91,8 @@ class Answering:
             window: the next one.
             cut: when it was cut, on `time.perf_counter` [s].
         """
+        if window.dropped:
+            return self._without(window, cut, Status.STALE, "dropped, since the machine was behind")
         until = time.perf_counter() + self._deadline_ms / 1e3
         for name in [name for name in self._tokens if window.changed[name]]:
             del self._tokens[name]
@@ -120,6 +134,16 @@ class Answering:
         reasons = [f"without {', '.join(f'{n} ({window.verdicts[n]})' for n in absent)}"] if absent else []
         too_slow = self._pace.judge(latency_ms, self.serving.budget, window.window_id)
         reasons += [reason for reason in (over, too_slow) if reason]
+        if self.serving.step:
+            reasons.append(f"{self.serving.step} steps below the budget, so that the machine keeps up")
+        age_s = self._now_s() - window.end_s
+        is_late = age_s > self._max_age_s
+        if is_late:
+            reasons.insert(
+                0, f"said {age_s:.3g} s after the window's end, later than {self._max_age_s:.3g} s"
+            )
+        self.latency_s = 1e-3 * latency_ms
+        self._follow_load(latency_ms, window.window_id)
         bundle = self.serving.bundle
         answer = bundle.target.said(probabilities, bundle.classes)
         plan_id = self.serving.plan_id
@@ -130,7 +154,7 @@ class Answering:
             window_id=window.window_id,
             end_s=window.end_s,
             at_s=time.monotonic(),
-            status=Status.DEGRADED if reasons else Status.OK,
+            status=Status.STALE if is_late else Status.DEGRADED if reasons else Status.OK,
             reason="; ".join(reasons),
             present=window.present,
             reused=reused,
@@ -141,10 +165,11 @@ class Answering:
             plan_id=plan_id,
             latency_ms=latency_ms,
             delay_ms=1e3 * (time.perf_counter() - cut),
-            age_s=None,
+            age_s=age_s,
             energy_label=self.energy_label,
             classes=self.serving.bundle.classes,
             target=self.serving.bundle.target,
+            bundle=self.serving.bundle.digest[:DIGEST],
         )
 
     def _without(self, window: CutWindow, cut: float, status: Status, reason: str) -> Result:
@@ -174,7 +199,14 @@ class Answering:
             energy_label=self.energy_label,
             classes=self.serving.bundle.classes,
             target=self.serving.bundle.target,
+            bundle=self.serving.bundle.digest[:DIGEST],
         )
+
+    def _follow_load(self, latency_ms: float, window_id: int) -> None:
+        try:
+            self.load.see(latency_ms, window_id)
+        except Exception as error:  # the answer is there; a step that cannot be taken must not lose it
+            self._events.tell_once("fault load", f"{type(error).__name__}: {error}", window_id=window_id)
 
     def _take_over(self) -> None:
         """Put a swapped bundle in force, between two windows."""

@@ -1,54 +1,69 @@
 """Events of a running stream: structured log lines, and a file of JSON lines.
 
-Kinds: `sensor_silent` (overdue between windows), `sensor_lost`, `sensor_back`, `switch`, `budget`,
-`over_budget`, `too_slow`, `stale`, `power`, `fault`, `bundle`.
+Kinds: `sensor_silent` (overdue between windows), `sensor_lost`, `sensor_back`, `delayed`, `switch`, `budget`,
+`over_budget`, `too_slow`, `step_down`, `step_up`, `overload`, `overload_over`, `stale`, `power`, `no_meter`,
+`fault`, `bundle`; of a source `source_lost`, `source_back`, `source_refused`, `stranger`, `unreadable`; of a
+publisher `publisher_lost`, `publisher_back`, `publisher_refused`.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sentryfuse.errors import ConfigError
+from sentryfuse.runtime.lines import LineFile
 
 _log = logging.getLogger("sentryfuse.runtime")
-_BAD = {"sensor_silent", "sensor_lost", "over_budget", "too_slow", "stale", "fault"}
+_BAD = {
+    "sensor_silent",
+    "sensor_lost",
+    "over_budget",
+    "too_slow",
+    "step_down",
+    "overload",
+    "stale",
+    "no_meter",
+    "fault",
+    "source_lost",
+    "source_refused",
+    "publisher_lost",
+    "publisher_refused",
+    "stranger",
+    "unreadable",
+    "delayed",
+}
 
 
 class Events:
     """Takes events, counts them, logs them, and writes them down if asked to.
 
-    A disk that is full must not stop the stream: what cannot be written is counted and said once in the log.
+    A disk that is full must not stop the stream; see `LineFile`.
 
     Args:
         path: file of JSON lines, appended to; `None` writes none.
 
     Attributes:
         counts: kind -> how many so far.
-        unwritten: events that the file did not take.
+        stamp: goes into every line; a runtime puts its run, version and bundle there.
 
     Raises:
-        ConfigError: a file that cannot be opened.
+        ConfigError: a file that cannot be opened, or that another run writes.
     """
 
     def __init__(self, path: str | Path | None = None) -> None:
         self.counts: Counter[str] = Counter()
-        self.unwritten = 0
+        self.stamp: dict[str, str] = {}
         self._said: dict[str, str] = {}
-        self._file = None
-        if path is not None:
-            try:
-                Path(path).parent.mkdir(parents=True, exist_ok=True)
-                self._file = Path(path).open("a", encoding="utf-8", buffering=1)  # noqa: SIM115
-            except OSError as error:
-                raise ConfigError(f"events cannot be written to {path}: {error.strerror}") from None
+        self._file = None if path is None else LineFile(path)
+
+    @property
+    def unwritten(self) -> int:
+        """Events that the file did not take."""
+        return 0 if self._file is None else self._file.unwritten
 
     def tell(self, kind: str, **facts: Any) -> None:
         """Take in one event; never raises.
@@ -65,15 +80,9 @@ class Events:
             " ".join(f"{name}={value}" for name, value in facts.items()),
             extra={"event": kind, "facts": facts},
         )
-        if self._file is None:
-            return
-        line = {"kind": kind, "unix_s": round(time.time(), 3), "at_s": round(time.monotonic(), 6), **facts}
-        try:
-            self._file.write(json.dumps(line, default=str) + "\n")
-        except (OSError, ValueError) as error:
-            if not self.unwritten:
-                _log.error("events are no longer written down: %s", error)
-            self.unwritten += 1
+        if self._file is not None:
+            unix_s, at_s = round(time.time(), 3), round(time.monotonic(), 6)
+            self._file.write({"kind": kind, "unix_s": unix_s, "at_s": at_s, **self.stamp, **facts})
 
     def tell_once(self, kind: str, said: str, **facts: Any) -> None:
         """One event when a lasting fact begins or changes, none while it stays; never raises.
@@ -91,8 +100,7 @@ class Events:
     def close(self) -> None:
         """Close the file; may be called twice."""
         if self._file is not None:
-            with _logged_close():
-                self._file.close()
+            self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -101,12 +109,3 @@ class Events:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-@contextmanager
-def _logged_close() -> Iterator[None]:
-    """Log an error of closing, such as a full disk, instead of raising it."""
-    try:
-        yield
-    except OSError as error:
-        _log.error("the file of events could not be closed: %s", error)

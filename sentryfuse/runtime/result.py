@@ -20,8 +20,9 @@ class Status(StrEnum):
     """How far an answer can be relied on.
 
     OK: of this window, all sensors, within the budget. DEGRADED: of this window, but with sensors absent or
-    over the budget; the reason says which. STALE: no answer of this window in time; the last one is
-    repeated. REFUSED: no sensor is there, so there is no answer. FAULT: an error; there is no answer.
+    over the budget; the reason says which. STALE: no answer of this window in time: the last one is
+    repeated, or it came later than the largest age allows. REFUSED: no sensor is there, so there is no
+    answer. FAULT: an error; there is no answer.
     """
 
     OK = "OK"
@@ -50,9 +51,11 @@ class Result:
         plan_id: its digest.
         latency_ms: of the sub-network alone [ms].
         delay_ms: from the window being cut to this [ms].
-        age_s: how old the answer (STALE) or the last one (REFUSED, FAULT) is, on the source's clock [s].
+        age_s: how old the answer is, from the end of its window to now; of the last one, to the end of this
+            window, where it is repeated (STALE) or there is none (REFUSED, FAULT); on the source's clock [s].
         energy_label: how energy is known, such as "measured-battery"; "none" without a meter.
         classes: names of the K classes.
+        bundle: beginning of the digest of the bundle in force; what `load_bundle` tells.
     """
 
     window_id: int
@@ -73,6 +76,7 @@ class Result:
     energy_label: str
     classes: tuple[str, ...] = ()
     target: Target = CLASSES
+    bundle: str = ""
 
     @property
     def cost(self) -> Cost | None:
@@ -116,4 +120,5 @@ class Result:
             "delay_ms": self.delay_ms,
             "age_s": self.age_s,
             "energy_label": self.energy_label,
+            "bundle": self.bundle,
         }

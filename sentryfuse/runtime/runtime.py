@@ -8,28 +8,38 @@ Use it from one thread; `set_budget` and `swap` may be called from any.
 
 from __future__ import annotations
 
+import logging
 import math
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
 from sentryfuse.bundle import Bundle
 from sentryfuse.engine.engines import ENGINE, Engine
 from sentryfuse.errors import ConfigError
+from sentryfuse.machine import own_version
 from sentryfuse.planning.profile import DeviceProfile
 from sentryfuse.power import Governor, LadderReader, Policy
 from sentryfuse.runtime.answering import Answering, person_of, scale_of
 from sentryfuse.runtime.events import Events
 from sentryfuse.runtime.result import Result
 from sentryfuse.runtime.sensors import SensorWatch
-from sentryfuse.runtime.serving import Serving
-from sentryfuse.stream import Cutter, CutWindow, HealthRules, Source
+from sentryfuse.runtime.serving import DIGEST, Serving
+from sentryfuse.stream import Cutter, CutWindow, HealthRules, Source, window_length_s
+from sentryfuse.stream.cutter import MOST_WINDOWS
 from sentryfuse.types import Budget, Plan
 
 DEADLINE_HOPS, DEADLINE_MS = 0.5, 1000.0  # of the default: half a hop, and no more than a second
 POWER_EVERY_S = 1.0
+MAX_AGE_HOPS, MAX_AGE_S = 2.0, 1.0  # of the default: two hops, and no less than a second, beside wait_s
+QUEUE = 64  # windows cut and not answered; the others wait as samples
+CALM_S, CALM_HOPS = 5.0, 10.0  # without a dropped window: the overload is over
+MOST_THREADS = 1024
+_log = logging.getLogger("sentryfuse.runtime")
 
 
 class Runtime:
@@ -47,6 +57,9 @@ class Runtime:
         wait_s: how long a window waits for late packets [s].
         deadline_ms: how long a window may wait for its sub-network to be built [ms]; `None` is half a hop,
             a second at most.
+        max_age_ms: largest age of an answer, from the end of its window on [ms]: on a live source, windows
+            that would be answered later are dropped, and an answer that comes later is STALE. `None` is two
+            hops, a second at least, and `wait_s`.
         threads: of the engine.
         engine: a name or an `Engine`.
         kept: warm sub-networks.
@@ -72,6 +85,7 @@ class Runtime:
         rules: HealthRules | None = None,
         wait_s: float = 0.1,
         deadline_ms: float | None = None,
+        max_age_ms: float | None = None,
         threads: int = 1,
         engine: str | Engine = ENGINE,
         kept: int = 4,
@@ -79,12 +93,26 @@ class Runtime:
     ) -> None:
         if deadline_ms is not None and not (math.isfinite(deadline_ms) and deadline_ms >= 0):
             raise ConfigError(f"deadline_ms must be 0 or a positive number, got {deadline_ms}")
+        if max_age_ms is not None and not (math.isfinite(max_age_ms) and max_age_ms > 0):
+            raise ConfigError(f"max_age_ms must be a positive number, got {max_age_ms}")
+        if threads > MOST_THREADS:
+            raise ConfigError(
+                f"threads must be at most {MOST_THREADS}, got {threads}; give those of this machine"
+            )
         if policy is not None and reader is None:
             raise ConfigError("a policy follows a meter, and none was given; open one with open_reader")
         if policy is not None and budget is not None:
             raise ConfigError("a policy and a budget both say what a window may take; give one of them")
         self.source = source
         self.events = events or Events()
+        self.run_id = secrets.token_hex(6)
+        bundle_id = bundle.digest[:DIGEST]
+        self.events.stamp = {"run_id": self.run_id, "version": own_version(), "bundle": bundle_id}
+        # a source that does not say so (see `LiveSource`) may be a recording, of which no window may be lost
+        self._is_live = bool(getattr(source, "is_live", False))
+        hop = window_length_s(bundle.layout.modalities) if hop_s is None else hop_s
+        own_age_s = max(MAX_AGE_S, MAX_AGE_HOPS * hop) + wait_s
+        self.max_age_s = own_age_s if max_age_ms is None else max_age_ms / 1e3
         self._cutter = Cutter(
             bundle.layout.modalities,
             hop_s=hop_s,
@@ -92,6 +120,7 @@ class Runtime:
             scale=scale_of(bundle),
             wait_s=wait_s,
             start_s=source.start_s,
+            backlog_s=self.max_age_s if self._is_live else 0.0,
         )
         own_ms = min(DEADLINE_MS, 1e3 * DEADLINE_HOPS * self._cutter.hop_s)
         self.deadline_ms = own_ms if deadline_ms is None else deadline_ms
@@ -124,7 +153,13 @@ class Runtime:
             hop_s=self._cutter.hop_s,
             deadline_ms=self.deadline_ms,
             rescale=self._cutter.rescale,
+            now_s=source.now_s,
+            max_age_s=self.max_age_s if self._is_live else math.inf,
+            is_live=self._is_live,
         )
+        self.dropped = 0
+        self._dropping, self._dropped_s = False, -math.inf  # now, and when the latest window was
+        self._overload: int | None = None  # windows dropped before it began
 
     @property
     def bundle(self) -> Bundle:
@@ -195,11 +230,16 @@ class Runtime:
 
         Raises:
             BudgetError: milliseconds or millijoules without a profile that measured them; nothing changes.
+            ConfigError: it is no budget.
         """
+        if not isinstance(budget, Budget):
+            raise ConfigError(
+                f"a budget must be a Budget, got {type(budget).__name__}; Budget(ratio=0.0) limits nothing"
+            )
         if budget == self.budget:
             return
         self._serving.check_judged(budget)
-        self._serving.budget = budget
+        self._serving.ask(budget)
         self.events.tell("budget", reason=reason, **budget.limits)
 
     def swap(self, bundle: Bundle) -> None:
@@ -221,7 +261,12 @@ class Runtime:
         for name, counted in self.source.counters().items():
             for kind, n in counted.items():
                 sensors[name][kind] = sensors[name].get(kind, 0) + n
-        return {"sensors": sensors, "events": dict(self.events.counts), "unknown": self._cutter.unknown}
+        return {
+            "sensors": sensors,
+            "events": dict(self.events.counts),
+            "unknown": self._cutter.unknown,
+            "dropped_windows": self.dropped,
+        }
 
     def close(self) -> None:
         """Let the sub-networks go; source and meter stay the caller's."""
@@ -236,25 +281,80 @@ class Runtime:
         self.close()
 
     def _take_in(self, timeout_s: float) -> None:
-        self._cutter.push(self.source.read(timeout_s))
+        try:
+            self._cutter.push(self.source.read(timeout_s))
+        finally:
+            self._hear()
+
+    def _hear(self) -> None:
+        """What a source has to tell beside samples; one of the user's own may have nothing."""
+        for facts in getattr(self.source, "news", list)():
+            self.events.tell(**facts)
+        for name, at_s in getattr(self.source, "unread", dict)().items():
+            self._cutter.unreadable(name, at_s)
 
     def _cut(self) -> None:
         now_s = self.source.now_s()
         self._look_for_silence(now_s)
-        self._due.extend((window, time.perf_counter()) for window in self._cutter.cut(now_s))
+        if self._is_live and (n := self._cutter.overdue(now_s, self._age_left_s())):
+            self._due.extend((window, time.perf_counter()) for window in self._cutter.skip(n))
+        room = QUEUE - len(self._due) if self._is_live else MOST_WINDOWS
+        if room > 0:
+            self._due.extend((window, time.perf_counter()) for window in self._cutter.cut(now_s, most=room))
 
     def _flush(self) -> None:
         self._due.extend((w, time.perf_counter()) for w in self._cutter.flush(self.source.now_s()))
+
+    def _age_left_s(self) -> float:
+        """How old a window may be so that its answer is fresh; half of it while windows are dropped [s].
+
+        Dropping down to half leaves room, so that the stream is not always at its limit.
+        """
+        allowed_s = self.max_age_s / 2 if self._dropping else self.max_age_s
+        return max(allowed_s - self._answering.latency_s, self.max_age_s / 4)
 
     def _answer_due(self, until: float) -> list[Result]:
         results: list[Result] = []
         while self._due and (not results or time.perf_counter() < until):
             window, cut = self._due.popleft()
+            if self._is_live:
+                window = self._judged(window)
             results.append(self._answering.answer(window, cut))
         return results
 
+    def _judged(self, window: CutWindow) -> CutWindow:
+        """The window, or the same one dropped where it is too old and there is a newer one."""
+        now_s = self.source.now_s()
+        is_old = now_s - window.end_s > self._age_left_s()
+        newer = bool(self._due) or self._cutter.overdue(now_s, self._cutter.wait_s) > 0
+        drop = window.dropped or (is_old and newer)
+        if drop:
+            self.dropped += 1
+            self._dropped_s = now_s
+            self._answering.load.dropped()
+            if self._overload is None:
+                self._overload = self.dropped - 1
+                behind = f"{now_s - window.end_s:.3g} s behind, at most {self.max_age_s:.3g} s are allowed"
+                self.events.tell(
+                    "overload", reason=f"windows are dropped: {behind}", window_id=window.window_id
+                )
+        elif self._overload is not None and now_s - self._dropped_s > max(CALM_S, CALM_HOPS * self.hop_s):
+            self.events.tell(
+                "overload_over", dropped=self.dropped - self._overload, window_id=window.window_id
+            )
+            self._overload = None
+        self._dropping = drop
+        return replace(window, values={}, present=(), dropped=True) if drop else window
+
     def _look_for_silence(self, now_s: float) -> None:
         """A sensor that falls silent between windows: have the sub-network without it built ahead."""
+        late = self._cutter.delayed()
+        for name in self._serving.bundle.names:
+            said = (
+                f"{name} comes later than the other sensors by the clock they share" if name in late else ""
+            )
+            by = {"delay_s": round(late[name], 3)} if said else {}
+            self.events.tell_once(f"delayed {name}", said, **by)
         if self._sensors.look(self._cutter.silent(now_s), now_s) and self._sensors.left:
             self._serving.prepare(self._sensors.left)
 
@@ -269,6 +369,9 @@ class Runtime:
             self.events.tell("power", note=note)
         if self._governor is not None:
             decision = self._governor.update(reading, now_s)
+            blind = self._governor.policy.watch
+            untold = getattr(reading, blind) is None
+            self.events.tell_once("no_meter", f"no meter tells {blind}: {decision.reason}" if untold else "")
             self.set_budget(decision.budget, decision.reason)
             self._serving.prepare(self._sensors.present)
 

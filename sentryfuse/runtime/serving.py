@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
+from dataclasses import replace
 from threading import Lock, Thread
 from typing import Any, NamedTuple
 
@@ -16,6 +17,9 @@ from sentryfuse.planning.profile import DeviceProfile
 from sentryfuse.runtime.events import Events
 from sentryfuse.types import Budget, Plan
 
+DIGEST = 12  # letters of a bundle's digest that name it in lines
+STEP = 0.7  # of what the step above may take
+LEAST_KEPT = 0.1  # share of the prunable MACs below which a step leaves the readout alone
 SMALLEST = Budget(ratio=1.0)  # the readout alone or, without one, what embeds and the head
 
 
@@ -24,6 +28,14 @@ class Choice(NamedTuple):
 
     plan: Plan
     over: str
+
+
+def stepped(budget: Budget, step: int) -> Budget:
+    """A budget so many steps tighter: less time where it limits time, fewer prunable MACs where not."""
+    if budget.latency_ms is not None:
+        return replace(budget, latency_ms=budget.latency_ms * STEP**step)
+    kept = (1 - (budget.ratio or 0.0)) * STEP**step
+    return replace(budget, ratio=1 - kept if kept >= LEAST_KEPT else 1.0)
 
 
 class Serving:
@@ -67,7 +79,7 @@ class Serving:
         self._options: dict[str, Any] = {"threads": threads, "kept": kept, "engine": built, "apart": apart}
         self.bundle = self._as_run(bundle)
         self.check(budget)
-        self.budget = budget
+        self.budget, self.step = budget, 0
         self.sessions = Sessions(self.bundle, **self._options)
         try:
             self.current = self.sessions.get(self.sessions.plan(None, budget, profile))
@@ -100,14 +112,26 @@ class Serving:
         if budget.energy_mj is not None:
             self.check(Budget(energy_mj=1e9))
 
+    def ask(self, budget: Budget) -> None:
+        """Another budget from the next window on; how far below it the machine has to stay is found anew."""
+        self.budget, self.step = budget, 0
+
+    def at_step(self, present: tuple[str, ...], step: int) -> Plan:
+        """The plan so many steps below the budget, or the smallest there is."""
+        try:
+            return self.sessions.plan(present, stepped(self.budget, step), self.profile)
+        except BudgetError:
+            return self.sessions.plan(present, SMALLEST)
+
     def choose(self, present: tuple[str, ...]) -> Choice:
         """The plan for these sensors, or the smallest there is, and why no other fits."""
-        budget = self.budget
+        budget, step = self.budget, self.step
         found = self._over.get((present, budget))
         if found is not None:
             return found
         try:
-            return Choice(self.sessions.plan(present, budget, self.profile), "")
+            asked = self.sessions.plan(present, budget, self.profile)
+            return Choice(self.at_step(present, step) if step else asked, "")
         except BudgetError as error:
             least = SMALLEST
             found = Choice(self.sessions.plan(present, least), str(error))
@@ -185,11 +209,12 @@ class Serving:
             return False
         before = self.sessions
         self.bundle, self.sessions = coming
-        self._over, self._faulty = {}, None
+        self._over, self._faulty, self.step = {}, None, 0
         self.current = self.sessions.get(self._first_plan(self.sessions, self.bundle, present))
         self.plan_id = self.current.plan.plan_id
         Thread(target=before.close, name="sentryfuse-closing", daemon=True).start()
-        self.events.tell("bundle", digest=self.bundle.digest[:12])
+        self.events.stamp["bundle"] = self.bundle.digest[:DIGEST]
+        self.events.tell("bundle", digest=self.bundle.digest[:DIGEST])
         return True
 
     def close(self) -> None:

@@ -7,8 +7,9 @@ them, `table` and `payload` read formats, and every transport has its own.
 """
 
 from sentryfuse.stream.cutter import Cutter, CutWindow
-from sentryfuse.stream.health import HealthRules, Verdict
+from sentryfuse.stream.health import HealthRules, Verdict, read_rules
 from sentryfuse.stream.packet import Packet, Source, window_length_s
+from sentryfuse.stream.publishing import open_publisher
 from sentryfuse.stream.source import open_source
 
 __all__ = [
@@ -18,6 +19,8 @@ __all__ = [
     "Packet",
     "Source",
     "Verdict",
+    "open_publisher",
     "open_source",
+    "read_rules",
     "window_length_s",
 ]

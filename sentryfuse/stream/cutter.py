@@ -20,6 +20,7 @@ from sentryfuse.stream.packet import Packet, is_well_formed, window_length_s
 from sentryfuse.stream.sensor import Sensor, StaticSensor
 from sentryfuse.types import Modality
 
+MOST_BYTES = 2_000_000_000  # of samples kept; a minute of 64 channels at 1 kHz is 30 MB
 MOST_WINDOWS = 1000  # given by one call of `cut`; a process that slept for a day answers in pieces
 
 
@@ -36,6 +37,7 @@ class CutWindow:
         verdicts: modality -> why it is used or not; `Verdict.OK` for those present.
         changed: modality -> whether its content differs from that of the window before; True for a
             sensor that was not in it, False for one that is absent.
+        dropped: nobody looked at it, since the machine was behind: no values, no sensor present.
     """
 
     window_id: int
@@ -44,6 +46,7 @@ class CutWindow:
     present: tuple[str, ...]
     verdicts: Mapping[str, Verdict]
     changed: Mapping[str, bool]
+    dropped: bool = False
 
 
 class Cutter:
@@ -58,6 +61,7 @@ class Cutter:
         wait_s: how long after its end a window waits for late packets [s]; a complete one is given
             at once.
         start_s: where window 0 begins, on our clock [s]; `None` is at the first sample.
+        backlog_s: samples are kept for windows that are cut so much later [s].
 
     Raises:
         ConfigError: no modality, one twice, times that mean nothing, a scale that does not fit.
@@ -72,6 +76,7 @@ class Cutter:
         scale: Mapping[str, tuple[ArrayLike, ArrayLike]] | None = None,
         wait_s: float = 0.1,
         start_s: float | None = None,
+        backlog_s: float = 0.0,
     ) -> None:
         self._modalities = {m.name: m for m in modalities}
         if not modalities or len(self._modalities) < len(modalities):
@@ -84,9 +89,10 @@ class Cutter:
             raise ConfigError(f"hop_s {hop_s} must be a positive number of seconds")
         if not (math.isfinite(self.wait_s) and self.wait_s >= 0):
             raise ConfigError(f"wait_s {wait_s} must be 0 or more seconds")
-        rules = rules or HealthRules()
+        self._rules = rules = rules or HealthRules()
         scales = _checked_scale(self._modalities, scale or {})
-        keep_s = 2 * self.window_s + max(self.hop_s - self.window_s, 0) + self.wait_s + 1
+        keep_s = 2 * self.window_s + max(self.hop_s - self.window_s, 0) + self.wait_s + backlog_s + 1
+        _check_memory(modalities, keep_s)
         self._moving = {
             m.name: Sensor(m, rules, scales.get(m.name), keep_s) for m in modalities if m.rate_hz > 0
         }
@@ -111,24 +117,36 @@ class Cutter:
                 name = getattr(packet, "modality", None)
                 if isinstance(name, str) and name in self._malformed:
                     self._malformed[name] += 1
+                    self.unreadable(name, self._heard_s)
                 else:
                     self.unknown += 1
                 continue
             self._heard_s = min(self._heard_s, packet.received_s)
             self._sensor(packet.modality).receive(packet)
 
-    def cut(self, now_s: float) -> list[CutWindow]:
+    def unreadable(self, name: str, at_s: float) -> None:
+        """Take in that something came from a sensor and could not be read; it changes the verdict only.
+
+        Args:
+            name: of the sensor.
+            at_s: when, on the source's clock [s].
+        """
+        sensor = self._sensor(name)
+        sensor.unread_s = max(sensor.unread_s, at_s)
+
+    def cut(self, now_s: float, *, most: int = MOST_WINDOWS) -> list[CutWindow]:
         """Every window that is due: `wait_s` after its end, or as soon as all sensors are complete.
 
         Args:
             now_s: our monotonic clock, that of `Source.now_s` [s].
+            most: windows given, at most 1000.
 
         Returns:
-            In order, at most 1000; call again when there are so many.
+            In order; call again when there are so many.
         """
         self._heard_s = min(self._heard_s, now_s)
         windows: list[CutWindow] = []
-        while len(windows) < MOST_WINDOWS:
+        while len(windows) < min(most, MOST_WINDOWS):
             origin = self._first_s(now_s) if self._origin is None else self._origin
             start_s = origin + self._next * self.hop_s
             end_s = start_s + self.window_s
@@ -136,6 +154,39 @@ class Cutter:
                 break
             self._origin = origin
             windows.append(self._cut_one(end_s, now_s))
+        return windows
+
+    def overdue(self, now_s: float, age_s: float) -> int:
+        """Windows not cut yet that ended more than a time ago.
+
+        Args:
+            now_s: our monotonic clock [s].
+            age_s: that time [s].
+        """
+        if self._origin is None:
+            return 0
+        return max(0, math.ceil((now_s - age_s - self.window_s - self._origin) / self.hop_s) - self._next)
+
+    def skip(self, n: int) -> list[CutWindow]:
+        """Give windows without looking at them; sensors stay as they were.
+
+        Args:
+            n: how many; see `overdue`.
+
+        Returns:
+            In order, at most 1000.
+        """
+        verdicts = dict.fromkeys(self._modalities, Verdict.DROPPED)
+        changed = dict.fromkeys(self._modalities, False)
+        windows = []
+        for _ in range(min(n, MOST_WINDOWS) if self._origin is not None else 0):
+            end_s = (self._origin or 0.0) + self._next * self.hop_s + self.window_s
+            windows.append(CutWindow(self._next, end_s, {}, (), verdicts, changed, dropped=True))
+            self._next += 1
+        if windows:
+            self._given = {}
+            for sensor in self._moving.values():
+                sensor.forget_before(self._start_of(sensor, windows[-1].end_s) + self.hop_s)
         return windows
 
     def rescale(self, scale: Mapping[str, tuple[ArrayLike, ArrayLike]] | None) -> None:
@@ -150,7 +201,7 @@ class Cutter:
 
     def flush(self, now_s: float) -> list[CutWindow]:
         """The windows that have ended, without waiting for late packets: for a source that has ended."""
-        return self.cut(now_s + self.wait_s + 1e-9 * max(1.0, abs(now_s)))
+        return self.cut(now_s + self.wait_s + 1e-9 + 8 * float(np.spacing(abs(now_s))))
 
     def silent(self, now_s: float) -> tuple[str, ...]:
         """Sensors heard of before and overdue now, also between windows, in order.
@@ -159,6 +210,18 @@ class Cutter:
             now_s: our monotonic clock [s].
         """
         return tuple(name for name, sensor in self._moving.items() if sensor.is_silent(now_s))
+
+    def delayed(self) -> dict[str, float]:
+        """Sensors that come later than others that tell the same clock, and by how much [s].
+
+        A delay that never changes cannot be told from the distance of two clocks, so this looks at sensors
+        whose times are dates only. Their windows are made of other moments than those of the other sensors.
+        """
+        offsets = {n: s.clock.offset_s for n, s in self._moving.items() if s.tells_date}
+        known = {name: offset for name, offset in offsets.items() if offset is not None}
+        least = min(known.values(), default=0.0)
+        late = {name: offset - least for name, offset in known.items()}
+        return {name: s for name, s in late.items() if s > self._rules.clock_tolerance_s}
 
     def counters(self) -> dict[str, dict[str, Any]]:
         """What was counted since the start, ready for `json.dumps`.
@@ -200,14 +263,23 @@ class Cutter:
     def _cut_one(self, end_s: float, now_s: float) -> CutWindow:
         values: dict[str, NDArray[np.float32]] = {}
         verdicts: dict[str, Verdict] = {}
+        held: dict[str, NDArray[np.float32]] = {}  # good, but not yet to be trusted
         for name in self._modalities:
             sensor = self._sensor(name)
             start_s = self._start_of(sensor, end_s) if isinstance(sensor, Sensor) else end_s - self.window_s
             verdicts[name], window = sensor.cut(self._next, start_s, end_s, now_s)
             if window is not None:
-                values[name] = window
+                (values if verdicts[name] is Verdict.OK else held)[name] = window
             if isinstance(sensor, Sensor):
                 sensor.forget_before(start_s + self.hop_s)
+        if not self._moving.keys() & values.keys():
+            for name in held:
+                verdicts[name] = self._sensor(name).state.after_alone(self._next)
+            values = {
+                n: w
+                for n in verdicts
+                if verdicts[n] is Verdict.OK and (w := (values | held).get(n)) is not None
+            }
         changed = {name: name in values and not self._is_as_before(name, values[name]) for name in verdicts}
         self._given = values
         self._next += 1
@@ -217,6 +289,16 @@ class Cutter:
         """Whether not one bit differs from what was given for the window before."""
         before = self._given.get(name)
         return before is not None and np.array_equal(before.view(np.uint32), window.view(np.uint32))
+
+
+def _check_memory(modalities: Sequence[Modality], keep_s: float) -> None:
+    """Refuse to keep more samples than a machine has room for."""
+    needed = sum(2 * keep_s * m.rate_hz * (8 + 4 * m.n_channels) for m in modalities)
+    if needed > MOST_BYTES:
+        raise ConfigError(
+            f"hop_s and wait_s ask to keep {keep_s:.4g} s of samples, {needed / 1e6:.4g} MB; at most "
+            f"{MOST_BYTES / 1e6:g} MB are kept, so choose shorter times"
+        )
 
 
 def _checked_scale(

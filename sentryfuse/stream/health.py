@@ -6,8 +6,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from pathlib import Path
+from typing import Any
 
-from sentryfuse.errors import ConfigError
+from sentryfuse.errors import ConfigError, InputError
+from sentryfuse.files import read_json
 
 
 class Verdict(StrEnum):
@@ -15,6 +18,7 @@ class Verdict(StrEnum):
 
     OK = "ok"
     NEVER_SEEN = "never seen"
+    UNREADABLE = "unreadable"
     SILENT = "silent"
     CLOCK = "clock"
     GAP = "gap"
@@ -23,6 +27,7 @@ class Verdict(StrEnum):
     STUCK = "stuck"
     RANGE = "range"
     RECOVERING = "recovering"
+    DROPPED = "dropped"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +42,9 @@ class HealthRules:
         stuck_samples: so many equal samples in a row (all channels) are stuck, 2 or more; the whole
             window where it is shorter, and never less than `max_gap` of it.
         stuck_samples_of: modality -> another number, taken as it is; 0 = never stuck.
+        stuck_channel_s: one channel that used to move and stands still for so long, while others of its
+            sensor move, is stuck as well [s]; 0 = never. Of people at rest single axes of a real recording
+            stand still for two minutes and more.
         slow_hz: sensors sampled at most so often may stand still and are never stuck [Hz].
         range_stds: values so many training standard deviations from the training mean are out of
             range and clipped to it, where the scale is known.
@@ -47,12 +55,15 @@ class HealthRules:
         good_windows: so many good windows in a row bring an absent sensor back; the very first
             good window of a sensor counts at once.
         hold_off_windows: at most one return in so many windows.
+        alone_good_windows: so many good windows bring sensors back where no other is left, as after the loss
+            of the whole transport, and no hold-off applies: there is no sub-network to swing to and fro.
     """
 
     silent_s: float = 0.02
     max_gap: float = 0.2
     stuck_samples: int = 100
     stuck_samples_of: Mapping[str, int] = field(default_factory=dict)
+    stuck_channel_s: float = 300.0
     slow_hz: float = 1.0
     range_stds: float = 20.0
     max_clipped: float = 0.05
@@ -60,11 +71,12 @@ class HealthRules:
     clock_tolerance_s: float = 0.5
     good_windows: int = 3
     hold_off_windows: int = 10
+    alone_good_windows: int = 1
 
     def __post_init__(self) -> None:
         """Refuse rules that mean nothing."""
         below_one = ("max_gap", "max_clipped", "rate_tolerance")
-        smallest = {"stuck_samples": 2, "good_windows": 1, "range_stds": 1.0}
+        smallest = {"stuck_samples": 2, "good_windows": 1, "alone_good_windows": 1, "range_stds": 1.0}
         for item in fields(self):
             if item.name == "stuck_samples_of":
                 continue
@@ -89,6 +101,63 @@ class HealthRules:
         if rate_hz <= self.slow_hz or length < 2:
             return 0
         return min(length, max(self.stuck_samples, math.ceil(self.max_gap * length)))
+
+    def still_after(self, name: str, rate_hz: float, length: int) -> int:
+        """Equal samples in a row across windows that mean stuck, 0 = never.
+
+        Source:
+            As `stuck_after`, but a window that is shorter than the number does not lower it so far: what
+            stands still for one short window by chance ends soon after. Our choice.
+        """
+        limit = self.stuck_after(name, rate_hz, length)
+        if not limit or name in self.stuck_samples_of:
+            return limit
+        longest = max(self.stuck_samples, math.ceil(self.max_gap * length))
+        return min(longest, max(math.ceil(1.5 * length), 64))
+
+
+def read_rules(source: str) -> HealthRules:
+    """Rules from a short text or a JSON file.
+
+    Args:
+        source: such as "good_windows=1,max_gap=0.3,stuck_samples_of.temp=0", or the name of a file that
+            ends in .json with an object of the same names.
+
+    Raises:
+        ConfigError: it cannot be read, or a rule is unknown or means nothing.
+    """
+    data: dict[str, Any] = {}
+    if source.lower().endswith(".json"):
+        if not Path(source).is_file():
+            raise ConfigError(f"there is no file {source} of health rules; check the name")
+        try:
+            data = read_json(source)
+        except InputError as error:
+            raise ConfigError(str(error)) from error
+    else:
+        for part in source.split(","):
+            name, equals, text = (word.strip() for word in part.partition("="))
+            try:
+                value = float(text)
+            except ValueError:
+                equals = ""
+            if not equals:
+                raise ConfigError(
+                    f"--health {part.strip()!r} is not NAME=NUMBER; give for example good_windows=1"
+                )
+            whole, dot, modality = name.partition(".")
+            if dot:
+                data.setdefault(whole, {})[modality] = value
+            else:
+                data[name] = value
+    known = {item.name: item.default for item in fields(HealthRules)}
+    if not isinstance(data, dict) or not data.keys() <= known.keys():
+        raise ConfigError(f"{source}: health rules are {', '.join(known)}; give some of these")
+    for name, value in data.items():
+        numbers = value.values() if name == "stuck_samples_of" and isinstance(value, dict) else [value]
+        if any(isinstance(n, bool) or not isinstance(n, int | float) for n in numbers):
+            raise ConfigError(f"{source}: {name} must be a number, got {str(value)[:40]!r}; give one")
+    return HealthRules(**data)
 
 
 class SensorState:
@@ -131,6 +200,18 @@ class SensorState:
         if verdict is not Verdict.OK:
             self.absent[verdict.value] = self.absent.get(verdict.value, 0) + 1
         return verdict
+
+    def after_alone(self, window_id: int) -> Verdict:
+        """The verdict of a sensor that was recovering, once it is known that no other sensor is left."""
+        if self._good < self._rules.alone_good_windows:
+            return Verdict.RECOVERING
+        self._present, self._returned = True, window_id
+        self.back += 1
+        left = self.absent[Verdict.RECOVERING.value] - 1
+        self.absent[Verdict.RECOVERING.value] = left
+        if not left:
+            del self.absent[Verdict.RECOVERING.value]
+        return Verdict.OK
 
     def _may_return(self, window_id: int) -> bool:
         rested = self._returned is None or window_id - self._returned >= self._rules.hold_off_windows

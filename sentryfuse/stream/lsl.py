@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from sentryfuse.errors import ConfigError
-from sentryfuse.stream.packet import Packet, Source
+from sentryfuse.stream.packet import Facts, LiveSource, Packet
 from sentryfuse.types import Modality
 
 BUFFER_S = 10  # kept by an inlet until it is read; a sender's older samples go [s]
@@ -18,25 +19,34 @@ CHUNK = 1024  # samples of one stream taken at once
 RATE_TOLERANCE = 0.01  # share by which a stream's own rate may differ from the model's
 _LOOK_S = 0.5  # how often lost or late streams are looked for
 _POLL_S = 0.001
+_SETTLE_S = 0.8  # so long answers of all streams take, on a usual network
 _FORGET_S = 2.0  # a stream not heard of for so long is no longer listed
 
 
-class LslSource(Source):
+class LslSource(LiveSource):
     """One inlet for each modality whose stream is there; lost ones are looked for again.
 
     Inlets do not recover by themselves (`recover=False`): a stream that comes back in silence would
-    hide that its sensor was away. What is new under the old name is checked like the first time.
+    hide that its sensor was away. What is new under the old name is checked like the first time, and is
+    taken only if it is the same stream by its `source_id` (where it has none, by its host): another one of
+    that name is somebody else's.
 
     Args:
         lsl: the module pylsl.
         modalities: stream name -> modality.
+        source_ids: take these only; none takes the first of its name, if it is the only one.
     """
 
-    def __init__(self, lsl: Any, modalities: dict[str, Modality]) -> None:
+    def __init__(self, lsl: Any, modalities: dict[str, Modality], source_ids: frozenset[str]) -> None:
         self.start_s: float | None = None
         self._lsl, self._modalities = lsl, modalities
         self._resolver = lsl.ContinuousResolver(forget_after=_FORGET_S)
         self._inlets: dict[str, Any] = {}
+        self._asked = source_ids
+        self._owner: dict[str, str] = {}  # name -> identity of the stream taken first
+        self._own: dict[str, str] = {}  # name -> uid of the stream taken now
+        self._news: list[Facts] = []
+        self._told: deque[Facts] = deque(maxlen=100)
         self._gone: set[str] = set()  # streams that were lost, or do not fit; uid of each
         self._looked_s = -math.inf
         self._ended = False
@@ -54,6 +64,13 @@ class LslSource(Source):
             ConfigError: no stream of these names, or one that does not fit its modality.
         """
         until = time.monotonic() + timeout_s
+        while {i.name() for i in self._resolver.results()}.isdisjoint(
+            self._modalities
+        ) and time.monotonic() < until:
+            time.sleep(0.02)
+        time.sleep(
+            min(_SETTLE_S, max(0.0, until - time.monotonic() - 0.1))
+        )  # a second one of a name answers as well
         while len(self._inlets) < len(self._modalities) and time.monotonic() < until:
             misfits = self._look()
             if misfits:
@@ -87,6 +104,11 @@ class LslSource(Source):
         """Modality -> streams "malformed" (of its name, but not fitting); "dropped" is not known with LSL."""
         return {name: dict(counts) for name, counts in self._counts.items()}
 
+    def news(self) -> list[Facts]:
+        """Strangers: other streams of a name that is taken."""
+        told, self._news = self._news, []
+        return told
+
     def close(self) -> None:
         """Leave all streams."""
         self._ended = True
@@ -96,20 +118,56 @@ class LslSource(Source):
     def _look(self) -> list[str]:
         """Open an inlet for streams that have none; gives sentences about those that do not fit."""
         misfits = []
+        found: dict[str, list[Any]] = {}
         for info in self._resolver.results():
-            name, uid = info.name(), info.uid()
-            if name not in self._modalities or name in self._inlets or uid in self._gone:
-                continue
+            name = info.name()
+            if name in self._modalities and info.uid() not in self._gone | set(self._own.values()):
+                found.setdefault(name, []).append(info)
+        for name, infos in found.items():
             modality = self._modalities[name]
-            misfit = self._misfit(info, modality)
+            ours = [info for info in infos if self._is_ours(info)]
+            if name in self._inlets:  # whoever comes while ours is there is not ours
+                ours = []
+            if name in self._owner and len({info.source_id() or info.uid() for info in ours}) == 1:
+                ours = [
+                    max(ours, key=lambda info: float(info.created_at()))
+                ]  # started again, both still listed
+            if len(ours) > 1:
+                misfits.append(_ambiguous(name, ours))
+                self._tell_stranger(name, misfits[-1])
+                continue
+            for info in infos:
+                if info not in ours:
+                    self._gone.add(info.uid())
+                    self._counts[modality.name]["malformed"] += 1
+                    self._tell_stranger(
+                        name, f"another LSL stream {name!r} ({_said(info)}) is there; it is not taken"
+                    )
+            if not ours:
+                continue
+            misfit = self._misfit(ours[0], modality)
             if misfit is not None:
-                self._gone.add(uid)
+                self._gone.add(ours[0].uid())
                 self._counts[modality.name]["malformed"] += 1
                 misfits.append(misfit)
                 continue
-            self._inlets[name] = self._lsl.StreamInlet(info, max_buflen=BUFFER_S, recover=False)
+            self._owner[name], self._own[name] = _identity(ours[0]), ours[0].uid()
+            self._inlets[name] = self._lsl.StreamInlet(ours[0], max_buflen=BUFFER_S, recover=False)
             self._pull(name)  # the first look opens the stream, in the background
         return misfits
+
+    def _is_ours(self, info: Any) -> bool:
+        """Whether a stream is the one asked for, or the one that was there before."""
+        owner = self._owner.get(info.name())
+        if owner is not None:
+            return owner == _identity(info)
+        return not self._asked or info.source_id() in self._asked
+
+    def _tell_stranger(self, name: str, reason: str) -> None:
+        facts = {"kind": "stranger", "sensor": self._modalities[name].name, "reason": reason}
+        if facts not in self._told:
+            self._told.append(facts)
+            self._news.append(facts)
 
     def _misfit(self, info: Any, modality: Modality) -> str | None:
         """What is wrong with a stream, if anything."""
@@ -135,6 +193,7 @@ class LslSource(Source):
             values, times = inlet.pull_chunk(timeout=0.0, max_samples=CHUNK, as_numpy=True)
         except RuntimeError:  # lost: LostError where the stream ended, its base where the link broke
             del self._inlets[name]
+            self._own.pop(name, None)
             return None
         if not len(times):
             return None
@@ -143,17 +202,38 @@ class LslSource(Source):
         return Packet(modality.name, samples, np.array(times, np.float64), time.monotonic())
 
 
-def open_lsl(prefix: str, modalities: Sequence[Modality], *, timeout_s: float = 5.0) -> LslSource:
+def _identity(info: Any) -> str:
+    """Who sends a stream, the same after it has been started again."""
+    return str(info.source_id() or f"host {info.hostname()}")
+
+
+def _said(info: Any) -> str:
+    source_id = "".join(c if c.isprintable() else "?" for c in str(info.source_id()))[:80]
+    return f"source_id {source_id or 'none'} on {str(info.hostname())[:80]}"
+
+
+def _ambiguous(name: str, infos: Sequence[Any]) -> str:
+    return (
+        f"there are {len(infos)} LSL streams named {name!r} ({'; '.join(sorted(map(_said, infos)))}); "
+        "say which with lsl:PREFIX?source_id=ID,ID or give them different names"
+    )
+
+
+def open_lsl(
+    prefix: str, modalities: Sequence[Modality], *, timeout_s: float = 5.0, source_id: str = ""
+) -> LslSource:
     """Find the streams named like the modalities.
 
     Args:
         prefix: put before each name.
         modalities: the sensors to look for; those that are not there now may come later.
         timeout_s: longest wait for all of them [s].
+        source_id: identities of the streams to take, separated by commas; empty takes what is there, where
+            each name is there once.
 
     Raises:
-        ConfigError: the extra is missing or cannot be loaded, no stream is found, or a stream of another
-            number of channels or rate.
+        ConfigError: the extra is missing or cannot be loaded, no stream is found, several of one name, or a
+            stream of another number of channels or rate.
     """
     try:
         import pylsl
@@ -165,7 +245,8 @@ def open_lsl(prefix: str, modalities: Sequence[Modality], *, timeout_s: float = 
         ) from error
     if not timeout_s > 0:
         raise ConfigError(f"timeout_s {timeout_s} must be a positive number of seconds")
-    source = LslSource(pylsl, {prefix + m.name: m for m in modalities})
+    asked = frozenset(name.strip() for name in source_id.split(",") if name.strip())
+    source = LslSource(pylsl, {prefix + m.name: m for m in modalities}, asked)
     try:
         source.connect(timeout_s)
     except BaseException:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sentryfuse.types import Modality
 
+Facts = dict[str, Any]
 LATEST_S = 1e12  # a time beyond is none: 30,000 years, and float64 still knows a tenth of a millisecond
 
 
@@ -83,6 +84,29 @@ class Source(Protocol):
     ) -> None:
         """Close it."""
         self.close()
+
+
+class LiveSource(Source, Protocol):
+    """A source whose clock runs on by itself, so that who is too slow falls behind, and with more to tell.
+
+    Attributes:
+        is_live: that it is; a replay in real time is as well.
+    """
+
+    is_live: bool = True
+
+    def news(self) -> list[Facts]:
+        """What happened since the last call, each once, in order.
+
+        Returns:
+            Dictionaries for `json.dumps`: "kind" (`source_lost`, `source_back`, `source_refused`, `stranger`,
+            `unreadable`), maybe "sensor", and "reason", one sentence.
+        """
+        return []
+
+    def unread(self) -> dict[str, float]:
+        """Modality -> when something last came from it that could not be read, on `now_s` [s]."""
+        return {}
 
 
 def window_length_s(modalities: Sequence[Modality]) -> float:

@@ -10,7 +10,7 @@ from sentryfuse.errors import ConfigError
 from sentryfuse.stream.packet import Source
 from sentryfuse.types import Modality
 
-_KINDS = "replay:FILE, mqtt://HOST:PORT/PREFIX or lsl:"
+_KINDS = "replay:FILE, mqtt://HOST:PORT/PREFIX, mqtts://HOST:PORT/PREFIX or lsl:"
 
 
 def open_source(url: str, modalities: Sequence[Modality]) -> Source:
@@ -18,8 +18,8 @@ def open_source(url: str, modalities: Sequence[Modality]) -> Source:
 
     Args:
         url: `replay:FILE[?split=test&speed=1&packet_s=0.1]`, FILE an npz file in the project's layout
-            or a CSV file; `mqtt://[USER:PASSWORD@]HOST[:PORT]/PREFIX[?timeout_s=5]`;
-            `lsl:[PREFIX][?timeout_s=5]`.
+            or a CSV file; `mqtt://[USER@]HOST[:PORT]/PREFIX[?qos=1&t=ts:ms]`, or `mqtts://` with TLS;
+            `lsl:[PREFIX][?timeout_s=5&source_id=ID]`. All options: docs/streams.md.
         modalities: the sensors of the model; what else comes is refused.
 
     Returns:
@@ -41,17 +41,35 @@ def open_source(url: str, modalities: Sequence[Modality]) -> Source:
 
         if not address:
             raise ConfigError("replay: names no file; give for example replay:recording.npz")
-        options = _options(url, query, {"split": str, "speed": float, "packet_s": float})
+        known: dict[str, Callable[[str], Any]]
+        known = {"split": str, "speed": float, "packet_s": float, "time": str, "longest_gap_s": float}
+        options = _options(url, query, known)
         return open_replay(address, modalities, **options)
-    if scheme == "mqtt":
-        from sentryfuse.stream.mqtt import open_mqtt
+    if scheme in ("mqtt", "mqtts"):
+        from sentryfuse.stream.mqtt import SOURCE_OPTIONS, open_mqtt
 
-        return open_mqtt(address, modalities, **_options("mqtt:", query, {"timeout_s": float}))
+        options = mqtt_options(scheme, query, SOURCE_OPTIONS)
+        own = {name: options.pop(name) for name in ("share", "t", "values") if name in options}
+        return open_mqtt(address, modalities, tls=scheme == "mqtts", options=options, **own)
     if scheme == "lsl":
         from sentryfuse.stream.lsl import open_lsl
 
-        return open_lsl(address, modalities, **_options(url, query, {"timeout_s": float}))
+        return open_lsl(address, modalities, **_options(url, query, {"timeout_s": float, "source_id": str}))
     raise ConfigError(f"a source of kind {scheme!r} is unknown; give {_KINDS}")
+
+
+def mqtt_options(scheme: str, query: str, known: dict[str, Callable[[str], Any]]) -> dict[str, Any]:
+    """What stands behind the question mark of a broker's URL.
+
+    Raises:
+        ConfigError: it cannot be read; a part of a password that got there is never repeated.
+    """
+    if "@" in query:
+        raise ConfigError(
+            f"{scheme}: there is an @ behind the ?; keep the password in SENTRYFUSE_MQTT_PASSWORD, or write "
+            "?, / and @ in it as %3F, %2F and %40"
+        )
+    return _options(f"{scheme}:", query, known)
 
 
 def _options(url: str, query: str, known: dict[str, Callable[[str], Any]]) -> dict[str, Any]:

@@ -8,11 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 
-from sentryfuse.data import load_windows
+import sentryfuse
+from sentryfuse.bundle import load_bundle
+from sentryfuse.data import load_windows, save_windows
 
 
 def lines(text: str) -> list[dict[str, Any]]:
@@ -59,7 +63,8 @@ def test_run_follows_a_trace_by_a_policy_and_writes_down_what_happened(command, 
     assert summary["events"]["switch"] == 1
 
 
-def test_run_is_stopped_by_hand_and_still_says_what_there_was(recording, bundle, tmp_path):
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_run_is_stopped_and_still_says_what_there_was(recording, bundle, tmp_path, how):
     out = tmp_path / "out.jsonl"
     argv = ["run", bundle, "--source", f"replay:{recording}?speed=20", "--json", out, "--quiet"]
     process = subprocess.Popen([sys.executable, "-m", "sentryfuse", *map(str, argv)])
@@ -67,8 +72,90 @@ def test_run_is_stopped_by_hand_and_still_says_what_there_was(recording, bundle,
         if out.is_file() and out.stat().st_size:
             break
         time.sleep(0.05)
-    os.kill(process.pid, signal.SIGINT)
+    os.kill(process.pid, how)
     assert process.wait(timeout=30) == 0
     *rows, summary = lines(out.read_text(encoding="utf-8"))
     assert summary["kind"] == "summary"
     assert summary["windows"] == len(rows) > 0
+    assert summary["stopped"] == how.name
+
+
+def test_every_line_names_the_run_the_version_and_the_bundle(command, recording, bundle, tmp_path):
+    out, events = tmp_path / "out.jsonl", tmp_path / "events.jsonl"
+    for _ in range(2):
+        shown = command(
+            "run", bundle, "--source", f"replay:{recording}", "--windows", 3, "--json", out,
+            "--events", events, "--ratio", 0.6, "--health", "range_stds=1,max_clipped=0", "--quiet",
+        )  # fmt: skip
+        assert shown.code == 0
+    told = lines(events.read_text(encoding="utf-8"))
+    rows = lines(out.read_text(encoding="utf-8"))
+    assert len(rows) == 4  # of the second run only
+    stamps = {(row["run_id"], row["version"], row["bundle"]) for row in rows}
+    assert stamps == {(told[-1]["run_id"], sentryfuse.__version__, load_bundle(bundle).digest[:12])}
+    assert len({row["run_id"] for row in told}) == 2
+
+
+def test_run_never_writes_over_what_it_reads(command, recording, bundle, tmp_path):
+    before = bundle.read_bytes(), recording.read_bytes()
+    link = tmp_path / "link"
+    link.symlink_to(bundle)
+    one = tmp_path / "one.jsonl"
+    for options, said in (
+        (["--json", bundle], "is the bundle"),
+        (["--events", link], "is the bundle"),
+        (["--json", recording], "is the recording"),
+        (["--json", one, "--events", one], "is the file of --json"),
+    ):
+        refused = command("run", bundle, "--source", f"replay:{recording}", *options)
+        assert refused.code == 2
+        assert said in refused.err
+    refused = command("bench", bundle, "--json", bundle)
+    assert "is the bundle" in refused.err
+    assert (bundle.read_bytes(), recording.read_bytes()) == before
+
+
+def test_files_that_take_nothing_are_named_at_the_end(command, recording, bundle, tmp_path):
+    argv = ["run", bundle, "--source", f"replay:{recording}", "--windows", 3]
+    for option in ("--json", "--events"):
+        shown = command(*argv, option, "/dev/full", "--ratio", 0.5, "--health", "range_stds=1,max_clipped=0")
+        assert shown.code == 2
+        assert "3 windows" in shown.out
+        assert "/dev/full takes no more lines: no space left on device" in shown.err
+        assert "error: /dev/full did not take" in shown.err
+    os.mkfifo(tmp_path / "fifo")
+    shown = command(*argv, "--json", tmp_path / "fifo")
+    assert shown.code == 2
+    assert "nobody reads this FIFO" in shown.err
+
+
+def test_a_run_without_any_answer_may_be_a_failure(command, recording, bundle, tmp_path):
+    sensors = ",".join(f"stuck_samples_of.{m.name}=2" for m in load_bundle(bundle).layout.modalities)
+    recorded = load_windows(recording)
+    still = {name: np.zeros_like(x) for name, x in recorded.raw.items()}
+    save_windows(tmp_path / "still.npz", replace(recorded, raw=still))
+    argv = [
+        "run",
+        bundle,
+        "--source",
+        f"replay:{tmp_path / 'still.npz'}",
+        "--windows",
+        3,
+        "--health",
+        sensors,
+    ]
+    shown = command(*argv)
+    assert shown.code == 0
+    assert "3 REFUSED" in shown.out
+    shown = command(*argv, "--need-answers")
+    assert shown.code == 2
+    assert "none of 3 windows was answered" in shown.err
+
+
+def test_standard_output_may_be_closed(recording, bundle, tmp_path):
+    argv = [sys.executable, "-m", "sentryfuse", "run", bundle, "--source", f"replay:{recording}"]
+    for more, code in (([], 0), (["--json", "-"], 2)):
+        done = subprocess.run(
+            ["sh", "-c", 'exec "$@" >&-', "sh", *map(str, argv + more)], capture_output=True, text=True
+        )
+        assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr

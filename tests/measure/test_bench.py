@@ -6,6 +6,7 @@ from sentryfuse.bundle import load_bundle
 from sentryfuse.errors import BudgetError, ConfigError
 from sentryfuse.machine import machine
 from sentryfuse.measure import bench
+from sentryfuse.measure.bench import peak_rss_mb
 from sentryfuse.types import Budget
 from tests.tiny import GOLDEN, NAMES
 
@@ -74,3 +75,14 @@ def test_the_machine_and_the_versions_are_named():
     facts = machine()
     assert "cores" in facts["machine"]
     assert {"sentryfuse", "python", "numpy", "onnxruntime"} <= facts["versions"].keys()
+
+
+def test_nothing_of_the_current_folder_is_run(bundle, tmp_path, monkeypatch):
+    for name in ("safetensors", "numpy", "json"):
+        (tmp_path / f"{name}.py").write_text(
+            "from pathlib import Path\nPath('run').touch()\n", encoding="utf-8"
+        )
+    monkeypatch.chdir(tmp_path)
+    measured, reason = peak_rss_mb(FILE, bundle.plan(None, Budget(ratio=0.0)), threads=1)
+    assert measured is not None, reason
+    assert not (tmp_path / "run").exists()

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import errno
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -148,6 +151,27 @@ def test_a_battery_that_is_taken_out_or_cannot_be_read_is_told_in_words(tmp_path
     folder.rmdir()
     with pytest.raises(MeterUnavailable, match="BAT0 does not tell what is left"):
         meter.read(2.0)
+
+
+@pytest.mark.parametrize("trouble", [errno.ENODEV, errno.ENXIO, errno.EIO, errno.EINVAL, errno.ETIMEDOUT])
+def test_a_rate_that_cannot_be_read_does_not_hide_what_is_left(tmp_path, monkeypatch, trouble):
+    battery(tmp_path, energy_now=30, energy_full=40, power_now=1, current_now=1, voltage_now=1)
+    usual = Path.open
+
+    def refuse(self, *words, **more):
+        if self.name in ("power_now", "current_now"):
+            raise OSError(trouble, "refused")
+        return usual(self, *words, **more)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    reading = BatteryMeter(0.0, root=tmp_path).read(1.0)
+    assert (reading.charge, reading.power_w) == (0.75, None)
+
+
+def test_a_power_that_no_battery_gives_is_not_believed(tmp_path):
+    battery(tmp_path, capacity=50, power_now=10**18)
+    reading = BatteryMeter(0.0, root=tmp_path).read(0.0)
+    assert (reading.charge, reading.power_w) == (0.5, None)
 
 
 def test_a_discharging_battery_that_says_zero_does_not_know(tmp_path):

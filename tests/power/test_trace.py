@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 
@@ -84,3 +85,12 @@ def test_a_trace_is_opened_by_name_and_needs_the_column_that_is_followed(trace):
     assert reader.read(0.0).charge == 0.9
     with pytest.raises(ConfigError, match="does not tell cap_w, only charge"):
         open_reader(f"trace:{path}", needs="cap_w")
+
+
+def test_a_trace_without_an_end_and_one_too_large_are_refused(tmp_path, monkeypatch):
+    with pytest.raises(ConfigError, match="it is no file"):
+        TraceMeter(0.0, path=Path("/dev/zero"))
+    monkeypatch.setattr("sentryfuse.power.trace._MAX_BYTES", 3)
+    (tmp_path / "trace.csv").write_text("time_s,charge\n0,1\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="is larger than 3 bytes"):
+        TraceMeter(0.0, path=tmp_path / "trace.csv")

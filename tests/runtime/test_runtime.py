@@ -429,3 +429,32 @@ def profile_of(bundle) -> DeviceProfile:
     for names in (bundle.names, *((name,) for name in bundle.names)):
         found |= dict.fromkeys(features(bundle.layout, names), 1e-4)
     return DeviceProfile("onnxruntime", 1, found, 1.0, 1.0, 1.0, None, None, None, {}, {})
+
+
+def test_a_delay_of_one_sensor_is_told_where_all_share_a_clock():
+    now = time.time()
+    packets = healthy(20.0)
+    for p in packets["acc"] + packets["temp"]:
+        assert p.times_s is not None
+        p.times_s[:] += now
+    late = [changed(p, received_s=p.received_s + 3.0) for p in packets["temp"]]
+    events = Events()
+    source = Scripted([*packets["acc"], *late, *packets["age"]], 24.0)
+    with Runtime(BUNDLE, source, events=events) as runtime:
+        results = list(runtime)
+    assert len(results) >= 5
+    assert events.counts["delayed"] == 1
+    with Runtime(BUNDLE, Scripted([p for k in packets.values() for p in k], 24.0)) as runtime:
+        list(runtime)
+        assert "delayed" not in runtime.events.counts
+
+
+def test_a_policy_without_a_meter_says_that_it_is_at_its_most_careful():
+    reader = open_reader("none", now_s=0.0)
+    events = Events()
+    policy = read_policy("100%:ratio=0,50%:ratio=0.6")
+    source = Scripted([p for k in healthy(20.0).values() for p in k], 20.0)
+    with Runtime(BUNDLE, source, policy=policy, reader=reader, events=events) as runtime:
+        list(runtime)
+        assert runtime.budget.ratio == 0.6
+    assert events.counts["no_meter"] == 1

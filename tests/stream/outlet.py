@@ -22,8 +22,8 @@ def main() -> None:
     session, seconds, streams = sys.argv[1], float(sys.argv[2]), json.loads(sys.argv[3])
     pylsl.set_config_content(settings(session))
     outlets = []
-    for name, channels, rate, kind in streams:
-        info = pylsl.StreamInfo(name, "test", channels, rate, kind, f"{session}-{name}")
+    for name, channels, rate, kind, *who in streams:
+        info = pylsl.StreamInfo(name, "test", channels, rate, kind, who[0] if who else f"{session}-{name}")
         outlets.append((pylsl.StreamOutlet(info), channels, rate, kind, [0]))
     begin = pylsl.local_clock()
     print("ready", flush=True)

@@ -9,7 +9,8 @@ import pytest
 from sentryfuse.errors import ConfigError
 from sentryfuse.stream import Cutter, HealthRules, Packet
 from sentryfuse.stream.cutter import MOST_WINDOWS
-from tests.stream.feeding import FAST, OTHER, SLOW, STATIC, play, stream, verdicts
+from sentryfuse.types import Modality
+from tests.stream.feeding import FAST, OTHER, SLOW, STATIC, changed, play, stream, verdicts
 
 pytestmark = pytest.mark.device
 
@@ -191,3 +192,91 @@ def test_counters_are_a_plain_dictionary():
 def test_what_means_nothing_is_refused(options, text):
     with pytest.raises(ConfigError, match=text):
         Cutter(options.pop("modalities", (FAST,)), **options)
+
+
+@pytest.mark.parametrize("size", [5, 10, 20])
+def test_samples_stamped_with_their_arrival_are_no_gap(size):
+    """A radio link hands over what it gathered at once, all with one time or nearly so."""
+    packets = []
+    for p in stream(FAST, 20, size=size):
+        at = p.received_s + 1e-5 * np.arange(size)
+        packets.append(changed(p, times_s=at))
+    windows = play(Cutter((FAST,)), packets)
+    assert set(verdicts(windows[1:9], "acc")) == {"ok"}
+    for window in windows[2:9]:
+        assert np.allclose(np.diff(window.values["acc"][0, :, 0]), 0.01, atol=1e-3)
+
+
+def test_messages_that_could_not_be_read_are_not_a_sensor_that_was_never_seen():
+    cutter = Cutter((FAST, OTHER))
+    windows = []
+    for tick in range(100):
+        cutter.push(p for p in stream(FAST, 10) if tick <= 10 * p.received_s < tick + 1)
+        cutter.unreadable("gyro", tick / 10)
+        windows += cutter.cut(tick / 10)
+    assert set(verdicts(windows, "gyro")) == {"unreadable"}
+    assert cutter.counters()["gyro"]["absent"] == {"unreadable": len(windows)}
+
+
+def told(packet: Packet) -> float:
+    assert packet.times_s is not None
+    return float(packet.times_s[0])
+
+
+MODEST = Modality("acc", 16.0, 64, ("x", "y", "z"))  # a window of 4 s, and 6.25 s are stuck
+
+
+@pytest.mark.parametrize("hop_s", [4.0, 1.0])
+def test_a_sensor_that_stands_still_across_the_edge_of_two_windows_is_stuck(hop_s):
+    def standing(low, high):
+        packets = []
+        for p in stream(MODEST, 40, size=4):
+            if low <= told(p) < high:
+                p.values[:] = 1.5
+            packets.append(p)
+        return play(Cutter((MODEST,), hop_s=hop_s), packets)
+
+    assert set(verdicts(standing(9, 12.5), "acc")[: int(20 / hop_s)]) == {"ok"}
+    assert "stuck" in verdicts(standing(9, 15.9), "acc")  # no window of a hop of 4 s is still all through
+    assert verdicts(standing(9, 15.9), "acc")[-1] == "ok"
+
+
+def test_a_channel_that_used_to_move_and_stands_still_is_stuck_and_a_flag_is_not():
+    packets = []
+    for p in stream(MODEST, 200, size=4):
+        p.values[:, 2] = float(told(p) > 30)  # a flag
+        if told(p) > 60:
+            p.values[:, 1] = 0.25
+        packets.append(p)
+    minute = HealthRules(stuck_channel_s=60)
+    said = verdicts(play(Cutter((MODEST,), rules=minute), packets, tick_s=0.1), "acc")
+    assert set(said[:29]) == {"ok"}
+    assert set(said[31:49]) == {"stuck"}
+    never = HealthRules(stuck_channel_s=0)
+    assert set(verdicts(play(Cutter((MODEST,), rules=never), packets, tick_s=0.1), "acc")[:49]) == {"ok"}
+
+
+def test_after_the_loss_of_everything_sensors_come_back_at_once():
+    packets = [p for p in everything(60) if p.modality == "age" or p.received_s % 20 < 18.5]
+    windows = play(Cutter(ALL), packets)
+    present = [bool({"acc", "gyro"} & set(w.present)) for w in windows[:30]]
+    assert present.count(False) <= 6  # two windows touch each loss
+    for name in ("acc", "gyro"):
+        assert verdicts(windows, name)[2] == "ok"
+
+
+def test_times_of_whole_seconds_are_taken_for_none():
+    steps = 0.01 * np.arange(10)
+    packets = [changed(p, times_s=np.floor(told(p)) + steps) for p in stream(FAST, 20, size=10)]
+    windows = play(Cutter((FAST,)), packets)
+    assert set(verdicts(windows[5:9], "acc")) == {"ok"}
+    for window in windows[5:9]:
+        assert np.allclose(np.diff(window.values["acc"][0, :, 0]), 0.01, atol=1e-3)
+
+
+@pytest.mark.parametrize("wild", [[0.0, 1e6], [-1e9], [1e11], [5.0, -1e6]])
+def test_a_wild_first_packet_does_not_refuse_window_0_of_the_others(wild):
+    first = Packet("gyro", np.zeros((len(wild), 2), np.float32), np.array(wild, np.float64), 0.001)
+    windows = play(Cutter((FAST, OTHER)), [first, *stream(FAST, 10), *stream(OTHER, 10)])
+    assert set(verdicts(windows[:4], "acc")) == {"ok"}
+    assert set(verdicts(windows[1:4], "gyro")) <= {"ok", "clock", "recovering"}

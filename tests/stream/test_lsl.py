@@ -9,6 +9,7 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,6 +46,11 @@ def outlets(*streams, seconds=60.0):
         finally:
             process.kill()
             process.wait(10)
+
+
+def as_live(source: Any) -> Any:
+    """The source with what live ones have to tell beside samples."""
+    return source
 
 
 def cut_for(source, cutter, done, seconds=30.0):
@@ -131,3 +137,38 @@ def test_nobody_there_is_a_sentence():
     with pytest.raises(ConfigError, match="no LSL stream named acc, gyro"):
         open_source("lsl:?timeout_s=0.5", (ACC, GYRO))
     assert time.monotonic() - started < 5
+
+
+MINE, OTHERS = ("acc", 3, 100.0, "float32", "room-A"), ("acc", 3, 100.0, "float32", "room-B")
+
+
+def test_two_streams_of_one_name_are_refused_unless_one_is_asked_for():
+    with outlets(MINE), outlets(OTHERS):
+        with pytest.raises(ConfigError, match=r"2 LSL streams named 'acc' .source_id room-A on .* room-B"):
+            open_source("lsl:?timeout_s=10", (ACC,))
+        with open_source("lsl:?timeout_s=10&source_id=room-B", (ACC,)) as source:
+            assert [facts["kind"] for facts in as_live(source).news()] == ["stranger"]
+            assert "room-A" not in as_live(source)._owner.values()
+
+
+@pytest.mark.slow
+def test_another_stream_of_the_name_never_takes_over_but_the_same_one_does():
+    rules = HealthRules(good_windows=1, hold_off_windows=0)
+    with outlets(MINE):
+        source = open_source("lsl:?timeout_s=10", (ACC,))
+        cutter = Cutter((ACC,), rules=rules, wait_s=0.3)
+        assert "acc" in cut_for(source, cutter, lambda w: w and "acc" in w[-1].present)[-1].present
+    with outlets(OTHERS):
+        told: list[Any] = []
+
+        def away_for_long(windows):
+            told.extend(as_live(source).news())
+            return len(windows) > 6 and told
+
+        away = cut_for(source, cutter, away_for_long)
+        assert {str(w.verdicts["acc"]) for w in away[2:]} == {"silent"}
+        assert told[0]["kind"] == "stranger"
+        assert "room-B" in told[0]["reason"]
+    with outlets(MINE):
+        assert "acc" in cut_for(source, cutter, lambda w: w and "acc" in w[-1].present)[-1].present
+    source.close()

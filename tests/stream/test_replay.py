@@ -5,8 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from sentryfuse.data import load_windows, open_data, save_windows
-from sentryfuse.errors import ConfigError
+from sentryfuse.data import load_windows, make_windows, open_data, save_windows
+from sentryfuse.errors import ConfigError, DataError
 from sentryfuse.stream import Cutter, CutWindow, HealthRules, open_source, window_length_s
 from sentryfuse.types import Modality
 from tests.stream.feeding import OTHER, SLOW
@@ -201,3 +201,49 @@ def test_options_that_mean_nothing_are_refused(recording, query):
 def test_a_table_has_no_splits(tmp_path):
     with pytest.raises(ConfigError, match="split"):
         open_source(f"replay:{table(tmp_path)}?split=test", (OTHER, SLOW))
+
+
+@pytest.mark.parametrize("start", [0.0, 604_800.25, 1_764_362_017.123])
+@pytest.mark.parametrize("rate", [10, 64, 100, 200])
+def test_a_table_is_played_whatever_its_clock_says(tmp_path, start, rate):
+    path = tmp_path / "recording.csv"
+    rows = "".join(f"{start + i / rate:.6f},{i % 7}\n" for i in range(4 * rate))
+    path.write_text("time_s,a.c\n" + rows, encoding="utf-8")
+    source, given, _ = played(f"replay:{path}", (Modality("a", float(rate), rate, ("c",)),))
+    assert source.ended
+    assert len(given) == 4
+    assert all(window.present == ("a",) for window in given)
+
+
+def test_a_stretch_that_would_be_windows_without_end_is_refused(tmp_path):
+    path = tmp_path / "recording.csv"
+    path.write_text("time_s,a.c\n0,1\n1e9,2\n", encoding="utf-8")
+    sensors = (Modality("a", 10.0, 10, ("c",)),)
+    with pytest.raises(DataError, match="no row for 1e\\+09 s after the time 0 s"):
+        open_source(f"replay:{path}", sensors)
+    path.write_text("time_s,a.c\n0,1\n90000,2\n", encoding="utf-8")
+    with open_source(f"replay:{path}?longest_gap_s=1e5", sensors) as source:
+        while not source.ended:
+            source.read(0.0)
+
+
+def test_one_value_per_window_beside_a_fast_sensor_is_not_silent(tmp_path):
+    sensors = (Modality("acc", 50.0, 200, ("x",)), Modality("hr", 100.0, 1, ("bpm",)))
+    rng, n = np.random.default_rng(0), 10
+    raw = {m.name: rng.standard_normal((n, m.length, 1)).astype(np.float32) for m in sensors}
+    zeros = np.zeros(n, int)
+    split = np.full(n, 2)
+    made = make_windows(
+        "one", sensors, raw=raw, y=zeros, classes=("a", "b"), subject=zeros, split=split, licence="x"
+    )
+    save_windows(tmp_path / "one.npz", made)
+    for packet_s in (0.01, 0.4, 4.0):
+        with open_source(f"replay:{tmp_path / 'one.npz'}?packet_s={packet_s}", sensors) as source:
+            cutter, silent = Cutter(sensors, start_s=source.start_s), set()
+            windows = []
+            while not source.ended:
+                cutter.push(source.read(1.0))
+                silent |= set(cutter.silent(source.now_s()))
+                windows += cutter.cut(source.now_s())
+        assert not silent
+        assert [w.present for w in windows] == [("acc", "hr")] * n

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.device
         ("mqtt://localhost:99999/lab", "port"),
         ("mqtt://localhost/a+b", "topic"),
         ("mqtt://localhost/lab?timeout_s=0", "timeout_s"),
-        ("mqtt://localhost/lab?qos=1", "'qos' is unknown"),
+        ("mqtt://localhost/lab?quality=1", "'quality' is unknown"),
         ("lsl:?timeout_s=-1", "timeout_s"),
         ("lsl:?timeout_s=nan", "timeout_s"),
     ],
