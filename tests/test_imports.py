@@ -17,7 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # From left to right; a room imports its own files and rooms to its left. Rooms in one row know
 # each other only on the ground.
 ORDER = (
-    {"types", "errors", "files", "progress", "machine"},
+    {"types", "errors", "files", "progress", "machine", "register"},
     {"planning", "statistics"},
     {"data", "power", "gate"},
     {"stream", "readout"},

@@ -43,7 +43,7 @@ class Sessions:
         bundle: of `load_bundle`.
         threads: of the engine.
         kept: sessions kept beside the pinned ones; the one used longest ago goes first.
-        engine: a name of `ENGINES`, or one of your own.
+        engine: a name of `list_engines`, or one of your own.
         max_plans: plans remembered.
         batch: windows per call; `None` allows any.
         apart: sensors whose own steps run apart; see `Session`.

@@ -9,6 +9,7 @@ them, `table` and `payload` read formats, and every transport has its own.
 from sentryfuse.stream.cutter import Cutter, CutWindow
 from sentryfuse.stream.health import HealthRules, Verdict
 from sentryfuse.stream.packet import Packet, Source, window_length_s
+from sentryfuse.stream.schemes import register_source
 from sentryfuse.stream.source import open_source
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "Source",
     "Verdict",
     "open_source",
+    "register_source",
     "window_length_s",
 ]

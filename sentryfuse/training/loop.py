@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
@@ -27,6 +27,7 @@ from sentryfuse.model.pretrained import SentryModel
 from sentryfuse.progress import Progress, say
 from sentryfuse.pruning.weights import magnitude_importance
 from sentryfuse.training.augment import blend, hide, vary
+from sentryfuse.training.callbacks import Callback, wants_to_stop
 from sentryfuse.training.distributed import ProcessGroup, check_device
 from sentryfuse.training.elastic import draw_subnetwork, make_rule
 from sentryfuse.training.mixture import fit_mixture
@@ -45,6 +46,7 @@ def train(
     settings: TrainSettings | None = None,
     state_file: Path | None = None,
     device: str | torch.device = "cpu",
+    callbacks: Sequence[Callback] = (),
 ) -> list[dict[str, Any]]:
     """Train a model in place: task loss, gate loss, sensor dropout, elastic steps.
 
@@ -68,6 +70,8 @@ def train(
             settings is continued, on whatever device, and it is removed at the end.
         device: what computes; random numbers and pruning stay on the CPU, so that another device takes the
             same steps up to rounding.
+        callbacks: called after every epoch with its row and the model; one that returns True ends the training
+            there, at the price of what later epochs would have learned.
 
     Returns:
         One dictionary per epoch: losses, accuracy, validation score, missing rate, seconds by the clock, and
@@ -83,7 +87,8 @@ def train(
         as in slimmable networks and DynaBERT; their combination is our choice. Importance times size: our
         choice, made on validation people.
     """
-    return run_epochs(model, windows, settings or TrainSettings(), state_file, device, fresh=True)
+    settings = settings or TrainSettings()
+    return run_epochs(model, windows, settings, state_file, device, fresh=True, callbacks=callbacks)
 
 
 def run_epochs(
@@ -94,6 +99,7 @@ def run_epochs(
     device: str | torch.device,
     *,
     fresh: bool,
+    callbacks: Sequence[Callback] = (),
 ) -> list[dict[str, Any]]:
     """The loop itself: `train`, or without `fresh` `fine_tune`, which changes no statistics and no gate."""
     check_recording(model.layout.modalities, model.config.classes, windows)
@@ -145,6 +151,11 @@ def run_epochs(
                     f"loss {row['loss']:.3f}  accuracy {row['accuracy']:.3f}  "
                     f"validation {row['validation']:.3f}",
                 )
+            stops = group.leads and wants_to_stop(callbacks, row, run.averaged)
+            if callbacks and group.broadcast(json.dumps(stops).encode()) == b"true":
+                if not could and epoch + 1 < run.first_kept:  # too early to choose: what there is
+                    best_tensors = {name: t.clone() for name, t in run.averaged.tensors().items()}
+                break
     model.load_tensors(best_tensors)
     model.to(home).eval()
     if fresh:
