@@ -41,9 +41,7 @@ def plan(
     """
     if isinstance(model, Bundle):
         if scorer is not None:
-            raise ConfigError(
-                f"a bundle is ranked by its own gate, not by {scorer.name}; leave scorer out, or plan the model"
-            )
+            raise ConfigError(f"a bundle is ranked by its own gate, not by {scorer.name}; leave scorer out")
         return model.plan(present, budget, profile)
     if not hasattr(model, "gate"):
         raise ConfigError(

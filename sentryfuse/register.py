@@ -54,8 +54,8 @@ class Register(Generic[T]):
         """What a name stands for; the package that offers it is imported now.
 
         Raises:
-            ConfigError: nobody has the name (the message lists those there are), two packages offer it, or the
-                one that does cannot be imported or does not register it.
+            ConfigError: nobody has the name (the message lists those there are), two packages offer it, or
+                the one that does cannot be imported or does not register it.
         """
         if name not in self._known:
             self._load(name)
@@ -67,7 +67,9 @@ class Register(Generic[T]):
             raise ConfigError(f"{self.what} {name!r} is unknown; there is {', '.join(self.names())}")
         whose = " and ".join(offer.dist.name if offer.dist else offer.value for offer in offers)
         if len(offers) > 1:
-            raise ConfigError(f"the packages {whose} both offer a {self.what} {name!r}; uninstall one of them")
+            raise ConfigError(
+                f"the packages {whose} both offer a {self.what} {name!r}; uninstall one of them"
+            )
         try:
             offers[0].load()
         except ConfigError:
@@ -91,4 +93,3 @@ class Register(Generic[T]):
             if offer.value not in [other.value for other in offers]:  # a package may lie on the path twice
                 offers.append(offer)
         return found
-

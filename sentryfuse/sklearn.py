@@ -43,8 +43,7 @@ class SentryClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     `X` is a three-dimensional array (say by `axes` in which order), a table `(N, F)`, or a dictionary of one
     array `(N, T, C)` per sensor, each at its own rate. In a table each column is a channel of a window of one
     step, unless `shape` says that a row is a whole window laid out flat, as a `Pipeline` of scikit-learn's
-    transformers wants it. NaN is "not measured"; a sensor all of whose values are NaN is absent from a window,
-    and none of it runs.
+    transformers wants it. NaN is "not measured"; a sensor without any value is absent from a window.
 
     What a window is answered never depends on the other windows of `X`: nothing is standardised by person.
 
@@ -53,7 +52,7 @@ class SentryClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         preset: sizes of it.
         options: fields of the backbone's shape that replace the preset's.
         attention: "sentry" or "dense".
-        sensors: sensor name -> which channels of an array, or columns of a table, are its own; `None` = all are
+        sensors: sensor name -> which channels of an array, or columns of a table, are its own; `None` = all of
             one sensor. A dictionary `X` names its sensors itself.
         axes: "ntc" or "nct": what the axes of a three-dimensional array are, and those of `shape`.
         shape: of one window that is a row of a table, `(T, C)` or `(C, T)` as `axes` says.
@@ -105,14 +104,14 @@ class SentryClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.verbose = verbose
         self.random_state = random_state
 
-    def fit(self, X: Any, y: ArrayLike, groups: ArrayLike | None = None) -> Self:  # noqa: N803
+    def fit(self, X: Any, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
         """Train on windows.
 
         Args:
             X: windows, as the class says.
             y: labels of any kind, `(N,)`.
-            groups: the person of each window, `(N,)`; people are then held out whole to choose the epoch. With
-                `None` every window counts as a person of its own.
+            groups: the person of each window, `(N,)`; people are then held out whole to choose the epoch.
+                With `None` every window counts as a person of its own.
 
         Returns:
             The estimator.
@@ -165,7 +164,7 @@ class SentryClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.model_ = model
         return self
 
-    def predict_proba(self, X: Any) -> NDArray[np.float32]:  # noqa: N803
+    def predict_proba(self, X: Any) -> NDArray[np.float32]:
         """Probabilities of the classes in the order of `classes_`, `(N, K)`.
 
         Raises:
@@ -192,7 +191,7 @@ class SentryClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         )
         return probabilities[np.argsort(answered)]
 
-    def predict(self, X: Any) -> NDArray[Any]:  # noqa: N803
+    def predict(self, X: Any) -> NDArray[Any]:
         """The likeliest label of each window, `(N,)`; raises as `predict_proba`."""
         check_is_fitted(self)
         return np.asarray(self.classes_[self.predict_proba(X).argmax(1)])
@@ -234,14 +233,16 @@ class SentryClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if self.axes not in (None, "ntc", "nct"):
             raise ConfigError(f"axes {self.axes!r} is unknown; choose ntc or nct")
         if x.ndim > 3:
-            raise ConfigError(f"X has {x.ndim} axes; give windows, steps and channels, or windows and features")
+            raise ConfigError(
+                f"X has {x.ndim} axes; give windows, steps and channels, or windows and features"
+            )
         if x.ndim == 2 and self.shape is None:
             x = x[:, None]
         else:
             if self.axes is None:
                 raise ConfigError(
-                    f"X holds windows of {' x '.join(map(str, self.shape or x.shape[1:]))} numbers, and nothing "
-                    "says which are steps; set axes to ntc (steps, channels) or nct (channels, steps)"
+                    f"X holds windows of {' x '.join(map(str, self.shape or x.shape[1:]))} numbers, and "
+                    "nothing says which are steps; set axes to ntc (steps, channels) or nct (channels, steps)"
                 )
             if x.ndim == 2:
                 assert self.shape is not None
@@ -277,9 +278,7 @@ class SentryClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if given != known:
             raise ConfigError(f"X has sensors of (steps, channels) {given}, fit saw {known}; give the same")
 
-    def _windows(
-        self, raw: Raw, y: NDArray[Any], *, subject: NDArray[Any], split: NDArray[Any]
-    ) -> Windows:
+    def _windows(self, raw: Raw, y: NDArray[Any], *, subject: NDArray[Any], split: NDArray[Any]) -> Windows:
         return make_windows(
             "X", self.modalities_, raw=raw, y=y, classes=self._names, subject=subject, split=split
         )
@@ -296,13 +295,13 @@ def _split_windows(y: NDArray[np.intp], share: float, seed: int) -> NDArray[np.i
     return split
 
 
-def _split_groups(
-    group: NDArray[np.intp], y: NDArray[np.intp], share: float, seed: int
-) -> NDArray[np.int8]:
+def _split_groups(group: NDArray[np.intp], y: NDArray[np.intp], share: float, seed: int) -> NDArray[np.int8]:
     """The same by whole groups; of some draws, the one that leaves most classes on both sides."""
     n = group.max() + 1
     if n < 2:
-        raise ConfigError("groups holds one group, and one to choose with is held out; give more, or leave it out")
+        raise ConfigError(
+            "groups holds one group, and one to choose with is held out; give more, or leave it out"
+        )
     held = min(n - 1, max(1, round(share * n)))
     rng, best, most = np.random.default_rng(seed), np.zeros(len(y), np.int8), (0, 0)
     for _ in range(TRIES):

@@ -24,9 +24,9 @@ ORDER = (
     {"graph"},
     {"model", "bundle"},
     {"pruning", "engine"},
-    {"training", "runtime", "measure"},
+    {"training", "runtime", "measure", "decide"},
     {"export", "report"},
-    {"study", "rivals"},
+    {"study", "rivals", "sklearn"},
     {"cli"},
     {"__main__"},
 )

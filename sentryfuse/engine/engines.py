@@ -84,11 +84,12 @@ class OnnxRuntime:
         options.log_severity_level = 3
         # threads that wait by spinning slow down everything else on a small machine
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # planning which value may take the memory of which doubles the time of a build; with an open number
+        # of windows it takes minutes for the thousands of steps of forty sensors, and saves no time later
+        options.enable_mem_reuse = False
         if batch is not None:
-            # the graph is written with all sizes; looking at it doubles the time of a build, and so
-            # does planning which value may take the memory of which: the arena's pattern does as well
+            # the graph is written with all sizes; looking at it doubles the time of a build
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-            options.enable_mem_reuse = False
         session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         return _Bound(session) if batch is not None else _Free(session)
 

@@ -250,6 +250,11 @@ class SentryModel(nn.Module):
         write_text(folder / "README.md", model_card(self))
 
 
+def bundle_name(name: str) -> str:
+    """What a tensor of `SentryModel.tensors` is called in a bundle."""
+    return name if name.startswith("gate.") else f"weights.{name}"
+
+
 def create_model(
     backbone: str,
     *,

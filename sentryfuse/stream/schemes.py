@@ -21,8 +21,8 @@ T = TypeVar("T", bound=OpensSource)
 def register_source(scheme: str) -> Callable[[T], T]:
     """Decorate what opens a `Source`, so that `--source SCHEME:ADDRESS?name=value` finds it.
 
-    It is called with the address (all between the colon and a question mark), the modalities of the model, and
-    the options behind the question mark as text; what is wrong with them it says with a `ConfigError`. An
+    It is called with the address (all between the colon and a question mark), the modalities of the model,
+    and the options behind the question mark as text; what is wrong with them it says with a `ConfigError`. An
     installed package makes its own known by an entry point of the group `sentryfuse.sources`.
 
     Args:

@@ -31,4 +31,5 @@ class Callback(Protocol):
 
 def wants_to_stop(callbacks: Sequence[Callback], row: Mapping[str, Any], model: SentryModel) -> bool:
     """Call all of them, and tell whether one wants to stop."""
-    return any([callback(row, model) is True for callback in callbacks])
+    answers = [callback(row, model) for callback in callbacks]
+    return any(answer is True for answer in answers)

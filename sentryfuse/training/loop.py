@@ -17,13 +17,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from sentryfuse.bundle import check_exportable
 from sentryfuse.data import Curriculum, Windows, batches, subject_floor, training_statistics
 from sentryfuse.data.scoring import check_recording, prepared
 from sentryfuse.errors import ConfigError
 from sentryfuse.gate.memory import SaliencyMemory
 from sentryfuse.gate.saliency import SaliencyScale, batch_saliency, saliency_loss, unit_factors
 from sentryfuse.model import Selection
-from sentryfuse.model.pretrained import SentryModel
+from sentryfuse.model.pretrained import SentryModel, bundle_name
 from sentryfuse.progress import Progress, say
 from sentryfuse.pruning.weights import magnitude_importance
 from sentryfuse.training.augment import blend, hide, vary
@@ -70,8 +71,8 @@ def train(
             settings is continued, on whatever device, and it is removed at the end.
         device: what computes; random numbers and pruning stay on the CPU, so that another device takes the
             same steps up to rounding.
-        callbacks: called after every epoch with its row and the model; one that returns True ends the training
-            there, at the price of what later epochs would have learned.
+        callbacks: called after every epoch with its row and the model; one that returns True ends the
+            training there, at the price of what later epochs would have learned.
 
     Returns:
         One dictionary per epoch: losses, accuracy, validation score, missing rate, seconds by the clock, and
@@ -79,7 +80,7 @@ def train(
 
     Raises:
         ConfigError: the recording does not belong to the model, or has no windows to learn from or to
-            choose the epoch with; or the device is not here.
+            choose the epoch with; a model too large to be exported; or the device is not here.
         CheckpointError: `state_file` is of another training.
 
     Source:
@@ -109,6 +110,8 @@ def run_epochs(
             raise ConfigError(
                 f"{windows.name} has no {split} windows; give a recording with both, or choose --fold"
             )
+    shapes = {bundle_name(name): tuple(t.shape) for name, t in model.tensors().items()}
+    check_exportable(model.layout, model.config.classes, shapes)
     group = ProcessGroup(check_device(device) if isinstance(device, str) else device)
     home = model.device
     run = _Run(model, windows, settings, group, fresh=fresh)
