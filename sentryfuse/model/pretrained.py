@@ -19,7 +19,6 @@ from sentryfuse.errors import CheckpointError, ConfigError, DataError
 from sentryfuse.files import folder_atomically, read_json, write_json, write_text
 from sentryfuse.gate.gate import SentryGate
 from sentryfuse.model import Selection, backbone_type
-from sentryfuse.model.tokens import PatchTokens
 from sentryfuse.planning.layout import AttentionRule, Layout
 from sentryfuse.readout import Mixture
 from sentryfuse.readout.worth import worth
@@ -173,9 +172,10 @@ class SentryModel(nn.Module):
         """
         for name in self.names:
             at = self._embedding_of(name)
-            if isinstance(at, PatchTokens):
+            measure = getattr(at, "measure", None)
+            if measure is not None:
                 inside = np.asarray(within[name], np.float32)
-                at.measure(torch.from_numpy(inside).to(self.device), torch.from_numpy(windows[name]))
+                measure(torch.from_numpy(inside).to(self.device), torch.from_numpy(windows[name]))
 
     def statistics(self, name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Training mean and deviation of a modality, `(C,)` each."""
@@ -296,7 +296,8 @@ def create_model(
         )
     sizes = {**asdict(shape), **(options or {})}
     if attention == "dense":
-        sizes |= {kv: sizes[heads] for kv, heads in shape.kv_heads_of.items() if kv not in (options or {})}
+        shared = getattr(shape, "kv_heads_of", {})
+        sizes |= {kv: sizes[heads] for kv, heads in shared.items() if kv not in (options or {})}
     shape = type(shape)(**sizes)
     config = ModelConfig(
         backbone=backbone,

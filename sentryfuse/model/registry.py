@@ -12,7 +12,13 @@ from sentryfuse.types import Modality
 
 
 class BackboneType(Protocol):
-    """What a registered class offers: presets of its shape and one constructor contract."""
+    """What a registered class offers: presets of its shape and one constructor contract.
+
+    Attributes:
+        shape_type: a frozen dataclass of numbers, words and truths: the sizes before pruning; `Sizes` or a
+            subclass. Its fields are what `options` of `create_model` may replace.
+        presets: name -> such a shape; "small" is the default.
+    """
 
     shape_type: ClassVar[type[Any]]
     presets: ClassVar[Mapping[str, Any]]
