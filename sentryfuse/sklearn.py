@@ -14,6 +14,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
@@ -52,8 +53,8 @@ class SentryClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         preset: sizes of it.
         options: fields of the backbone's shape that replace the preset's.
         attention: "sentry" or "dense".
-        sensors: sensor name -> which channels of an array, or columns of a table, are its own; `None` = all of
-            one sensor. A dictionary `X` names its sensors itself.
+        sensors: sensor name -> which channels of an array, or columns of a table, are its own; `None` = all
+            are one sensor. A dictionary `X` names its sensors itself.
         axes: "ntc" or "nct": what the axes of a three-dimensional array are, and those of `shape`.
         shape: of one window that is a row of a table, `(T, C)` or `(C, T)` as `axes` says.
         rate_hz: samples per second, one number or sensor name -> number; sensors of one step have none [Hz].
@@ -129,7 +130,7 @@ class SentryClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if len(index) < 2:
             raise ConfigError("there is 1 sample, and one to learn from and one to choose with are needed")
         if len(self.classes_) < 2:
-            raise ConfigError(f"y holds one class, {self.classes_[0]!r}; two classes or more are needed")
+            raise ConfigError(f"y holds one class, {self.classes_[0]}; two classes or more are needed")
         if not 0 < self.validation < 1:
             raise ConfigError(f"validation is a share within 0 < share < 1, got {self.validation}")
         random = check_random_state(self.random_state)
@@ -206,8 +207,8 @@ class SentryClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _given(self, x: Any, y: ArrayLike | None, *, fresh: bool) -> tuple[Raw, NDArray[Any] | None]:
         """Windows by sensor, `(N, T, C)` each, and labels."""
         check = {"dtype": np.float32, "ensure_all_finite": "allow-nan", "allow_nd": True}
-        if isinstance(x, Mapping):
-            raw = {str(name): check_array(value, **check) for name, value in x.items()}
+        if isinstance(x, Mapping) and not issparse(x):  # one kind of sparse matrix is a dictionary
+            raw = {str(name): check_array(value, order="C", **check) for name, value in x.items()}
             wrong = [name for name, value in raw.items() if value.ndim != 3]
             if wrong or not raw:
                 raise ConfigError(
@@ -279,9 +280,18 @@ class SentryClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ConfigError(f"X has sensors of (steps, channels) {given}, fit saw {known}; give the same")
 
     def _windows(self, raw: Raw, y: NDArray[Any], *, subject: NDArray[Any], split: NDArray[Any]) -> Windows:
-        return make_windows(
-            "X", self.modalities_, raw=raw, y=y, classes=self._names, subject=subject, split=split
+        """Checked windows; a sensor without a value is absent, whether single values may miss or not."""
+        absent = {name: np.asarray(np.isnan(x).all((1, 2))) for name, x in raw.items()}
+        made = make_windows(
+            "X",
+            self.modalities_,
+            raw={n: np.where(absent[n][:, None, None], np.float32(0), x) for n, x in raw.items()},
+            y=y,
+            classes=self._names,
+            subject=subject,
+            split=split,
         )
+        return replace(made, present=~np.stack([absent[name] for name in made.names], 1))
 
 
 def _split_windows(y: NDArray[np.intp], share: float, seed: int) -> NDArray[np.int8]:

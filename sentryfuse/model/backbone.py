@@ -18,10 +18,11 @@ class Backbone(nn.Module):
     """A model that is a list of steps; a new backbone only builds submodules and a layout.
 
     A subclass sets its submodules and implements `build_layout`; every step's `name` is the path of the
-    submodule that does it, called as `module(*values it reads, at=Call)`. The one module that reads the window
-    of a sensor holds buffers `mean` and `std`, `(C,)` each, in itself or further inside (`Normalise` has them):
-    training puts the statistics of its windows there. If it has a method `measure(within, windows)` as
-    `PatchTokens` has, that is called next, with deviations inside windows `(C,)` and some windows `(n, T, C)`.
+    submodule that does it, called as `module(*values it reads, at=Call)`. The one module that reads the
+    window of a sensor holds buffers `mean` and `std`, `(C,)` each, in itself or further inside (`Normalise`
+    has them): training puts the statistics of its windows there. If it has a method
+    `measure(within, windows)` as `PatchTokens` has, that is called next, with deviations inside windows
+    `(C,)` and some windows `(n, T, C)`.
 
     How the constructor is called says `sentryfuse.model.registry.BackboneType`; docs/own_parts.md shows one.
     """
@@ -50,8 +51,8 @@ class Backbone(nn.Module):
             buffers = [b for r in readers for b, _ in modules[r].named_buffers()]
             if len(readers) != 1 or not {"mean", "std"} <= {b.rsplit(".", 1)[-1] for b in buffers}:
                 raise ConfigError(
-                    f"{kind} reads the window of {name} in {len(readers)} steps, or without buffers `mean` and "
-                    "`std`; let one step read it, through `sentryfuse.model.Normalise`"
+                    f"{kind} reads the window of {name} in {len(readers)} steps, or without buffers `mean` "
+                    "and `std`; let one step read it, through `sentryfuse.model.Normalise`"
                 )
         return layout
 
