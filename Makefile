@@ -1,6 +1,6 @@
 # Every target works on a fresh machine with Python 3.11 or newer: it makes what it needs first.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test data-test slow-test lint clean
+.PHONY: help install demo test data-test slow-test lowest lint clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -41,11 +41,18 @@ data-test: $(INSTALLED) ## Tests on real recordings (SENTRYFUSE_DATA names their
 slow-test: $(INSTALLED) ## Tests over 5 s
 	$(BIN)/pytest -m slow
 
+lowest: $(INSTALLED) ## The unmarked tests with the oldest versions that are allowed, in .venv-lowest
+	rm -rf .venv-lowest
+	$(BIN)/python -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --disable-pip-version-check --no-input \
+	  --constraint constraints-lowest.txt --editable '.[train,compare,report,mqtt,lsl,dev]'
+	.venv-lowest/bin/python -m pytest -n auto --dist loadscope
+
 lint: $(INSTALLED) ## Style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict
 
 clean: ## Remove caches and build outputs, keep .venv
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .venv-device
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .venv-device .venv-lowest
 	find sentryfuse tests -name __pycache__ -type d -prune -exec rm -rf {} +

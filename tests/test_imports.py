@@ -17,16 +17,16 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # From left to right; a room imports its own files and rooms to its left. Rooms in one row know
 # each other only on the ground.
 ORDER = (
-    {"types", "target", "errors", "files", "progress", "machine"},
+    {"types", "target", "errors", "files", "progress", "machine", "register"},
     {"planning", "statistics"},
     {"data", "power", "gate"},
     {"stream", "readout", "recordings"},
     {"graph"},
     {"model", "bundle"},
     {"pruning", "engine"},
-    {"training", "runtime", "measure"},
+    {"training", "runtime", "measure", "decide"},
     {"export", "report"},
-    {"study", "rivals"},
+    {"study", "rivals", "sklearn"},
     {"cli"},
     {"__main__"},
 )

@@ -21,12 +21,14 @@ last check has passed, in this order; each stage reads no more than the one befo
 """
 
 from sentryfuse.bundle.container import FORMAT, SEAL
+from sentryfuse.bundle.limits import check_exportable
 from sentryfuse.bundle.load import Bundle, load_bundle, save_bundle
 
 __all__ = [
     "FORMAT",
     "SEAL",
     "Bundle",
+    "check_exportable",
     "load_bundle",
     "save_bundle",
 ]

@@ -26,9 +26,9 @@ from sentryfuse.files import write_atomically
 FORMAT = 3  # in 2 every block kept a unit
 SEAL = "manifest.sha256"
 MAX_BYTES = 2 * 10**9  # the engine takes a model as one message, which cannot be larger
-MAX_HEADER = 8 * 2**20  # bytes
-MAX_VALUES = 200_000  # JSON values in the header, so that a small file cannot become a large tree
-MAX_TENSORS = 20_000
+MAX_HEADER = 16 * 2**20  # bytes
+MAX_VALUES = 600_000  # JSON values in the header, so that a small file cannot become a large tree
+MAX_TENSORS = 40_000
 MAX_NAME = 500  # characters
 DTYPES: Mapping[str, np.dtype[Any]] = {"F32": np.dtype(np.float32), "U8": np.dtype(np.uint8)}  # U8: the seal
 DAMAGED = "copy or export it again"
@@ -98,6 +98,8 @@ class Container:
 
     def _header(self) -> dict[str, Any]:
         length = int.from_bytes(self._read(0, 8), "little")
+        if MAX_HEADER < length <= self._size - 8 and self._read(8, 1) == b"{":
+            raise BundleError(f"has a header of more than {MAX_HEADER} bytes; {DAMAGED}")
         if not 2 <= length <= min(MAX_HEADER, self._size - 8):
             raise BundleError(f"is not a bundle, it does not begin with a header; {DAMAGED}")
         raw = self._read(8, length)
@@ -108,8 +110,7 @@ class Container:
         except UnicodeDecodeError:
             raise BundleError(f"has a header that is not UTF-8; {DAMAGED}") from None
         header: dict[str, Any] = _parsed(text, "header")
-        if len(header) > MAX_TENSORS:
-            raise BundleError(f"lists {len(header)} tensors, more than the limit {MAX_TENSORS}; {DAMAGED}")
+        check_header(text, len(header))
         self._first = 8 + length
         return header
 
@@ -203,10 +204,31 @@ def is_name(value: object) -> bool:
     return isinstance(value, str) and 0 < len(value) <= MAX_NAME and value.isprintable()
 
 
-def _parsed(text: str, what: str) -> Any:
-    """JSON that is an object, without repeated keys, of bounded size and depth."""
+def check_header(text: str, entries: int) -> None:
+    """Refuse a header that is larger than what a device reads.
+
+    Args:
+        text: JSON.
+        entries: on its first level.
+
+    Raises:
+        BundleError: naming the limit.
+    """
+    if len(text) > MAX_HEADER:
+        raise BundleError(f"has a header of more than {MAX_HEADER} bytes; {DAMAGED}")
+    _check_values(text, "header")
+    if entries > MAX_TENSORS:
+        raise BundleError(f"lists {entries} tensors, more than the limit {MAX_TENSORS}; {DAMAGED}")
+
+
+def _check_values(text: str, what: str) -> None:
     if sum(map(text.count, ",[{")) > MAX_VALUES:
         raise BundleError(f"has a {what} of more than {MAX_VALUES} values; {DAMAGED}")
+
+
+def _parsed(text: str, what: str) -> Any:
+    """JSON that is an object, without repeated keys, of bounded size and depth."""
+    _check_values(text, what)
     try:
         found = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:

@@ -264,7 +264,7 @@ def export(
 ) -> None:
     """Write the bundle for the device.
 
-    It is checked against torch before it gets its name.
+    It is checked against torch before it gets its name: seconds for a few sensors, minutes for dozens.
     """
     output = Output(json_to, quiet=quiet, files=[out])
     from sentryfuse.training.folder import open_run

@@ -3,7 +3,8 @@
 `engines` build graphs, `session` answers with one sub-network, `sessions` keeps the latest warm.
 """
 
+from sentryfuse.engine.engines import Engine, list_engines, register_engine
 from sentryfuse.engine.session import Session
 from sentryfuse.engine.sessions import Sessions
 
-__all__ = ["Session", "Sessions"]
+__all__ = ["Engine", "Session", "Sessions", "list_engines", "register_engine"]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from sentryfuse.errors import ConfigError
+from sentryfuse.register import Register
 
 ENGINE = "onnxruntime"  # the default
 Array = NDArray[np.float32]
@@ -24,8 +25,8 @@ class Engine(Protocol):
         fused: takes onnxruntime's own operators and those of the newest operator set.
     """
 
-    name: ClassVar[str]
-    fused: ClassVar[bool]
+    name: str
+    fused: bool
 
     def build(self, model: bytes, *, threads: int, batch: int | None) -> Answer:
         """Make a model ready.
@@ -40,11 +41,40 @@ class Engine(Protocol):
         """
 
 
+_ENGINES: Register[Callable[[], Engine]] = Register(
+    "engine", group="sentryfuse.engines", decorator="sf.register_engine"
+)
+T = TypeVar("T", bound="Callable[[], Engine]")
+
+
+def register_engine(name: str) -> Callable[[T], T]:
+    """Decorate an `Engine` class, or a function that makes one, so that `--engine NAME` finds it.
+
+    It is called without arguments, when it is first asked for; where it cannot work it raises `ConfigError`.
+    An installed package makes its own known by an entry point of the group `sentryfuse.engines`.
+
+    Raises:
+        ConfigError: the name is taken.
+    """
+
+    def register(make: T) -> T:
+        _ENGINES.add(name, make)
+        return make
+
+    return register
+
+
+def list_engines() -> list[str]:
+    """Names of all registered engines, installed or not; the default first."""
+    return _ENGINES.names()
+
+
+@register_engine(ENGINE)
 class OnnxRuntime:
     """onnxruntime on the processor, the default."""
 
-    name: ClassVar[str] = "onnxruntime"
-    fused: ClassVar[bool] = True
+    name = ENGINE
+    fused = True
 
     def build(self, model: bytes, *, threads: int, batch: int | None) -> Answer:
         """Make a model ready; see `Engine`."""
@@ -54,11 +84,12 @@ class OnnxRuntime:
         options.log_severity_level = 3
         # threads that wait by spinning slow down everything else on a small machine
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # planning which value may take the memory of which doubles the time of a build; with an open number
+        # of windows it takes minutes for the thousands of steps of forty sensors, and saves no time later
+        options.enable_mem_reuse = False
         if batch is not None:
-            # the graph is written with all sizes; looking at it doubles the time of a build, and so
-            # does planning which value may take the memory of which: the arena's pattern does as well
+            # the graph is written with all sizes; looking at it doubles the time of a build
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-            options.enable_mem_reuse = False
         session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         return _Bound(session) if batch is not None else _Free(session)
 
@@ -105,6 +136,7 @@ class _Bound:
         return binding, inputs, answer
 
 
+@register_engine("openvino")
 class OpenVino:
     """OpenVINO on the processor; `pip install sentryfuse[openvino]` brings it.
 
@@ -114,8 +146,8 @@ class OpenVino:
         ConfigError: it is not installed.
     """
 
-    name: ClassVar[str] = "openvino"
-    fused: ClassVar[bool] = False
+    name = "openvino"
+    fused = False
 
     def __init__(self) -> None:
         try:
@@ -156,9 +188,6 @@ class _Requests:
         return logits
 
 
-ENGINES: Mapping[str, type[OnnxRuntime] | type[OpenVino]] = {e.name: e for e in (OnnxRuntime, OpenVino)}
-
-
 def find_engine(engine: str | Engine) -> Engine:
     """The engine of a name; one of your own is taken as it is.
 
@@ -167,6 +196,4 @@ def find_engine(engine: str | Engine) -> Engine:
     """
     if not isinstance(engine, str):
         return engine
-    if engine not in ENGINES:
-        raise ConfigError(f"engine {engine!r} is unknown; choose one of {', '.join(ENGINES)}")
-    return ENGINES[engine]()
+    return _ENGINES.find(engine)()

@@ -43,7 +43,7 @@ class Session:
         plan: which units stay, for which sensors.
         threads: of the engine.
         batch: windows per call; a fixed number is faster, `None` allows any.
-        engine: a name of `ENGINES`, or one of your own.
+        engine: a name of `list_engines`, or one of your own.
         apart: sensors whose own steps run apart, so that their tokens can be used again; see `run`.
 
     Attributes:

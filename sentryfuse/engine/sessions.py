@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from sentryfuse.bundle import Bundle
-from sentryfuse.engine.engines import ENGINE, ENGINES, Engine, find_engine
+from sentryfuse.engine.engines import ENGINE, Engine, find_engine, list_engines
 from sentryfuse.engine.session import Session
 from sentryfuse.errors import ConfigError
 from sentryfuse.planning.profile import DeviceProfile
@@ -43,7 +43,7 @@ class Sessions:
         bundle: of `load_bundle`.
         threads: of the engine.
         kept: sessions kept beside the pinned ones; the one used longest ago goes first.
-        engine: a name of `ENGINES`, or one of your own.
+        engine: a name of `list_engines`, or one of your own.
         max_plans: plans remembered.
         batch: windows per call; `None` allows any.
         apart: sensors whose own steps run apart; see `Session`.
@@ -85,8 +85,9 @@ class Sessions:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """To another process goes what it was asked for; nothing is warm there."""
-        known = type(self.engine) in ENGINES.values()
-        engine = self.engine.name if known else self.engine
+        name = self.engine.name
+        known = name in list_engines() and type(find_engine(name)) is type(self.engine)
+        engine = name if known else self.engine
         settings = (self.threads, self.kept, engine, self.max_plans, self.batch, self.apart)
         return _again, (self.bundle, *settings)
 

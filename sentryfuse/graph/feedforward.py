@@ -17,9 +17,11 @@ ACTIVATIONS = {"relu": "Relu", "gelu": "Gelu"}
 
 
 def feedforward(graph: Graph, site: Site, block: Block, x: str) -> str:
-    """Two products with a GELU between them, `(B * L, D)` -> `(B * L, D)`."""
-    w = site.block(block)
-    hidden = graph.op("Gelu", graph.linear(x, w["ffn.up.weight"], w["ffn.up.bias"]))
+    """Two products with a GELU between them, or the activation that the step names, `(B * L, D)` -> same."""
+    w, act = site.block(block), "Gelu"
+    if "activation" in site.step.options:
+        act = ACTIVATIONS[site.option("activation", [*ACTIVATIONS])]
+    hidden = graph.op(act, graph.linear(x, w["ffn.up.weight"], w["ffn.up.bias"]))
     return graph.linear(hidden, w["ffn.down.weight"], w["ffn.down.bias"])
 
 

@@ -23,6 +23,12 @@ def mean_head(graph: Graph, site: Site, x: Tokens) -> Tokens:
     return _classify(graph, site, y, d)
 
 
+@emits("linear head")
+def linear_head(graph: Graph, site: Site, x: Tokens) -> Tokens:
+    """Mean over tokens, linear."""
+    return _classify(graph, site, graph.reduce("Mean", graph.full(x), 1), site.d_model)
+
+
 @emits("hidden head")
 def hidden_head(graph: Graph, site: Site, x: Tokens) -> Tokens:
     """Mean over tokens, one hidden layer, linear."""

@@ -1,4 +1,4 @@
-"""Values side by side or averaged; the same computation as `sentryfuse.model.joins`."""
+"""Values side by side, averaged or normalised; the same computation as `sentryfuse.model.joins`."""
 
 from __future__ import annotations
 
@@ -25,3 +25,12 @@ def mean(graph: Graph, site: Site, *reads: Tokens) -> Tokens:
     if len({value.length for value in reads}) > 1:
         raise Misfit(f"has a step {site.step.name} that averages values of different lengths")
     return Tokens(reads[0].length, full=graph.op("Mean", *(graph.full(value) for value in reads)))
+
+
+@emits("norm")
+def norm(graph: Graph, site: Site, x: Tokens) -> Tokens:
+    """Layer norm of every token."""
+    site.multiplies()
+    d = site.d_model
+    scale, shift = site.weight("norm.weight", d), site.weight("norm.bias", d)
+    return Tokens(x.length, flat=graph.norm(graph.flat(x), scale, shift))

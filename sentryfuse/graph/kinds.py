@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sentryfuse.errors import BundleError, ConfigError
+from sentryfuse.errors import BundleError
 from sentryfuse.graph.writer import Graph, Tokens
 from sentryfuse.planning.layout import AttentionRule, Block, Span, Step
 from sentryfuse.planning.program import Program
 from sentryfuse.planning.units import slice_leaves
+from sentryfuse.register import Register
 from sentryfuse.types import Modality
 
 Array = NDArray[np.float32]
@@ -223,7 +224,9 @@ class StepKind:
     alike: Callable[[Site], Hashable] | None = None
 
 
-_KINDS: dict[str, StepKind] = {}
+_KINDS: Register[StepKind] = Register(
+    "kind of step", group="sentryfuse.steps", decorator="sentryfuse.graph.emits"
+)
 
 
 def emits(
@@ -234,6 +237,9 @@ def emits(
     alike: Callable[[Site], Hashable] | None = None,
 ) -> Callable[[Emit], Emit]:
     """Register the function that writes a kind of step.
+
+    An installed package makes its own known by an entry point of the group `sentryfuse.steps`, whose name is
+    the kind; the device needs that package, and it must not import torch.
 
     Args:
         op: the kind, as `Step.op` names it.
@@ -246,9 +252,7 @@ def emits(
     """
 
     def register(emit: Emit) -> Emit:
-        if op in _KINDS:
-            raise ConfigError(f"a kind of step called {op} exists; register under another name")
-        _KINDS[op] = StepKind(emit, reads, together, alike)
+        _KINDS.add(op, StepKind(emit, reads, together, alike))
         return emit
 
     return register
@@ -260,9 +264,9 @@ def kind_of(step: Step) -> StepKind:
     Raises:
         Misfit: nobody registered its kind.
     """
-    kind = _KINDS.get(step.op)
-    if kind is None:
+    if not _KINDS.has(step.op):
         raise Misfit(f"has a step {step.name} of the kind {step.op}, which is not known here")
+    kind = _KINDS.find(step.op)
     least, most = kind.reads
     if not least <= len(step.reads) <= most:
         raise Misfit(f"has a step {step.name} ({step.op}) with {len(step.reads)} reads")

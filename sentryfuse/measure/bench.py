@@ -54,7 +54,7 @@ def bench(
         builds: cold switches timed per sub-network; 0 leaves them out.
         path: the bundle's file; peak memory is measured in a fresh process that reads it, and is
             `None` without it.
-        engine: a name of `ENGINES`.
+        engine: a name of `list_engines`.
 
     Returns:
         One dictionary per set and ratio: `name`, `present`, `ratio`, `engine`, `threads`,

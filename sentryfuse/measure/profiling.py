@@ -52,7 +52,7 @@ def profile(
         seconds: spent on timing [s].
         path: the bundle's file; memory is measured in a fresh process that reads it, and is `None` without.
         seed: of the draw of sub-networks.
-        engine: a name of `ENGINES`.
+        engine: a name of `list_engines`.
         reader: of `open_reader`; measures energy as well, for as long as the times.
 
     Returns:

@@ -18,7 +18,13 @@ class Backbone(nn.Module):
     """A model that is a list of steps; a new backbone only builds submodules and a layout.
 
     A subclass sets its submodules and implements `build_layout`; every step's `name` is the path of the
-    submodule that does it, called as `module(*values it reads, at=Call)`.
+    submodule that does it, called as `module(*values it reads, at=Call)`. The one module that reads the
+    window of a sensor holds buffers `mean` and `std`, `(C,)` each, in itself or further inside (`Normalise`
+    has them): training puts the statistics of its windows there. If it has a method
+    `measure(within, windows)` as `PatchTokens` has, that is called next, with deviations inside windows
+    `(C,)` and some windows `(n, T, C)`.
+
+    How the constructor is called says `sentryfuse.model.registry.BackboneType`; docs/own_parts.md shows one.
     """
 
     def build_layout(self) -> Layout:
@@ -27,8 +33,28 @@ class Backbone(nn.Module):
 
     @cached_property
     def layout(self) -> Layout:
-        """The steps of this model; computed once."""
-        return self.build_layout()
+        """The steps of this model; computed once.
+
+        Raises:
+            ConfigError: a step without its submodule, or a sensor that not exactly one step reads.
+        """
+        layout, kind = self.build_layout(), type(self).__name__
+        modules = dict(self.named_modules())
+        for step in layout.steps:
+            if step.name not in modules:
+                raise ConfigError(
+                    f"{kind} has a step {step.name} and no submodule of that path; set one, or name the step "
+                    "after the submodule that does it"
+                )
+        for name in layout.names:
+            readers = [step.name for step in layout.steps if step.window == name]
+            buffers = [b for r in readers for b, _ in modules[r].named_buffers()]
+            if len(readers) != 1 or not {"mean", "std"} <= {b.rsplit(".", 1)[-1] for b in buffers}:
+                raise ConfigError(
+                    f"{kind} reads the window of {name} in {len(readers)} steps, or without buffers `mean` "
+                    "and `std`; let one step read it, through `sentryfuse.model.Normalise`"
+                )
+        return layout
 
     def embedding_of(self, name: str) -> nn.Module:
         """What makes the tokens of a sensor: the step that reads its windows."""

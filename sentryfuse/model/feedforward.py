@@ -26,10 +26,12 @@ class FeedForward(nn.Module):
         name: block name; prefix of its weights.
         d_model: token width `D`.
         d_ff: FFN channels `F`.
+        activation: "gelu" or "relu".
     """
 
-    def __init__(self, name: str, d_model: int, *, d_ff: int) -> None:
+    def __init__(self, name: str, d_model: int, *, d_ff: int, activation: str = "gelu") -> None:
         super().__init__()
+        self.activation = F.relu if activation == "relu" else F.gelu
         self.block = Block(name, "ffn", d_ff)
         self.up, self.down = nn.Linear(d_model, d_ff), nn.Linear(d_ff, d_model)
 
@@ -42,7 +44,7 @@ class FeedForward(nn.Module):
         if kept is not None:
             w_up, b_up, w_down = w_up[kept], b_up[kept], w_down[:, kept]
         xi = select.gates.get(self.block.name) if select else None
-        hidden = _gated(F.gelu(F.linear(x, w_up, b_up)), xi)
+        hidden = _gated(self.activation(F.linear(x, w_up, b_up)), xi)
         if select and select.watch:
             select.watch(self.block.name, hidden, None)
         return F.linear(hidden, w_down, self.down.bias)

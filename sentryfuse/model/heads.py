@@ -35,6 +35,30 @@ class MeanHead(nn.Module):
         return _step(self, "mean head", reads, macs=self.classify.weight.numel())
 
 
+class LinearHead(nn.Module):
+    """Mean over tokens, linear; `(B, L, D)` -> `(B, C)`.
+
+    Args:
+        name: prefix of the weights.
+        d_model: `D`.
+        n_classes: `C`.
+    """
+
+    def __init__(self, name: str, d_model: int, n_classes: int) -> None:
+        super().__init__()
+        self.name, self.d_model = name, d_model
+        self.classify = nn.Linear(d_model, n_classes)
+
+    def forward(self, x: Tensor, *, at: Call) -> Tensor:
+        """Logits of every window."""
+        logits: Tensor = self.classify(x.mean(1))
+        return logits
+
+    def step(self, reads: str) -> Step:
+        """This head as a step of a layout."""
+        return _step(self, "linear head", reads, macs=self.classify.weight.numel())
+
+
 class HiddenHead(nn.Module):
     """Mean over tokens, one hidden layer as wide as a token, linear; `(B, L, D)` -> `(B, C)`.
 
@@ -96,7 +120,7 @@ class ModalityHead(nn.Module):
         return replace(step, parts=parts, macs_per_entering=self.n_modalities * self.d_model)
 
 
-def _step(head: MeanHead | HiddenHead | ModalityHead, op: str, reads: str, *, macs: int) -> Step:
+def _step(head: MeanHead | LinearHead | HiddenHead | ModalityHead, op: str, reads: str, *, macs: int) -> Step:
     return Step(
         head.name,
         op,

@@ -1,4 +1,4 @@
-"""Values side by side or averaged; modules without weights."""
+"""Values side by side, averaged or normalised: what stands between layers."""
 
 from __future__ import annotations
 
@@ -31,3 +31,26 @@ class Mean(nn.Module):
     def step(self, name: str, reads: tuple[str, ...], writes: str, needs: tuple[str, ...]) -> Step:
         """This average as a step of a layout."""
         return Step(name, "mean", reads, writes, needs=needs)
+
+
+class Norm(nn.Module):
+    """Layer norm of every token, `(B, L, D)` -> `(B, L, D)`; what ends a stack of layers with norm first.
+
+    Args:
+        name: prefix of the weights.
+        d_model: `D`.
+    """
+
+    def __init__(self, name: str, d_model: int) -> None:
+        super().__init__()
+        self.name, self.norm = name, nn.LayerNorm(d_model)
+
+    def forward(self, x: Tensor, *, at: Call) -> Tensor:
+        """Normalise the tokens."""
+        y: Tensor = self.norm(x)
+        return y
+
+    def step(self, reads: str, writes: str, needs: tuple[str, ...] = ()) -> Step:
+        """This norm as a step of a layout."""
+        params = sum(p.numel() for p in self.parameters())
+        return Step(self.name, "norm", (reads,), writes, needs=needs, params_fixed=params)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sentryfuse.errors import ConfigError
 from sentryfuse.model.attention import Selection, SentryAttention
 from sentryfuse.model.call import Call
 from sentryfuse.model.feedforward import TOP_ONE, Experts, FeedForward, Routing
@@ -34,6 +35,7 @@ class LayerShape:
         norm: "pre" or "post".
         halves: convolution and max-pooling with stride 2 between attention and feed-forward.
         dropout: on the two residual branches.
+        activation: of a plain feed-forward, "gelu" or "relu"; experts have that of their routing.
     """
 
     groups: tuple[int, ...]
@@ -43,6 +45,15 @@ class LayerShape:
     halves: bool = False
     dropout: float = 0.1
     routing: Routing = TOP_ONE
+    activation: str = "gelu"
+
+    def __post_init__(self) -> None:
+        """Refuse words that nobody knows."""
+        if self.norm not in ("pre", "post") or self.activation not in ("gelu", "relu"):
+            raise ConfigError(
+                f"norm {self.norm!r} or activation {self.activation!r} is unknown; norm is pre or post "
+                "and activation gelu or relu"
+            )
 
 
 class Layer(nn.Module):
@@ -68,7 +79,7 @@ class Layer(nn.Module):
         self.halve: nn.Linear | None = None
         if shape.d_ff:
             if isinstance(shape.d_ff, int):
-                self.ffn = FeedForward(f"{name}.ffn", d_model, d_ff=shape.d_ff)
+                self.ffn = FeedForward(f"{name}.ffn", d_model, d_ff=shape.d_ff, activation=shape.activation)
             else:
                 self.ffn = Experts(f"{name}.ffn", d_model, groups=shape.d_ff, routing=shape.routing)
             self.norm_ffn = nn.LayerNorm(d_model)
@@ -150,6 +161,8 @@ class Layer(nn.Module):
         )
 
     def _options(self) -> dict[str, str]:
+        if isinstance(self.ffn, FeedForward) and self.shape.activation != "gelu":
+            return {"norm": self.shape.norm, "activation": self.shape.activation}
         if not isinstance(self.ffn, Experts):
             return {"norm": self.shape.norm}
         routing = self.ffn.routing

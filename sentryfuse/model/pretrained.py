@@ -20,7 +20,6 @@ from sentryfuse.gate.gate import SentryGate
 from sentryfuse.model import Selection, backbone_type
 from sentryfuse.model.card import model_card
 from sentryfuse.model.encoder import Encoder, EncoderTokens, TracedEncoder
-from sentryfuse.model.tokens import PatchTokens
 from sentryfuse.planning.layout import AttentionRule, Layout
 from sentryfuse.readout import Mixture
 from sentryfuse.target import CLASSES, Target
@@ -193,9 +192,10 @@ class SentryModel(nn.Module):
         """
         for name in self.names:
             at = self.backbone.embedding_of(name)
-            if isinstance(at, PatchTokens):
+            measure = getattr(at, "measure", None)
+            if measure is not None:
                 inside = np.asarray(within[name], np.float32)
-                at.measure(torch.from_numpy(inside).to(self.device), torch.from_numpy(windows[name]))
+                measure(torch.from_numpy(inside).to(self.device), torch.from_numpy(windows[name]))
 
     def statistics(self, name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Training mean and deviation of a modality, `(C,)` each."""
@@ -305,6 +305,11 @@ class SentryModel(nn.Module):
         write_text(folder / "README.md", model_card(self))
 
 
+def bundle_name(name: str) -> str:
+    """What a tensor of `SentryModel.tensors` is called in a bundle."""
+    return name if name.startswith("gate.") else f"weights.{name}"
+
+
 def create_model(
     backbone: str,
     *,
@@ -351,7 +356,8 @@ def create_model(
         )
     sizes = {**asdict(shape), **(options or {})}
     if attention == "dense":
-        sizes |= {kv: sizes[heads] for kv, heads in shape.kv_heads_of.items() if kv not in (options or {})}
+        shared = getattr(shape, "kv_heads_of", {})
+        sizes |= {kv: sizes[heads] for kv, heads in shared.items() if kv not in (options or {})}
     shape = type(shape)(**sizes)
     config = ModelConfig(
         backbone=backbone,

@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, TypeVar, cast
 
-from sentryfuse.errors import ConfigError
 from sentryfuse.model.backbone import Backbone
 from sentryfuse.planning.layout import AttentionRule
+from sentryfuse.register import Register
 from sentryfuse.types import Modality
 
 
 class BackboneType(Protocol):
-    """What a registered class offers: presets of its shape and one constructor contract."""
+    """What a registered class offers: presets of its shape and one constructor contract.
+
+    Attributes:
+        shape_type: a frozen dataclass of numbers, words and truths: the sizes before pruning; `Sizes` or a
+            subclass. Its fields are what `options` of `create_model` may replace.
+        presets: name -> such a shape; "small" is the default.
+    """
 
     shape_type: ClassVar[type[Any]]
     presets: ClassVar[Mapping[str, Any]]
@@ -40,21 +46,23 @@ class BackboneType(Protocol):
         """
 
 
-_MODELS: dict[str, BackboneType] = {}
+_MODELS: Register[BackboneType] = Register(
+    "backbone", group="sentryfuse.backbones", decorator="sf.register_model"
+)
 T = TypeVar("T", bound=type[Backbone])
 
 
 def register_model(name: str) -> Callable[[T], T]:
     """Decorate a backbone class so that `create_model(name)` finds it.
 
+    An installed package makes its own known by an entry point of the group `sentryfuse.backbones`.
+
     Raises:
         ConfigError: the name is taken.
     """
 
     def register(cls: T) -> T:
-        if name in _MODELS:
-            raise ConfigError(f"a backbone called {name} exists; register under another name")
-        _MODELS[name] = cast(BackboneType, cls)
+        _MODELS.add(name, cast(BackboneType, cls))
         return cls
 
     return register
@@ -62,7 +70,7 @@ def register_model(name: str) -> Callable[[T], T]:
 
 def list_models() -> list[str]:
     """Names of all registered backbones."""
-    return sorted(_MODELS)
+    return sorted(_MODELS.names())
 
 
 def backbone_type(name: str) -> BackboneType:
@@ -71,6 +79,4 @@ def backbone_type(name: str) -> BackboneType:
     Raises:
         ConfigError: no such backbone; the message lists those there are.
     """
-    if name not in _MODELS:
-        raise ConfigError(f"backbone {name!r} is unknown; there is {', '.join(list_models())}")
-    return _MODELS[name]
+    return _MODELS.find(name)

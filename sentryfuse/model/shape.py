@@ -74,6 +74,7 @@ class LayerMaker:
         widths: block name -> group of every unit, or number of FFN channels; absent name = `sizes`'.
         norm: "pre" or "post".
         halves: every layer halves the number of tokens.
+        activation: of plain feed-forwards, "gelu" or "relu".
     """
 
     sizes: Sizes
@@ -81,6 +82,7 @@ class LayerMaker:
     widths: Widths
     norm: str = "pre"
     halves: bool = False
+    activation: str = "gelu"
 
     def layer(self, name: str, *, experts: int = 0, routing: Routing | None = None) -> Layer:
         """One layer; with `experts` a mixture of that many takes the place of the feed-forward."""
@@ -104,6 +106,7 @@ class LayerMaker:
             self.halves,
             sizes.dropout,
             routing or Routing(),
+            self.activation,
         )
         return Layer(name, sizes.d_model, shape=shape, rule=self.rule)
 

@@ -9,7 +9,7 @@ from sentryfuse.power.callback import CallbackMeter
 from sentryfuse.power.energy import EnergyFigure, EnergyMeter, EnergyWindow, energy_per_piece
 from sentryfuse.power.governor import Decision, Governor
 from sentryfuse.power.policy import Level, Policy, read_policy
-from sentryfuse.power.reader import LadderReader, open_reader
+from sentryfuse.power.reader import LadderReader, open_reader, register_meter
 from sentryfuse.power.reading import Meter, MeterImplausible, MeterUnavailable, PowerReader, Reading
 
 __all__ = [
@@ -30,4 +30,5 @@ __all__ = [
     "energy_per_piece",
     "open_reader",
     "read_policy",
+    "register_meter",
 ]

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from sentryfuse.errors import ConfigError
 from sentryfuse.power.battery import BatteryMeter
@@ -29,6 +30,7 @@ from sentryfuse.power.rapl import RaplMeter
 from sentryfuse.power.reading import Meter, MeterImplausible, MeterUnavailable, Quantity, Reading
 from sentryfuse.power.sysfs import SYSFS
 from sentryfuse.power.trace import TraceMeter
+from sentryfuse.register import Register
 
 SPECS = ("auto", "rapl", "ina3221", "battery", "nvml", "nvml:INDEX", "trace:FILE", "none")
 _SYSFS_METERS: dict[str, type[RaplMeter] | type[Ina3221Meter] | type[BatteryMeter]] = {
@@ -42,6 +44,29 @@ _MAX_RETRY_S = 3600.0
 _KEPT_NOTES = 100
 
 Opener = Callable[[float], Meter]
+MakesMeter = Callable[[str, float], Meter]
+T = TypeVar("T", bound=MakesMeter)
+_OWN: Register[MakesMeter] = Register("power meter", group="sentryfuse.meters", decorator="sf.register_meter")
+
+
+def register_meter(name: str) -> Callable[[T], T]:
+    """Decorate what opens a `Meter`, so that `--power NAME` or `NAME:REST` finds it.
+
+    It is called with the text behind the colon ("" without one) and the monotonic time [s]; where it cannot
+    work it raises `MeterUnavailable`. An installed package makes its own known by an entry point of the group
+    `sentryfuse.meters`.
+
+    Raises:
+        ConfigError: the name is taken, or is one of ours.
+    """
+
+    def register(make: T) -> T:
+        if name in {spec.partition(":")[0] for spec in SPECS}:
+            raise ConfigError(f"a power meter called {name} exists; register under another name")
+        _OWN.add(name, make)
+        return make
+
+    return register
 
 
 class LadderReader:
@@ -173,7 +198,8 @@ def open_reader(
 
     Args:
         spec: "auto" (the best that works), "rapl", "ina3221", "battery", "nvml", "nvml:1" (the second
-            processor), "trace:FILE", "none", or a meter of your own such as a `CallbackMeter`.
+            processor), "trace:FILE", "none", the name of a registered meter (`register_meter`), or a meter of
+            your own such as a `CallbackMeter`.
         needs: what it has to tell; "charge" makes "auto" take the battery beside a processor that has
             RAPL. A `Policy` names it as `watch`.
         root: where sysfs is mounted.
@@ -198,8 +224,13 @@ def open_reader(
     if kind == "nvml" and (not rest or (rest.isascii() and rest.isdecimal())):
         _check_tells(spec, NvmlMeter.tells, needs)
         return _named(spec, [(spec, partial(NvmlMeter, index=int(rest or 0)))], now_s)
+    if kind not in SPECS and _OWN.has(kind):
+        make = _OWN.find(kind)
+        return _named(spec, [(kind, partial(make, rest))], now_s, needs)
     if rest or spec not in SPECS:
-        raise ConfigError(f"power meter {spec!r} is unknown; choose one of {', '.join(SPECS)}")
+        raise ConfigError(
+            f"power meter {spec!r} is unknown; choose one of {', '.join([*SPECS, *_OWN.names()])}"
+        )
     if spec == "none":
         return LadderReader([], now_s)
     levels = _LEVELS if spec == "auto" else _LEVELS[_LEVELS.index(spec) :]
@@ -215,12 +246,15 @@ def open_reader(
     return _named(spec, rungs, now_s)
 
 
-def _named(spec: str, rungs: Sequence[tuple[str, Opener]], now_s: float) -> LadderReader:
+def _named(
+    spec: str, rungs: Sequence[tuple[str, Opener]], now_s: float, needs: Quantity | None = None
+) -> LadderReader:
     """A ladder whose first meter must work when it is opened."""
     try:
         meter = rungs[0][1](now_s)
         meter.read(now_s)
         meter.close()
+        _check_tells(spec, meter.tells, needs)
     except MeterUnavailable as trouble:
         raise ConfigError(
             f"power meter {spec!r} cannot be used: {trouble}; choose auto or none, or see docs/power.md"

@@ -7,6 +7,6 @@ plan, `planner` makes plans as methods are compared, `evaluation` scores the mod
 
 from sentryfuse.pruning import published as published  # registers the scorers
 from sentryfuse.pruning.cut import prune
-from sentryfuse.pruning.scorers import make_plan, register_scorer
+from sentryfuse.pruning.scorers import Scorer, list_scorers, make_plan, register_scorer
 
-__all__ = ["make_plan", "prune", "register_scorer"]
+__all__ = ["Scorer", "list_scorers", "make_plan", "prune", "register_scorer"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from sentryfuse.errors import ConfigError
 from sentryfuse.model.pretrained import SentryModel
 from sentryfuse.planning.importance import Importance, levelled
 from sentryfuse.planning.plan import plan_layout
 from sentryfuse.planning.profile import DeviceProfile
+from sentryfuse.register import Register
 from sentryfuse.types import Budget, Plan, check_present
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ class Scorer(Protocol):
         return plan
 
 
-_SCORERS: dict[str, Callable[[Calibrator], Scorer]] = {}
+_SCORERS: Register[Callable[[Calibrator], Scorer]] = Register(
+    "scorer", group="sentryfuse.scorers", decorator="sf.register_scorer"
+)
 T = TypeVar("T", bound="Callable[[Calibrator], Scorer]")
 
 
@@ -42,16 +44,15 @@ def register_scorer(name: str) -> Callable[[T], T]:
 
     It is called with a `Calibrator`, which holds the model, its recording and a seed, and looks at training
     windows when asked to. From then on the name works in `evaluate`, `sentryfuse evaluate --scorer` and in
-    the design of a study.
+    the design of a study. An installed package makes its own known by an entry point of the group
+    `sentryfuse.scorers`.
 
     Raises:
         ConfigError: the name is taken.
     """
 
     def register(make: T) -> T:
-        if name in _SCORERS:
-            raise ConfigError(f"a scorer called {name} exists; register under another name")
-        _SCORERS[name] = make
+        _SCORERS.add(name, make)
         return make
 
     return register
@@ -59,7 +60,7 @@ def register_scorer(name: str) -> Callable[[T], T]:
 
 def list_scorers() -> list[str]:
     """Names of all registered scorers, in the order of registration."""
-    return list(_SCORERS)
+    return _SCORERS.names()
 
 
 def check_scorer(name: str) -> None:
@@ -68,8 +69,7 @@ def check_scorer(name: str) -> None:
     Raises:
         ConfigError: no such scorer; the message lists those there are.
     """
-    if name not in _SCORERS:
-        raise ConfigError(f"scorer {name!r} is unknown; there is {', '.join(_SCORERS)}")
+    _SCORERS.find(name)
 
 
 def make_scorer(name: str, calibrator: Calibrator) -> Scorer:
@@ -82,8 +82,7 @@ def make_scorer(name: str, calibrator: Calibrator) -> Scorer:
     Raises:
         ConfigError: no such scorer; the message lists those there are.
     """
-    check_scorer(name)
-    scorer = _SCORERS[name](calibrator)
+    scorer = _SCORERS.find(name)(calibrator)
     scorer.name = name
     return scorer
 

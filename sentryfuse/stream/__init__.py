@@ -10,6 +10,7 @@ from sentryfuse.stream.cutter import Cutter, CutWindow
 from sentryfuse.stream.health import HealthRules, Verdict, read_rules
 from sentryfuse.stream.packet import Packet, Source, window_length_s
 from sentryfuse.stream.publishing import open_publisher
+from sentryfuse.stream.schemes import register_source
 from sentryfuse.stream.source import open_source
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "open_publisher",
     "open_source",
     "read_rules",
+    "register_source",
     "window_length_s",
 ]

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 
 from sentryfuse.errors import ConfigError
 from sentryfuse.stream.packet import Source
+from sentryfuse.stream.schemes import SOURCES
 from sentryfuse.types import Modality
 
 _KINDS = "replay:FILE, mqtt://HOST:PORT/PREFIX, mqtts://HOST:PORT/PREFIX or lsl:"
@@ -19,7 +20,8 @@ def open_source(url: str, modalities: Sequence[Modality]) -> Source:
     Args:
         url: `replay:FILE[?split=test&speed=1&packet_s=0.1]`, FILE an npz file in the project's layout
             or a CSV file; `mqtt://[USER@]HOST[:PORT]/PREFIX[?qos=1&t=ts:ms]`, or `mqtts://` with TLS;
-            `lsl:[PREFIX][?timeout_s=5&source_id=ID]`. All options: docs/streams.md.
+            `lsl:[PREFIX][?timeout_s=5&source_id=ID]`; or `NAME:ADDRESS[?name=value]` of `register_source`.
+            All options: docs/streams.md.
         modalities: the sensors of the model; what else comes is refused.
 
     Returns:
@@ -55,7 +57,10 @@ def open_source(url: str, modalities: Sequence[Modality]) -> Source:
         from sentryfuse.stream.lsl import open_lsl
 
         return open_lsl(address, modalities, **_options(url, query, {"timeout_s": float, "source_id": str}))
-    raise ConfigError(f"a source of kind {scheme!r} is unknown; give {_KINDS}")
+    if SOURCES.has(scheme):
+        return SOURCES.find(scheme)(address, modalities, _options(url, query, None))
+    others = "".join(f" or {name}:" for name in SOURCES.names())
+    raise ConfigError(f"a source of kind {scheme!r} is unknown; give {_KINDS}{others}")
 
 
 def mqtt_options(scheme: str, query: str, known: dict[str, Callable[[str], Any]]) -> dict[str, Any]:
@@ -72,20 +77,19 @@ def mqtt_options(scheme: str, query: str, known: dict[str, Callable[[str], Any]]
     return _options(f"{scheme}:", query, known)
 
 
-def _options(url: str, query: str, known: dict[str, Callable[[str], Any]]) -> dict[str, Any]:
-    """What stands behind the question mark."""
+def _options(url: str, query: str, known: dict[str, Callable[[str], Any]] | None) -> dict[str, Any]:
+    """What stands behind the question mark; any names, as text, where none are known."""
     found: dict[str, Any] = {}
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if query else []
     except ValueError as error:
         raise ConfigError(f"{url}: ?{query} is not name=value&name=value; mend it") from error
     for name, text in pairs:
-        if name not in known or name in found:
-            raise ConfigError(
-                f"{url}: the option {name!r} is unknown or there twice; there are {', '.join(known)}"
-            )
+        if name in found or (known is not None and name not in known):
+            there = f"; there are {', '.join(known)}" if known else "; give it once"
+            raise ConfigError(f"{url}: the option {name!r} is unknown or there twice{there}")
         try:
-            found[name] = known[name](text)
+            found[name] = known[name](text) if known else text
         except ValueError as error:
             raise ConfigError(f"{url}: {name}={text} is not a number; give one") from error
     return found

@@ -3,8 +3,9 @@
 Needs torch.
 """
 
+from sentryfuse.training.callbacks import Callback
 from sentryfuse.training.fine_tuning import fine_tune
 from sentryfuse.training.loop import train
 from sentryfuse.training.settings import TrainSettings
 
-__all__ = ["TrainSettings", "fine_tune", "train"]
+__all__ = ["Callback", "TrainSettings", "fine_tune", "train"]

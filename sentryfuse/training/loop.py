@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from sentryfuse.bundle import check_exportable
 from sentryfuse.data import Curriculum, Windows, batches, subject_floor, training_statistics
 from sentryfuse.data.learnable import check_training, weak_points
 from sentryfuse.data.matching import matched
@@ -26,10 +27,11 @@ from sentryfuse.gate.saliency import SaliencyScale, batch_saliency, saliency_los
 from sentryfuse.model import Selection
 from sentryfuse.model.encoder import running_statistics
 from sentryfuse.model.objective import Objective
-from sentryfuse.model.pretrained import SentryModel
+from sentryfuse.model.pretrained import SentryModel, bundle_name
 from sentryfuse.progress import Progress, say
 from sentryfuse.pruning.weights import magnitude_importance
 from sentryfuse.training.augment import blend, hide, vary
+from sentryfuse.training.callbacks import Callback, wants_to_stop
 from sentryfuse.training.distributed import ProcessGroup, check_device
 from sentryfuse.training.elastic import draw_subnetwork, make_rule
 from sentryfuse.training.mixture import fit_mixture
@@ -48,6 +50,7 @@ def train(
     settings: TrainSettings | None = None,
     state_file: Path | None = None,
     device: str | torch.device = "cpu",
+    callbacks: Sequence[Callback] = (),
 ) -> list[dict[str, Any]]:
     """Train a model in place: task loss, gate loss, sensor dropout, elastic steps.
 
@@ -71,6 +74,8 @@ def train(
             settings is continued, on whatever device, and it is removed at the end.
         device: what computes; random numbers and pruning stay on the CPU, so that another device takes the
             same steps up to rounding.
+        callbacks: called after every epoch with its row and the model; one that returns True ends the
+            training there, at the price of what later epochs would have learned.
 
     Returns:
         One dictionary per epoch: losses, accuracy, validation score, missing rate, seconds by the clock, and
@@ -78,7 +83,7 @@ def train(
 
     Raises:
         ConfigError: the recording does not belong to the model, or has no windows to learn from or to
-            choose the epoch with; or the device is not here.
+            choose the epoch with; a model too large to be exported; or the device is not here.
         DataError: nothing can be learned from the recording: no labels, training windows of one class, or a
             split in which no window has any sensor.
         CheckpointError: `state_file` is of another training.
@@ -88,7 +93,8 @@ def train(
         as in slimmable networks and DynaBERT; their combination is our choice. Importance times size: our
         choice, made on validation people.
     """
-    return run_epochs(model, windows, settings or TrainSettings(), state_file, device, fresh=True)
+    settings = settings or TrainSettings()
+    return run_epochs(model, windows, settings, state_file, device, fresh=True, callbacks=callbacks)
 
 
 def run_epochs(
@@ -99,6 +105,7 @@ def run_epochs(
     device: str | torch.device,
     *,
     fresh: bool,
+    callbacks: Sequence[Callback] = (),
 ) -> list[dict[str, Any]]:
     """The loop itself: `train`, or without `fresh` `fine_tune`, which changes no statistics and no gate."""
     windows = matched(model.layout.modalities, model.config.classes, windows, target=model.config.target)
@@ -106,6 +113,8 @@ def run_epochs(
     if settings.balance and not windows.target.of_classes:
         raise ConfigError(f"balance counts classes alike, and {windows.name} has none; train without it")
     model.with_mixture(None)  # epochs are chosen by what the transformer answers alone
+    shapes = {bundle_name(name): tuple(t.shape) for name, t in model.tensors().items()}
+    check_exportable(model.layout, model.config.classes, shapes)
     group = ProcessGroup(check_device(device) if isinstance(device, str) else device)
     home = model.device
     run = _Run(model, windows, settings, group, fresh=fresh)
@@ -150,6 +159,11 @@ def run_epochs(
                     f"loss {row['loss']:.3f}  {run.objective.word} {row[run.objective.word]:.3f}  "
                     f"validation {row['validation']:.3f}",
                 )
+            stops = group.leads and wants_to_stop(callbacks, row, run.averaged)
+            if callbacks and group.broadcast(json.dumps(stops).encode()) == b"true":
+                if not could and epoch + 1 < run.first_kept:  # too early to choose: what there is
+                    best_tensors = {name: t.clone() for name, t in run.averaged.tensors().items()}
+                break
     model.load_tensors(best_tensors)
     model.to(home).eval()
     if fresh:

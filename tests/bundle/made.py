@@ -83,6 +83,7 @@ def steps() -> dict[Step, dict[str, Any]]:
     """Every step, and the shapes of its weights that belong to no block."""
     plain, experts = {"units": 16}, {"units": 5, "groups": (0, 0, 1, 2, 2), "active": 2}
     norm, soft = {"norm": "pre"}, {"weighting": "softmax", "activation": "gelu"}
+    relu = norm | {"activation": "relu"}
     raw = {"weighting": "raw", "activation": "relu"}
     halve = {"halve.weight": (D, 3 * D), "halve.bias": (D,)}
     classify: Shapes = {"classify.weight": (3, D), "classify.bias": (3,)}
@@ -120,7 +121,7 @@ def steps() -> dict[Step, dict[str, Any]]:
             "encoder.b", ("tokens.b",), "coded.b", plain,
             needs=("b",), leaves="half", options={"norm": "post"}, macs_per_token=3 * D * D,
         ): NORMS | halve,
-        layer("pair", ("coded.a", "tokens.b"), "paired", plain, needs=("a", "b"), options=norm): NORMS,
+        layer("pair", ("coded.a", "tokens.b"), "paired", plain, needs=("a", "b"), options=relu): NORMS,
         Step("mean", "mean", ("coded.a", "paired"), "heard.a", ("a",)): {},
         Step("join", "concat", ENDS, "joined", leaves="sum"): {},
         Step("codes", "codes", ("joined",), "marked", parts=ENDS): {
@@ -140,7 +141,7 @@ def steps() -> dict[Step, dict[str, Any]]:
             "head.a", "mean head", ("fused",), "logits", ("a",), ("b",), leaves="one", macs_fixed=3 * D
         ): NORM | classify,
         Step(
-            "head.b", "hidden head", ("fused",), "logits", (), ("a",), leaves="one",
+            "head.b", "hidden head", ("fused",), "logits", ("b",), ("a",), leaves="one",
             macs_fixed=D * D + 3 * D,
         ): {"hidden.weight": (D, D), "hidden.bias": (D,)} | classify,
         Step(
@@ -148,6 +149,11 @@ def steps() -> dict[Step, dict[str, Any]]:
             options={"input": "normalised"}, macs_fixed=4 * D * 6, program=PROGRAM,
         ): {"normalise.mean": (2,), "normalise.std": (2,), "position": (4, D)}
         | {f"own.{w.name}": w.shape for w in PROGRAM.weights},
+        Step("last", "norm", ("fused",), "normed", ("c",), ("a", "b")): NORM,
+        Step(
+            "head.c", "linear head", ("normed",), "logits", ("c",), ("a", "b"), leaves="one",
+            macs_fixed=3 * D,
+        ): classify,
     }  # fmt: skip
 
 

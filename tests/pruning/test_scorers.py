@@ -25,7 +25,7 @@ WINDOWS = tiny_windows()
 @pytest.fixture
 def own(monkeypatch):
     """A scorer that keeps the first units, registered for one test."""
-    monkeypatch.setattr(scorers, "_SCORERS", dict(scorers._SCORERS))
+    monkeypatch.setattr(scorers._SCORERS, "_known", dict(scorers._SCORERS._known))
 
     @sf.register_scorer("first-units")
     class FirstUnits:
