@@ -12,6 +12,7 @@ from sentryfuse.cli.output import Output
 from sentryfuse.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from sentryfuse.data import Windows
     from sentryfuse.recordings import Recipe
 
 
@@ -55,9 +56,9 @@ def describe(
     facts = source.describe(windows)
     if plot is not None:
         plot_windows(windows, plot)
-    people, classes = facts["n_subjects"], len(facts["classes"])
+    people = "nobody says whose" if facts["n_subjects"] is None else f"{facts['n_subjects']} subjects"
     output.line(
-        f"{facts['name']}: {facts['n_windows']} windows, {people} subjects, {classes} classes; licence: "
+        f"{facts['name']}: {facts['n_windows']} windows, {people}, {_asked(windows)}; licence: "
         f"{facts['licence'] or 'not named'}"
     )
     output.table(
@@ -75,13 +76,34 @@ def describe(
             for m in facts["modalities"]
         ],
     )
-    output.table("classes", ("class", "windows"), facts["classes"].items())
+    kinds = [*facts["classes"]]
+    if kinds:
+        word = "class" if windows.target.of_classes else "label"
+        shares = [[split["classes"].get(kind, 0) for split in facts["splits"].values()] for kind in kinds]
+        output.table(
+            "classes" if windows.target.of_classes else "labels",
+            (word, "windows", *facts["splits"]),
+            [(kind, facts["classes"][kind], *row) for kind, row in zip(kinds, shares, strict=True)],
+        )
+    for name, values in facts["splits"].get("train", {}).get("values", {}).items():
+        unit = f" {facts['unit']}" if facts["unit"] else ""
+        output.line(f"{name} in train: {values['min']:g} to {values['max']:g}{unit}, mean {values['mean']:g}")
     output.table(
         "splits",
         ("split", "windows", "subjects"),
         [(name, s["n_windows"], s["n_subjects"]) for name, s in facts["splits"].items()],
     )
     output.json(facts)
+
+
+def _asked(windows: Windows) -> str:
+    """How many classes, numbers or labels."""
+    n, task = len(windows.classes), windows.target.task
+    if not windows.labelled:
+        return "no labels"
+    if task == "classification":
+        return f"{n} classes"
+    return f"{n} {'number' if task == 'regression' else 'label'}{'' if n == 1 else 's'}"
 
 
 def guess(
@@ -153,6 +175,14 @@ def make(
     axes: Annotated[
         str | None, typer.Option(help="Windows of .npz and .npy: NTC (windows, steps, channels) or NCT.")
     ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SENSOR",
+            help="Answer the mean of this sensor of one column over a window, not a class; tables only.",
+        ),
+    ] = None,
+    target_unit: Annotated[str | None, typer.Option(metavar="TEXT", help="Unit of that number.")] = None,
     json_to: JsonFile = None,
     quiet: Quiet = False,
 ) -> None:
@@ -167,6 +197,7 @@ def make(
     if suffixes & recordings.CUT_ALREADY:
         if len(suffixes) > 1:
             raise DataError(f"{', '.join(sorted(suffixes))} do not go together; give files of one kind")
+        _refuse("windows that are cut already", target=target, target_unit=target_unit)
         if suffixes == {".ts"}:
             _refuse(".ts files, which are cut already", window_s=window_s, hop_s=hop_s, axes=axes)
             windows, said = recordings.make_cases(
@@ -188,6 +219,9 @@ def make(
         return
     _refuse("tables, where the recipe says it", rate_hz=rate_hz, sensor=sensor, axes=axes)
     recipe, remarks = _recipe(sources, window_s, hop_s)
+    if target is not None or target_unit is not None:
+        asked = {"target": target or recipe.target, "unit": target_unit or recipe.unit}
+        recipe = recordings.make_recipe({**recipe.model_dump(), **asked}, recipe.name)
     made = recordings.make_file(recipe, out)
     facts = made.plain()
     splits = {word: s["n_windows"] for word, s in facts["splits"].items()}
@@ -256,7 +290,8 @@ def _tell(
     splits: dict[str, int],
     said: list[str],
 ) -> None:
-    output.table("classes", ("class", "windows"), classes.items())
+    if classes:
+        output.table("classes", ("class", "windows"), classes.items())
     output.table("splits", ("split", "windows"), splits.items())
     for sentence in said:
         output.line(sentence)

@@ -28,6 +28,7 @@ from sentryfuse.recordings.make import collect_files, cut_and_deal
 from sentryfuse.recordings.recipe import Recipe, check_hop, load_recipe, make_recipe
 from sentryfuse.recordings.samples import Storage
 from sentryfuse.recordings.tables import FrameTable
+from sentryfuse.target import Target, TaskName
 
 Unit = Literal["s", "ms", "us", "ns", "iso"]
 Rates = float | Mapping[str, float]
@@ -51,6 +52,9 @@ def make_windows(
     max_gap_s: float | None = None,
     label_rule: Literal["whole", "majority"] = "whole",
     label_share: float = 0.5,
+    target: str | None = None,
+    task: TaskName = "classification",
+    target_unit: str = "",
     name: str = "recording",
     seed: int = 0,
 ) -> Windows:
@@ -84,6 +88,11 @@ def make_windows(
             longer, when not given.
         label_rule: `whole`: no window crosses a change of label; `majority`: the label of the largest share.
         label_share: least share of the time that the majority needs.
+        target: sensor of one channel whose mean over a window is what a regression answers, instead of
+            labels; it is no input then.
+        task: of windows that are cut already: what `label` is; "regression" takes numbers `(N,)` or `(N, K)`,
+            "multilabel" 0 and 1, `(N, K)`.
+        target_unit: of the numbers of a regression.
         name: of the recording.
         seed: of the split.
 
@@ -101,6 +110,8 @@ def make_windows(
         "max_gap_s": max_gap_s,
         "label_rule": label_rule,
         "label_share": label_share,
+        "target": target,
+        "unit": target_unit or None,
         "name": name,
     }
     asked = _Asked(rate_hz, time, unit, label, subject, sensors, resample, rules, {"seed": seed})
@@ -116,14 +127,21 @@ def make_windows(
         arrays = {str(k): np.asarray(v) for k, v in source.items()}
     else:
         arrays = {"sensor": np.asarray(source)}
-    if all(a.ndim == 3 for a in arrays.values()):
+    cut_already = all(a.ndim == 3 for a in arrays.values())
+    if task != "classification" and not cut_already:
+        raise ConfigError(
+            f"task {task!r} is for windows that are cut already; name the sensor asked for as target"
+        )
+    if cut_already:
+        if target is not None:
+            raise ConfigError("target is for recordings; give the numbers of windows as label, with a task")
         if label is None:
             raise ConfigError("label is missing; give the label of each window, (N,)")
         rates = {key: asked.rate_of(key) for key in arrays}
         channels = {key: list((sensors or {}).get(key, ())) for key in arrays}
         return windows_of_arrays(
             arrays, name=name, rates=rates, channels=channels, label=label, subject=subject, split=split,
-            axes=axes, seed=seed,
+            axes=axes, seed=seed, target=Target(task, target_unit),
         )  # fmt: skip
     if split is not None and not isinstance(split, Mapping):
         raise ConfigError(
@@ -201,7 +219,8 @@ def _from_files(path: Path, asked: _Asked, split: Any) -> Windows:
                 "mend"
             )
         recipe = found.recipe.model_copy(update={"folder": str((Path.cwd() / found.recipe.folder).resolve())})
-    said = {k: asked.rules[k] for k in ("window_s", "hop_s", "max_gap_s") if asked.rules[k] is not None}
+    rules = ("window_s", "hop_s", "max_gap_s", "target", "unit")
+    said = {k: asked.rules[k] for k in rules if asked.rules[k] is not None}
     if "window_s" in said and "hop_s" not in said:
         said["hop_s"] = None
     if split is not None:

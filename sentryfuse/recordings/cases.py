@@ -22,6 +22,7 @@ from sentryfuse.data.windows import make_windows as checked_windows
 from sentryfuse.errors import ConfigError, DataError
 from sentryfuse.progress import say
 from sentryfuse.recordings.columns import by_size, word
+from sentryfuse.target import CLASSES, Target
 from sentryfuse.types import Modality
 
 GROUPS = (8, 2, 5)  # stand-ins for people in train, validation and test
@@ -207,6 +208,7 @@ def windows_of_arrays(
     split: Any,
     axes: str | None,
     seed: int,
+    target: Target = CLASSES,
 ) -> Windows:
     """Windows that somebody else has cut.
 
@@ -215,12 +217,14 @@ def windows_of_arrays(
         name: of the recording.
         rates: sensor -> samples per second [Hz].
         channels: sensor -> names; c0, c1, ... where empty.
-        label: of each window, `(N,)`, names or numbers.
+        label: of each window, `(N,)`, names or numbers; what a regression or several labels at once are
+            learned from, `(N,)` or `(N, K)`.
         subject: whom each is of, `(N,)`; `None` where nobody knows.
         split: `(N,)` of 0, 1, 2; or "train", "validation", "test" -> subjects; `None` draws by subject, and
             where there are fewer than three takes neighbours of a class apart.
         axes: "NTC", "NCT" or `None`.
         seed: of the draw.
+        target: what `label` is.
 
     Raises:
         DataError: arrays that do not fit each other.
@@ -240,19 +244,24 @@ def windows_of_arrays(
         modalities.append(Modality(key, float(rate), values.shape[1], columns, bool(np.isnan(values).any())))
         raw[key] = values
     n = len(next(iter(raw.values())))
-    labels = [word(value) for value in np.asarray(label).reshape(-1).tolist()]
+    labels = [word(value) for value in np.asarray(label).reshape(-1).tolist()] if target.of_classes else None
     people = [""] * n if subject is None else [word(v) for v in np.asarray(subject).reshape(-1).tolist()]
-    for key, entries in (("label", labels), ("subject", people)):
+    told = np.asarray(label) if labels is None else labels
+    for key, entries in (("label", told), ("subject", people)):
         if len(entries) != n:
             raise DataError(
                 f"{name}: {key} has {len(entries)} entries but there are {n} windows; give one each"
             )
-    if not all(labels):
+    if labels is not None and not all(labels):
         raise DataError(
             f"{name}: {labels.count('')} windows have no label; take them out, or name a class for them"
         )
-    classes = sorted(set(labels), key=by_size)
-    y = np.array([classes.index(text) for text in labels], np.int64)
+    classes = None if labels is None else sorted(set(labels), key=by_size)
+    y = (
+        np.zeros(n, np.int64)
+        if classes is None
+        else np.array([classes.index(t) for t in labels or ()], np.int64)
+    )
     names = sorted(set(people), key=by_size)
     who = np.array([names.index(p) for p in people], np.int64)
     if isinstance(split, Mapping):
@@ -264,7 +273,10 @@ def windows_of_arrays(
     else:
         say(f"{name} has fewer than three subjects: neighbouring windows of a class are kept apart instead")
         dealt, who = by_neighbours(y)
-    return checked_windows(name, modalities, raw=raw, y=y, classes=classes, subject=who, split=dealt)
+    return checked_windows(
+        name, modalities, raw=raw, y=told if labels is None else y, classes=classes, subject=who, split=dealt,
+        target=target,
+    )  # fmt: skip
 
 
 def _place_of(names: Sequence[str], split: Mapping[str, Sequence[Any]]) -> dict[str, int]:

@@ -15,6 +15,7 @@ REASONS = {
     "undecided": "have no label of a large enough share",
     "gap": "touch a gap of a sensor",
     "silent": "have no sensor at all",
+    "untold": "have no value of what is asked for",
     "margin": "lie too near to a window of another split",
 }
 

@@ -69,7 +69,7 @@ def cut_recording(recording: Recording, recipe: Recipe, store: WindowStore, coun
     """
     tracks = [_track(recording, sensor, recipe, counts) for sensor in recipe.sensors]
     moving = [t for t in tracks if t is not None and t.sensor.rate_hz > 0]
-    labels = _label_runs(recording)
+    labels = None if recipe.target else _label_runs(recording)
     used = {t.sensor.name: 0 for t in moving}  # samples before this one are counted
     whole = recipe.label_rule == "whole"
     window_ns, hop_ns = round(recipe.window_s * 1e9), recipe.hop * 1e9

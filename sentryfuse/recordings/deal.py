@@ -8,6 +8,7 @@ subjects of their own, so that nothing that learns from one sees the other, and 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from sentryfuse.recordings.columns import by_size
 from sentryfuse.recordings.counts import Counts
 from sentryfuse.recordings.recipe import Recipe, SplitRecipe
 from sentryfuse.recordings.store import WindowStore
+from sentryfuse.target import CLASSES, Target
 
 
 @dataclass(frozen=True)
@@ -27,19 +29,21 @@ class Dealt:
 
     Attributes:
         kept: positions in the store, ascending, `(N,)`.
-        y: class, `(N,)`.
-        classes: names of the classes.
+        y: class, or number where a sensor is the target, `(N,)`.
+        classes: names of the classes, or of the number.
         subject: position in `people`, `(N,)`.
         people: names of the subjects.
         split: 0 train, 1 validation, 2 test, `(N,)`.
+        target: what `y` is.
     """
 
     kept: NDArray[np.int64]
-    y: NDArray[np.int64]
+    y: NDArray[Any]
     classes: tuple[str, ...]
     subject: NDArray[np.int64]
     people: tuple[str, ...]
     split: NDArray[np.int8]
+    target: Target = CLASSES
 
 
 def deal(store: WindowStore, labels: list[str], recipe: Recipe, counts: Counts) -> Dealt:
@@ -62,7 +66,21 @@ def deal(store: WindowStore, labels: list[str], recipe: Recipe, counts: Counts) 
             f"no window of {recipe.window_s:g} s could be cut from {recipe.name}: "
             f"{reasons or 'there is too little'}; make window_s shorter or max_gap_s longer"
         )
-    y, classes = _classes(codes, labels, recipe, labelled=store.labelled)
+    known, numbers = np.arange(len(codes)), None
+    if store.target:
+        numbers = store.target_means()
+        known = np.flatnonzero(np.isfinite(numbers))
+        lost = len(codes) - len(known)
+        if not len(known):
+            raise DataError(f"{recipe.target} is in no window of {recipe.name}; ask for another target")
+        if lost:
+            counts.dropped["untold"] += lost
+            counts.kept -= lost
+        codes, starts, recording = codes[known], starts[known], recording[known]
+        y = np.zeros(len(known), np.int64)
+        classes: tuple[str, ...] = (store.target,)
+    else:
+        y, classes = _classes(codes, labels, recipe, labelled=store.labelled)
     titles = sorted({r.subject for r in store.recordings}, key=by_size)
     people = np.array([titles.index(r.subject) for r in store.recordings])[recording]
     given = np.array([r.split for r in store.recordings])[recording]
@@ -74,6 +92,8 @@ def deal(store: WindowStore, labels: list[str], recipe: Recipe, counts: Counts) 
             raise DataError(f"{who} has no split while others have one; name one for each, or for none")
         people, names = _apart(people, names, given, counts)
         split = given.astype(np.int8)
+    elif numbers is None and not store.labelled and not _named(recipe.split) and not recipe.split.fold:
+        split = np.full(len(y), SPLITS.index("test"), np.int8)  # nothing can be learned from them
     elif len(titles) < 3 and not _named(recipe.split):
         split, keep = _by_time(y, people, recording, starts, recipe)
         counts.dropped["margin"] += int((~keep).sum())
@@ -91,6 +111,10 @@ def deal(store: WindowStore, labels: list[str], recipe: Recipe, counts: Counts) 
         people = np.searchsorted(found, pairs)
     else:
         split = _by_subject(people, titles, recipe.split)
+    if numbers is not None:
+        kept = known[kept]
+        target = Target("regression", recipe.unit)
+        return Dealt(kept, numbers[kept], classes, people.astype(np.int64), tuple(names), split, target)
     if not store.labelled:
         counts.remark("there are no labels, so these windows can be predicted and nothing else")
     else:

@@ -47,7 +47,10 @@ class Made:
                 {"name": m.name, "rate_hz": m.rate_hz, "length": m.length, "channels": list(m.channels)}
                 for m in self.modalities
             ],
-            "classes": {c: int((d.y == k).sum()) for k, c in enumerate(d.classes)},
+            "task": d.target.task,
+            "classes": {c: int((d.y == k).sum()) for k, c in enumerate(d.classes)}
+            if d.target.of_classes
+            else {},
             "subjects": {p: int((d.subject == k).sum()) for k, p in enumerate(d.people)},
             "splits": {
                 word: {
@@ -81,7 +84,7 @@ def make_file(recipe: Recipe, out: Path) -> Made:
         collector = collect_files(recipe, storage)
         store, dealt = cut_and_deal(collector, storage)
         store.save(out, dealt, licence=recipe.licence or None)
-    return Made(out, tuple(store.modalities), dealt, collector.counts)
+    return Made(out, tuple(store.inputs), dealt, collector.counts)
 
 
 def collect_files(recipe: Recipe, storage: Storage) -> Collector:
@@ -100,7 +103,8 @@ def cut_and_deal(collector: Collector, storage: Storage) -> tuple[WindowStore, D
         DataError: nothing to cut, or nothing to split.
     """
     recipe = collector.recipe
-    store = WindowStore(_modalities(recipe), storage, labelled=has_labels(recipe))
+    labelled = has_labels(recipe) and not recipe.target
+    store = WindowStore(_modalities(recipe), storage, labelled=labelled, target=recipe.target)
     static = {s.name for s in recipe.sensors if s.rate_hz == 0}
     with Waiting("cut [recordings]", len(collector.found), even=False) as bar:
         for done, recording in enumerate(collector.recordings(), start=1):

@@ -160,6 +160,9 @@ class Recipe(_Strict):
         label_names: label as it stands in the files -> name of the class; labels with the same name
             become one class.
         ignore_labels: labels that count as unlabelled.
+        target: sensor of one channel whose mean over a window is what a regression answers; it is no input
+            then, and windows without it are dropped. Takes the place of labels.
+        unit: of that number.
         split: who is in training, validation and test.
         table: the files.
     """
@@ -176,6 +179,8 @@ class Recipe(_Strict):
     nulls: list[str] = []
     label_names: dict[str, str] = {}
     ignore_labels: list[str] = []
+    target: str = ""
+    unit: str = ""
     split: SplitRecipe = SplitRecipe()
     table: Annotated[list[TableRecipe], Field(min_length=1)]
 
@@ -202,7 +207,18 @@ class Recipe(_Strict):
                 f"recipe {self.name} names no sensor; add [[table.sensor]] with name, columns, rate_hz"
             )
         check_names(f"recipe {self.name}", list(found))
+        if self.target:
+            self._check_target(found)
         return self
+
+    def _check_target(self, found: dict[str, Sensor]) -> None:
+        """A target is a sensor of one channel beside others."""
+        if self.target not in found or len(found) < 2 or len(found[self.target].columns) != 1:
+            others = ", ".join(name for name, s in found.items() if len(s.columns) == 1)
+            raise DataError(
+                f"recipe {self.name}: the target {self.target!r} must be a sensor of one column beside "
+                f"others; of one column are: {others or 'none'}"
+            )
 
     @property
     def hop(self) -> float:

@@ -1,7 +1,7 @@
 """Windows that have been cut, kept until all are known; then one npz file, or `Windows` in memory.
 
 The npz is the interchange layout of `sentryfuse.data.npz`, written array by array and piece by piece. Beside
-its keys stands `time_s` (N,), where each window begins [s], and `people` (S,), the names of the subjects.
+its keys stands `time_s` (N,), where each window begins [s].
 """
 
 from __future__ import annotations
@@ -37,10 +37,13 @@ class WindowStore:
         modalities: every sensor, in order.
         storage: where values are kept.
         labelled: whether windows have labels.
+        target: sensor whose mean is what a regression answers; "" = none.
     """
 
-    def __init__(self, modalities: list[Modality], storage: Storage, *, labelled: bool) -> None:
-        self.labelled = labelled
+    def __init__(
+        self, modalities: list[Modality], storage: Storage, *, labelled: bool, target: str = ""
+    ) -> None:
+        self.labelled, self.target = labelled, target
         self.modalities = modalities
         self._values: dict[str, Column] = {
             m.name: storage.column(np.float32, m.length * m.n_channels) for m in modalities
@@ -77,6 +80,22 @@ class WindowStore:
         self._recordings.append(np.full(len(starts), len(self.recordings) - 1))
 
     @property
+    def inputs(self) -> list[Modality]:
+        """Every sensor but the one that is asked for."""
+        return [m for m in self.modalities if m.name != self.target]
+
+    def target_means(self) -> NDArray[np.float64]:
+        """Mean of the target over each window, over what was measured, `(N,)`; NaN without any."""
+        column = self._values[self.target]
+        found = [np.empty(0)]
+        for low in range(0, len(column), _PIECE):
+            part = column.read(low, min(low + _PIECE, len(column))).astype(np.float64)
+            known = ~np.isnan(part)
+            total = np.where(known, part, 0).sum(axis=1)
+            found.append(np.where(known.any(axis=1), total / np.maximum(known.sum(axis=1), 1), np.nan))
+        return np.concatenate(found)
+
+    @property
     def starts(self) -> NDArray[np.int64]:
         """Where each window begins [ns], `(N,)`."""
         return np.concatenate([np.empty(0, np.int64), *self._starts])
@@ -95,12 +114,10 @@ class WindowStore:
         """What is kept, in memory, checked.
 
         Raises:
-            DataError: no labels, or anything that does not fit the layout.
+            DataError: anything that does not fit the layout.
         """
-        if not self.labelled:
-            raise DataError(f"{name} has no labels; say where they are with `label`")
         raw = {}
-        for m in self.modalities:
+        for m in self.inputs:
             column = self._values[m.name]
             values = column.read(0, len(column))[dealt.kept]
             raw[m.name] = values.reshape(-1, m.length, m.n_channels)
@@ -108,11 +125,12 @@ class WindowStore:
             name,
             self._final_modalities(),
             raw=raw,
-            y=dealt.y,
-            classes=dealt.classes,
-            subject=dealt.subject,
+            y=dealt.y if self.labelled or self.target else None,
+            classes=dealt.classes or None,
+            subject=np.array(dealt.people, np.str_)[dealt.subject],
             split=dealt.split,
             licence=licence,
+            target=dealt.target,
         )
 
     def save(self, path: Path, dealt: Dealt, *, licence: str | None) -> None:
@@ -122,7 +140,7 @@ class WindowStore:
             DataError: it would be larger than the project reads.
             InputError: the system refuses to write.
         """
-        per_window = sum(m.length * m.n_channels for m in self.modalities)
+        per_window = sum(m.length * m.n_channels for m in self.inputs)
         if len(dealt.kept) * per_window * 4 > MAX_BYTES:
             raise DataError(
                 f"{len(dealt.kept)} windows would take {len(dealt.kept) * per_window * 4 / 1e9:.0f} GB, more "
@@ -130,14 +148,17 @@ class WindowStore:
                 f"{MAX_BYTES / 1e9:.0f} GB that are read back; make hop_s longer, or make several files"
             )
         small: dict[str, NDArray[Any]] = {
-            "modalities": np.array([m.name for m in self.modalities], np.str_),
-            "subject": dealt.subject,
-            "people": np.array(dealt.people, np.str_),
+            "modalities": np.array([m.name for m in self.inputs], np.str_),
+            "subject": np.array(dealt.people, np.str_)[dealt.subject],
             "split": dealt.split,
             "time_s": self.starts[dealt.kept] / 1e9,
         }
-        if self.labelled:
+        if self.labelled or self.target:
             small |= {"y": dealt.y, "classes": np.array(dealt.classes, np.str_)}
+        if self.target:
+            small["task"] = np.array(dealt.target.task, np.str_)
+            if dealt.target.unit:
+                small["unit"] = np.array(dealt.target.unit, np.str_)
         if licence:
             small["licence"] = np.array(licence, np.str_)
         for m in self._final_modalities():
@@ -153,7 +174,7 @@ class WindowStore:
                 with archive.open(f"{key}.npy", "w") as member:
                     npy.write_array(member, values, allow_pickle=False)
             written = 0
-            for m in self.modalities:
+            for m in self.inputs:
                 shape = (len(dealt.kept), m.length, m.n_channels)
                 with archive.open(f"x_{m.name}.npy", "w", force_zip64=True) as member:
                     header = {"descr": "<f4", "fortran_order": False, "shape": shape}
@@ -167,6 +188,4 @@ class WindowStore:
                         bar.update(written // 10**6, m.name)
 
     def _final_modalities(self) -> list[Modality]:
-        return [
-            Modality(m.name, m.rate_hz, m.length, m.channels, self._misses[m.name]) for m in self.modalities
-        ]
+        return [Modality(m.name, m.rate_hz, m.length, m.channels, self._misses[m.name]) for m in self.inputs]

@@ -231,7 +231,6 @@ BAD = {
         {"source": X, "rate_hz": 10, "window_s": 1, "label": "a", "time": np.arange(100)},
         "unit=",
     ),
-    "no labels": ({"source": X, "rate_hz": 10, "window_s": 1}, "say where they are"),
     "one class": ({"source": X, "rate_hz": 10, "window_s": 1, "label": "a"}, "two classes or more"),
     "words": ({"source": np.array(["a"] * 5), "rate_hz": 10, "window_s": 1, "label": "a"}, "give numbers"),
     "nothing": ({"source": {}, "window_s": 1}, "holds no sensor"),
@@ -255,3 +254,9 @@ def test_wrong_arguments_are_refused_in_one_sentence(arguments, said):
     with pytest.raises((DataError, ConfigError), match=said) as raised:
         sf.make_windows(arguments["source"], **{k: v for k, v in arguments.items() if k != "source"})
     assert "\n" not in str(raised.value)
+
+
+def test_recordings_without_labels_become_windows_that_can_be_predicted():
+    windows = sf.make_windows(X, rate_hz=10, window_s=1)
+    assert not windows.labelled
+    assert len(windows) == len(X) // 10
