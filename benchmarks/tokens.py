@@ -1,0 +1,213 @@
+"""Are fewer tokens worth more than fewer heads and channels? Merged patches beside pruning, at equal time.
+
+    python benchmarks/tokens.py FILE ... --runs FOLDER        about five minutes a training on one core
+
+Patch tokens that lie side by side are averaged by two or by four before the first layer; elastic steps draw
+how many, as they draw a ratio, and the full network teaches. The control is the ordinary training, pruned by
+heads and channels alone. Times are of graphs with as many tokens and the same heads and channels on
+onnxruntime, one thread, batch 1, in turns.
+Kept if, somewhere within 1.5 points of the control's best, it is half a point better at equal time or 1.3
+times as fast at equal accuracy, in mean over the runs.
+Appends to docs/results/tokens.json.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from people import Names, Results, Row, Run, answers, as_it_is, options, plainly, sets_of
+from torch import Tensor
+from torch.nn import functional as F
+
+from sentryfuse import Budget, create_model, export_bundle, load_bundle
+from sentryfuse.data import Windows
+from sentryfuse.engine.session import Session
+from sentryfuse.graph.patch_sizes import PatchSizes
+from sentryfuse.model import Selection
+from sentryfuse.model.call import Call
+from sentryfuse.model.pretrained import ModelConfig, SentryModel
+from sentryfuse.model.tokens import PatchTokens
+from sentryfuse.planning.layout import Layout
+from sentryfuse.planning.plan import plan_layout
+from sentryfuse.pruning.scorers import GateScorer
+from sentryfuse.readout.recording import OnRecording
+from sentryfuse.types import Plan
+
+MERGED = (1, 2, 4)
+RATIOS = (0.0, 0.6, 0.8, 0.9, 0.95)
+ROUNDS = 60
+
+
+class MergedTokens(PatchTokens):
+    """Patch tokens averaged by so many; the window's own token stays."""
+
+    merged = 1
+
+    def forward(self, x: Tensor, *, at: Call) -> Tensor:
+        """As every embedding."""
+        y = super().forward(x, at=at)
+        n = self.sizes.n_patches
+        if self.merged == 1 or n == 1:
+            return y
+        few = F.avg_pool1d(y[:, :n].transpose(1, 2), self.merged, ceil_mode=True).transpose(1, 2)
+        return torch.cat([few, y[:, n:]], 1)
+
+
+class MergedModel(SentryModel):
+    """A model that can merge tokens, and draws how many on elastic steps.
+
+    Attributes:
+        merged: tokens averaged into one where it answers.
+    """
+
+    def __init__(self, config: ModelConfig, *, seed: int) -> None:
+        super().__init__(config)
+        self.merged, self.rng = 1, np.random.default_rng(seed)
+        for path, module in list(self.backbone.named_modules()):
+            if isinstance(module, PatchTokens):
+                made = MergedTokens(module.name, module.modality, module.d_model, tokens=module.sizes.tokens)
+                parent, _, name = path.rpartition(".")
+                setattr(self.backbone.get_submodule(parent), name, made)
+
+    def forward(
+        self,
+        windows: Mapping[str, Tensor],
+        present: Iterable[str] | None = None,
+        *,
+        select: Selection | None = None,
+    ) -> Tensor:
+        """As every model; with all tokens while the full network learns."""
+        merged = self.merged
+        if self.training:
+            merged = int(self.rng.choice(MERGED)) if select is not None and select.kept else 1
+        for module in self.modules():
+            if isinstance(module, MergedTokens):
+                module.merged = merged
+        logits: Tensor = super().forward(windows, present, select=select)
+        return logits
+
+
+def merging(model: SentryModel, *, seed: int) -> SentryModel:
+    """The same model, able to merge tokens."""
+    with torch.random.fork_rng():
+        made = MergedModel(model.config, seed=seed)
+    made.load_tensors(model.tensors())
+    return made
+
+
+def merged_layout(layout: Layout, merged: int) -> Layout:
+    """The layout with fewer tokens; their projection is linear, so that they are merged before it."""
+    steps = []
+    for step in layout.steps:
+        if step.op == "patch" and step.tokens > 1:
+            n = step.tokens - 1
+            left = math.ceil(n / merged)
+            modality = next(m for m in layout.modalities if m.name == step.needs[0])
+            sizes = PatchSizes(modality, int(step.options["tokens"]))
+            saved = (n - left) * layout.d_model * sizes.per_patch
+            step = replace(step, tokens=left + 1, macs_fixed=step.macs_fixed - saved)
+        steps.append(step)
+    return replace(layout, steps=tuple(steps))
+
+
+def plans(model: SentryModel, windows: Windows, merged: int, ratio: float) -> dict[Names, Plan]:
+    """A plan for every set of sensors."""
+    layout, scorer = merged_layout(model.layout, merged), GateScorer(model)
+    return {
+        present: plan_layout(
+            layout, scorer.importance(present), present=present, budget=Budget(ratio=ratio), scorer="gate"
+        )
+        for present in sets_of(windows)
+    }
+
+
+def judge(run: Run, way: str, model: SentryModel) -> list[Row]:
+    """Accuracy [%] and work of every number of tokens and ratio, all sensors and each one missing."""
+    windows, indices = run.windows, run.judged
+    if isinstance(model, MergedModel):
+        model.merged = 1
+    beside = OnRecording(run.mixture(model), windows, indices)
+    y, made = windows.y[indices], []
+    for merged in MERGED if isinstance(model, MergedModel) else (1,):
+        for ratio in RATIOS:
+            found = plans(model, windows, merged, ratio)
+            right: dict[str, list[float]] = {"alone": [], "with readout": []}
+            for present, plan in found.items():
+                if isinstance(model, MergedModel):
+                    model.merged = merged
+                own = answers(model, windows, indices, present, plan)
+                for key, p in zip(right, (own, beside(indices, present, own)), strict=True):
+                    right[key].append(100 * float((p.argmax(1) == y).mean()))
+            macs = [plan.cost.macs for plan in found.values()]
+            row = {"merged": merged, "ratio": ratio, "macs": macs[0], "plans": found}
+            for key, scores in right.items():
+                row[key] = [scores[0], float(np.mean(scores[1:]))]
+            made.append(row)
+    return made
+
+
+def timed(run: Run, rows: dict[str, list[Row]]) -> None:
+    """Put the time of one window beside every row [ms]: all sensors, mean over each one missing."""
+    windows = run.windows
+    sessions: dict[tuple[str, int, Names], Session] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        bundles = {}
+        for merged in MERGED:
+            torch.manual_seed(0)
+            made = create_model(
+                "maestro",
+                modalities=windows.modalities,
+                classes=windows.classes,
+                options={"tokens": 16 // merged},
+            )
+            export_bundle(made, Path(folder) / f"{merged}.bundle")
+            bundles[merged] = load_bundle(Path(folder) / f"{merged}.bundle")
+        for way, of_way in rows.items():
+            for i, row in enumerate(of_way):
+                bundle = bundles[row["merged"]]
+                for present, plan in row["plans"].items():
+                    dense = bundle.plan(present, Budget(ratio=0.0))
+                    sessions[way, i, present] = Session(bundle, replace(dense, kept=plan.kept), batch=1)
+    batch = windows.batch(windows.indices("train")[:1])
+    times: dict[Any, list[float]] = {key: [] for key in sessions}
+    for turn in range(ROUNDS + 10):
+        for key, session in sessions.items():
+            inputs = {name: batch[name] for name in key[2]}
+            began = time.perf_counter()
+            session.run(inputs)
+            if turn >= 10:
+                times[key].append(1e3 * (time.perf_counter() - began))
+    for way, of_way in rows.items():
+        for i, row in enumerate(of_way):
+            took = [statistics.median(times[way, i, present]) for present in row.pop("plans")]
+            row["ms"] = [took[0], statistics.fmean(took[1:])]
+
+
+def main() -> None:
+    """Train, judge and time what is not there yet."""
+    asked = options(__doc__, "tokens.json")
+    results = Results(asked.out, {"merged": MERGED, "rounds": ROUNDS, "threads": 1, "batch": 1})
+    for path in asked.data:
+        for number in asked.run or (0, 1):
+            run = Run(path, number, asked.runs, asked.epochs)
+            if results.has(**run.key):
+                continue
+            ways = {"plain": as_it_is, "merged": partial(merging, seed=number)}
+            rows = {way: judge(run, way, run.model(way, build, plainly)) for way, build in ways.items()}
+            timed(run, rows)
+            for way, of_way in rows.items():
+                results.add(of_way, **run.key, way=way)
+
+
+if __name__ == "__main__":
+    main()
