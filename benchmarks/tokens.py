@@ -44,7 +44,7 @@ from sentryfuse.readout.recording import OnRecording
 from sentryfuse.types import Plan
 
 MERGED = (1, 2, 4)
-RATIOS = (0.0, 0.6, 0.8, 0.9, 0.95)
+RATIOS = (0.0, 0.6, 0.8, 0.9, 0.95, 0.98)
 ROUNDS = 60
 
 
