@@ -203,17 +203,27 @@ class Results:
 
     def has(self, **key: Any) -> bool:
         """Whether there is a row like this."""
-        return any(all(row.get(k) == v for k, v in key.items()) for row in self.made["rows"])
+        return bool(self.like(**key))
+
+    def like(self, **key: Any) -> list[Row]:
+        """The rows like this, to be changed in place."""
+        return [row for row in self.made["rows"] if all(row.get(k) == v for k, v in key.items())]
 
     def add(self, rows: Sequence[Row], **key: Any) -> None:
         """Add rows and write the file."""
         self.made["rows"] += [{**key, **{k: _short(v) for k, v in row.items()}} for row in rows]
-        write_json(self.path, self.made)
+        self.save()
         for row in rows:
             print(json.dumps({**key, **row}), flush=True)
 
+    def save(self) -> None:
+        """Write the file."""
+        write_json(self.path, self.made)
+
 
 def _short(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_short(one) for one in value]
     return round(value, 4) if isinstance(value, float) else value
 
 

@@ -27,7 +27,7 @@ from people import Names, Results, Row, Run, answers, as_it_is, options, plainly
 from torch import Tensor
 
 from sentryfuse import Budget, TrainSettings, train
-from sentryfuse.data import Windows
+from sentryfuse.data import Windows, training_statistics
 from sentryfuse.gate.gate import SentryGate
 from sentryfuse.model.pretrained import SentryModel
 from sentryfuse.planning.importance import Importance
@@ -204,7 +204,7 @@ class Judge:
         self.run, self.models, self.quality = run, models, Quality(run.windows)
         self.mixtures = {way: run.mixture(model) for way, model in models.items()}
         self.judged = run.judged[:: max(1, len(run.judged) // ANSWERED)]
-        self.within = loop.training_statistics(run.windows, run.windows.indices("train")).within
+        self.within = training_statistics(run.windows, run.windows.indices("train")).within
 
     def rows(self, sensor: str | None, kind: str) -> list[Row]:
         """Every way, ratio and answer for one spoilt sensor, or for none."""

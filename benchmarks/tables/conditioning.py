@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
-from statistics import fmean, stdev
+from statistics import fmean
 
 from tables.rows import Row, result, table
 
 ANSWERS = ("alone", "with readout")
-BEST = 1.5  # points within which of the control's best a sub-network is worth having
+NEAR = 0.5  # points below the control's best that count as equally accurate
 Point = tuple[float, float]  # time [ms], accuracy [%]
 
 
 def norms_table() -> str:
     """Private norms beside constant and ordinary ones."""
     found = _rows("private_norms.json")
-    ways = {"plain": "ordinary", "constant": "constant input", "private": "sensors and budget"}
+    ways = {
+        "plain": "ordinary",
+        "constant": "constant input",
+        "private": "sensors and budget",
+        "strong constant": "constant input, ten times as fast",
+        "strong private": "sensors and budget, ten times as fast",
+    }
     ratios = sorted({row["ratio"] for row in found})
     made = []
     for recording, answer in _groups(found):
         for way, label in ways.items():
+            if not _like(found, recording=recording, answer=answer, way=way):
+                continue
             cells = []
             for ratio in ratios:
                 rows = _like(found, recording=recording, answer=answer, way=way, ratio=ratio)
                 cells.append(" / ".join(_mean(row[key] for row in rows) for key in ("all", "one missing")))
             made.append([recording, answer, label, *cells])
-        cells = []
-        for ratio in ratios:
-            rows = _like(found, recording=recording, answer=answer, ratio=ratio)
-            cells.append(_gains(rows, "private", "constant", lambda row: _half(row)))
-        made.append([recording, answer, "gain over constant, each run", *cells])
     return table(["recording", "answer", "norms", *(f"r = {r:g}" for r in ratios)], made)
 
 
@@ -40,13 +42,10 @@ def norms_verdict() -> str:
     made = []
     for recording, answer in _groups(found):
         rows = _like(found, recording=recording, answer=answer)
-        cells = []
-        for control in ("constant", "plain"):
-            gains = _gain(rows, "private", control, _half)
-            cells.append(_spread(gains))
-        made.append([recording, answer, str(len({row["run"] for row in rows})), *cells])
-    heads = ["recording", "answer", "runs", "over constant input", "over ordinary norms"]
-    return table(heads, made)
+        pairs = (("private", "constant"), ("private", "plain"), ("strong private", "strong constant"))
+        made.append([recording, answer, *(_spread(_gain(rows, *pair, _half)) for pair in pairs)])
+    heads = ["over constant input", "over ordinary norms", "over constant input, ten times as fast"]
+    return table(["recording", "answer", *heads], made)
 
 
 QUALITY_WAYS = {
@@ -97,91 +96,91 @@ def quality_verdict() -> str:
 def tokens_table() -> str:
     """Time and accuracy of every number of tokens and ratio."""
     found = _rows("tokens.json")
+    ratios = _values(found, "ratio")
     made = []
     for recording in _values(found, "recording"):
         for way, merged, label in _token_ways(found):
-            for ratio in _values(found, "ratio"):
+            cells = []
+            for ratio in ratios:
                 rows = _like(found, recording=recording, way=way, merged=merged, ratio=ratio)
-                if not rows:
-                    continue
-                macs = _mean((row["macs"] / 1e6 for row in rows), "{:.1f}")
-                cells = [" / ".join(_mean(row[key][i] for row in rows) for i in (0, 1)) for key in ANSWERS]
-                ms = " / ".join(_mean((row["ms"][i] for row in rows), "{:.2f}") for i in (0, 1))
-                made.append([recording, label, f"{ratio:g}", macs, ms, *cells])
-    heads = ["recording", "tokens", "r of what runs", "MMAC", "ms", *ANSWERS]
-    return table(heads, made)
+                ms = _mean((fmean(row["ms"]) for row in rows), "{:.2f}")
+                scores = " / ".join(_mean(fmean(row[key]) for row in rows) for key in ANSWERS)
+                cells.append(f"{ms} ms: {scores}" if rows else "")
+            made.append([recording, label, *cells])
+    return table(["recording", "tokens", *(f"r = {r:g}" for r in ratios)], made)
 
 
 def tokens_verdict() -> str:
-    """The best that merged tokens reach against the best of heads and channels alone."""
+    """What merged tokens gain over heads and channels alone at equal time, and at equal accuracy."""
     found = _rows("tokens.json")
+    ratios = [r for r in _values(found, "ratio") if r]
     made = []
     for recording in _values(found, "recording"):
         for answer in ANSWERS:
-            for i, sensors in enumerate(("all", "one missing")):
+            for merged in sorted({row["merged"] for row in found if row["merged"] > 1}):
                 rows = _like(found, recording=recording)
-                gain, speed = _best(rows, answer, i)
-                each = [_best(_like(rows, run=run), answer, i) for run in _values(rows, "run")]
-                made.append(
-                    [
-                        recording,
-                        answer,
-                        sensors,
-                        f"{gain:+.1f} ({', '.join(f'{g:+.1f}' for g, _ in each)})",
-                        f"{speed:.2f}x ({', '.join(f'{s:.2f}x' for _, s in each)})",
-                    ]
-                )
-    heads = ["recording", "answer", "sensors", "best gain at equal time (each run)"]
-    return table([*heads, "best speed at equal accuracy (each run)"], made)
+                runs = [_like(rows, run=run) for run in _values(rows, "run")]
+                cells = []
+                for ratio in ratios:
+                    each = [_gain_at(own, answer, merged, ratio) for own in runs]
+                    cells.append(", ".join(f"{gain:+.1f}" for gain in each))
+                speeds = ", ".join(f"{_speed(own, answer, merged):.2f}x" for own in runs)
+                made.append([recording, answer, f"every {merged}", *cells, speeds])
+    heads = ["recording", "answer", "merged", *(f"r = {r:g}" for r in ratios), "at equal accuracy"]
+    return table(heads, made)
 
 
-def _best(rows: Sequence[Row], answer: str, i: int) -> tuple[float, float]:
-    """Largest gain [points] and speed [times] of merged tokens where the control is within `BEST`."""
+def _gain_at(rows: Sequence[Row], answer: str, merged: int, ratio: object) -> float:
+    """Merged tokens at one ratio against the control at their time [points]."""
+    control = _rising(_curve(rows, answer, lambda row: row["merged"] == 1))
+    at = (merged, ratio)
+    ((ms, accuracy),) = _curve(rows, answer, lambda row: (row["merged"], row["ratio"]) == at)
+    return accuracy - _accuracy_at(control, ms)
 
-    def curve(merged: Callable[[int], bool]) -> list[Point]:
-        keys = {(row["way"], row["merged"], row["ratio"]) for row in rows if merged(row["merged"])}
-        points = []
-        for way, m, ratio in keys:
-            same = _like(rows, way=way, merged=m, ratio=ratio)
-            points.append((fmean(row["ms"][i] for row in same), fmean(row[answer][i] for row in same)))
-        return sorted(points)
 
-    control = _rising(curve(lambda m: m == 1))
-    best = control[-1][1]
-    gains, speeds = [], []
-    for ms, accuracy in curve(lambda m: m > 1):
-        if accuracy < best - BEST:
-            continue
-        gains.append(accuracy - _accuracy_at(control, ms))
-        speeds.append(_time_of(control, accuracy) / ms)
-    return (max(gains), max(speeds)) if gains else (-math.inf, 0.0)
+def _speed(rows: Sequence[Row], answer: str, merged: int) -> float:
+    """How many times sooner merged tokens come near the control's best; 0 where they never do."""
+    control = _rising(_curve(rows, answer, lambda row: row["merged"] == 1))
+    ours = _rising(_curve(rows, answer, lambda row: row["merged"] == merged))
+    wanted = control[-1][1] - NEAR
+    return _time_of(control, wanted) / _time_of(ours, wanted) if ours[-1][1] >= wanted else 0.0
+
+
+def _curve(rows: Sequence[Row], answer: str, wanted: Callable[[Row], bool]) -> list[Point]:
+    """Time and accuracy of the rows wanted, each a mean over runs and sets of sensors, by time."""
+    some = [row for row in rows if wanted(row)]
+    points = []
+    for key in {(row["way"], row["merged"], row["ratio"]) for row in some}:
+        same = [row for row in some if (row["way"], row["merged"], row["ratio"]) == key]
+        points.append((fmean(fmean(r["ms"]) for r in same), fmean(fmean(r[answer]) for r in same)))
+    return sorted(points)
 
 
 def _rising(points: Sequence[Point]) -> list[Point]:
-    """Those that are better than all cheaper ones."""
-    kept: list[Point] = []
-    for point in points:
-        if not kept or point[1] > kept[-1][1]:
-            kept.append(point)
-    return kept
+    """The rising curve nearest to the points: one that falls is pooled with its neighbours."""
+    pools: list[tuple[list[float], float]] = []
+    for ms, accuracy in points:
+        times, value = [ms], accuracy
+        while pools and pools[-1][1] >= value:
+            before, other = pools.pop()
+            value = (len(before) * other + len(times) * value) / (len(before) + len(times))
+            times = before + times
+        pools.append((times, value))
+    return [(ms, value) for times, value in pools for ms in dict.fromkeys((times[0], times[-1]))]
 
 
-def _accuracy_at(control: Sequence[Point], ms: float) -> float:
-    """Accuracy of the control at a time, along straight lines; before its cheapest point, of that."""
-    before = [p for p in control if p[0] <= ms]
-    after = [p for p in control if p[0] > ms]
+def _accuracy_at(curve: Sequence[Point], ms: float) -> float:
+    """Accuracy at a time, along straight lines; beyond its ends, of the nearer one."""
+    before, after = [p for p in curve if p[0] <= ms], [p for p in curve if p[0] > ms]
     if not before or not after:
         return (before or after)[-1 if before else 0][1]
     (t0, a0), (t1, a1) = before[-1], after[0]
     return a0 + (a1 - a0) * (ms - t0) / (t1 - t0)
 
 
-def _time_of(control: Sequence[Point], accuracy: float) -> float:
-    """Time at which the control reaches an accuracy; of its best point where it never does."""
-    after = [p for p in control if p[1] >= accuracy]
-    before = [p for p in control if p[1] < accuracy]
-    if not after:
-        return control[-1][0]
+def _time_of(curve: Sequence[Point], accuracy: float) -> float:
+    """Least time at which an accuracy that it has is reached."""
+    after, before = [p for p in curve if p[1] >= accuracy], [p for p in curve if p[1] < accuracy]
     if not before:
         return after[0][0]
     (t0, a0), (t1, a1) = before[-1], after[0]
@@ -230,11 +229,8 @@ def _gain(rows: Sequence[Row], way: str, control: str, score: Callable[[Row], fl
     return gains
 
 
-def _gains(rows: Sequence[Row], way: str, control: str, score: Callable[[Row], float]) -> str:
-    return ", ".join(f"{gain:+.1f}" for gain in _gain(rows, way, control, score))
-
-
 def _spread(gains: Sequence[float]) -> str:
-    if len(gains) < 2:
-        return f"{gains[0]:+.2f}" if gains else ""
-    return f"{fmean(gains):+.2f} ± {stdev(gains):.2f}"
+    """Mean gain, and that of each run."""
+    if not gains:
+        return ""
+    return f"{fmean(gains):+.2f} ({', '.join(f'{gain:+.2f}' for gain in gains)})"
