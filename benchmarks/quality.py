@@ -150,22 +150,21 @@ class Spoiling:
 
     def __post_init__(self) -> None:
         """Draw apart from the training's own random numbers."""
-        self.random = torch.Generator().manual_seed(self.seed)
+        self.random, self.other = (torch.Generator().manual_seed(self.seed + i) for i in (0, 1000))
         self.rng = np.random.default_rng(self.seed)
 
     def __call__(self, batch: Batch, within: Batch, size: float) -> dict[str, Tensor]:
-        """As `vary`."""
-        made = augment.vary(batch, within, size)
+        """As `vary`; qualities are those without the ordinary variation, which no device sees."""
+        made, seen = augment.vary(batch, within, size), dict(batch)
         spoils = self.rng.random() < SPOILT_BATCHES
         for name in made:
             if spoils and self.rng.random() < SPOILT_SENSORS:
                 kind = list(RANGES)[self.rng.integers(len(RANGES))]
-                made[name] = spoil(
-                    made[name], within[name], kind, self.rng.uniform(*RANGES[kind]), self.random
-                )
-        if isinstance(self.model.gate, QualityGate):  # as measured, before the ordinary variation
-            seen = {name: x.numpy() for name, x in made.items()}
-            self.model.gate.quality = {name: self.quality.of(name, x) for name, x in seen.items()}
+                much = self.rng.uniform(*RANGES[kind])
+                made[name] = spoil(made[name], within[name], kind, much, self.random)
+                seen[name] = spoil(seen[name], within[name], kind, much, self.other)
+        if isinstance(self.model.gate, QualityGate):
+            self.model.gate.quality = {name: self.quality.of(name, x.numpy()) for name, x in seen.items()}
         return made
 
 
@@ -204,17 +203,19 @@ class Judge:
         self.run, self.models, self.quality = run, models, Quality(run.windows)
         self.mixtures = {way: run.mixture(model) for way, model in models.items()}
         self.judged = run.judged[:: max(1, len(run.judged) // ANSWERED)]
+        clean = run.windows.batch(self.judged)
+        self.fine = {name: self.quality.of(name, x) for name, x in clean.items()}
         self.within = training_statistics(run.windows, run.windows.indices("train")).within
 
     def rows(self, sensor: str | None, kind: str) -> list[Row]:
         """Every way, ratio and answer for one spoilt sensor, or for none."""
-        windows, rows, measured = self.run.windows, self.judged, {}
+        windows, rows, measured = self.run.windows, self.judged, dict(self.fine)
         names = windows.names
         if sensor is not None:
             x = torch.from_numpy(windows.batch(rows, (sensor,))[sensor])
             random = torch.Generator().manual_seed(self.run.number)
             bad = spoil(x, torch.from_numpy(self.within[sensor]), kind, TESTED[kind], random).numpy()
-            measured = {sensor: self.quality.of(sensor, bad)}
+            measured[sensor] = self.quality.of(sensor, bad)
             windows = with_sensor(windows, sensor, rows, bad)
         beside = OnRecording(self.mixtures["plain"], windows, rows)
         left = tuple(name for name in names if name != sensor)
@@ -233,7 +234,8 @@ class Judge:
                     for answer, p in (("alone", own), ("with readout", beside(rows, present, own))):
                         right = 100 * float((p.argmax(1) == windows.y[rows]).mean())
                         made.append({"way": label, "ratio": ratio, "answer": answer, "accuracy": right})
-        return [{"sensor": sensor, "quality": measured.get(sensor or "", 1.0), **row} for row in made]
+        quality = float(np.mean(list(measured.values()))) if sensor is None else measured[sensor]
+        return [{"sensor": sensor, "quality": quality, **row} for row in made]
 
 
 def main() -> None:
