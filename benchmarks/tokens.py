@@ -151,6 +151,17 @@ def judge(run: Run, model: SentryModel) -> list[Row]:
     return made
 
 
+def readout_alone(run: Run, model: SentryModel) -> Row:
+    """What answers where no layer is left."""
+    beside = OnRecording(run.mixture(model), run.windows, run.judged)
+    y = run.windows.y[run.judged]
+    right = [
+        100 * float((beside(run.judged, present, None).argmax(1) == y).mean())
+        for present in sets_of(run.windows)
+    ]
+    return {"merged": 0, "ratio": 1.0, "with readout": [right[0], float(np.mean(right[1:]))]}
+
+
 def measure(run: Run, models: Mapping[str, SentryModel], rows: list[Row]) -> None:
     """Put the time of one window beside every row [ms]: all sensors, mean over each one missing."""
     windows = run.windows
@@ -199,7 +210,9 @@ def main() -> None:
             for way, model in models.items():
                 if not results.has(**run.key, way=way):
                     results.add(judge(run, model), **run.key, way=way)
-            mine = results.like(**run.key)
+            if not results.has(**run.key, way="readout"):
+                results.add([readout_alone(run, models["plain"])], **run.key, way="readout")
+            mine = [row for row in results.like(**run.key) if row["merged"]]
             if any("ms" not in row for row in mine):
                 measure(run, models, mine)
                 results.save()

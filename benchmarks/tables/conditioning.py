@@ -95,7 +95,8 @@ def quality_verdict() -> str:
 
 def tokens_table() -> str:
     """Time and accuracy of every number of tokens and ratio."""
-    found = _rows("tokens.json")
+    everything = _rows("tokens.json")
+    found = [row for row in everything if row["merged"]]
     ratios = _values(found, "ratio")
     made = []
     for recording in _values(found, "recording"):
@@ -106,13 +107,14 @@ def tokens_table() -> str:
                 ms = _mean((fmean(row["ms"]) for row in rows), "{:.2f}")
                 scores = " / ".join(_mean(fmean(row[key]) for row in rows) for key in ANSWERS)
                 cells.append(f"{ms} ms: {scores}" if rows else "")
-            made.append([recording, label, *cells])
-    return table(["recording", "tokens", *(f"r = {r:g}" for r in ratios)], made)
+            alone = _like(everything, recording=recording, way="readout")
+            made.append([recording, label, *cells, _mean(fmean(row["with readout"]) for row in alone)])
+    return table(["recording", "tokens", *(f"r = {r:g}" for r in ratios), "readout alone"], made)
 
 
 def tokens_verdict() -> str:
     """What merged tokens gain over heads and channels alone at equal time, and at equal accuracy."""
-    found = _rows("tokens.json")
+    found = [row for row in _rows("tokens.json") if row["merged"]]
     ratios = [r for r in _values(found, "ratio") if r]
     made = []
     for recording in _values(found, "recording"):
