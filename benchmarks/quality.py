@@ -15,7 +15,7 @@ Appends to docs/results/quality.json.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from unittest.mock import patch
@@ -235,7 +235,13 @@ class Judge:
                         right = 100 * float((p.argmax(1) == windows.y[rows]).mean())
                         made.append({"way": label, "ratio": ratio, "answer": answer, "accuracy": right})
         quality = float(np.mean(list(measured.values()))) if sensor is None else measured[sensor]
-        return [{"sensor": sensor, "quality": quality, **row} for row in made]
+        return [{"quality": quality, **row} for row in made]
+
+
+def mean_of(rows: Sequence[Row]) -> Row:
+    """Rows of the same way, ratio and answer, for each sensor that is bad -> one."""
+    means = {key: float(np.mean([row[key] for row in rows])) for key in ("quality", "accuracy")}
+    return {**rows[0], **means}
 
 
 def main() -> None:
@@ -252,7 +258,8 @@ def main() -> None:
                     continue
                 judge = judge or Judge(run, {w: run.model(w, *parts) for w, parts in WAYS.items()})
                 sensors = [None] if kind == "none" else run.windows.names
-                results.add([row for s in sensors for row in judge.rows(s, kind)], **run.key, kind=kind)
+                rows = [judge.rows(sensor, kind) for sensor in sensors]
+                results.add([mean_of(same) for same in zip(*rows, strict=True)], **run.key, kind=kind)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ TABLES = {
     "norms_verdict": conditioning.norms_verdict,
     "quality": conditioning.quality_table,
     "quality_verdict": conditioning.quality_verdict,
+    "spoilt_verdict": conditioning.spoilt_verdict,
     "tokens": conditioning.tokens_table,
     "tokens_verdict": conditioning.tokens_verdict,
 }

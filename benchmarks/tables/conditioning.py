@@ -93,6 +93,18 @@ def quality_verdict() -> str:
     return table(["recording", "answer", "gain of", *(f"over {QUALITY_WAYS[c]}" for c in controls)], made)
 
 
+def spoilt_verdict() -> str:
+    """Gain of training with spoilt sensors, with today's gate: where one is bad, and where none is."""
+    found = _rows("quality.json")
+    made = []
+    for recording, answer in _groups(found):
+        rows = _like(found, recording=recording, answer=answer)
+        some = ([r for r in rows if (r["kind"] == "none") == fine] for fine in (False, True))
+        cells = [_spread(_gain(part, "spoilt", "plain", lambda row: float(row["accuracy"]))) for part in some]
+        made.append([recording, answer, *cells])
+    return table(["recording", "answer", "one sensor bad", "all sensors fine"], made)
+
+
 def tokens_table() -> str:
     """Time and accuracy of every number of tokens and ratio."""
     everything = _rows("tokens.json")
@@ -126,7 +138,8 @@ def tokens_verdict() -> str:
                 for ratio in ratios:
                     each = [_gain_at(own, answer, merged, ratio) for own in runs]
                     cells.append(", ".join(f"{gain:+.1f}" for gain in each))
-                speeds = ", ".join(f"{_speed(own, answer, merged):.2f}x" for own in runs)
+                found_speeds = [_speed(own, answer, merged) for own in runs]
+                speeds = ", ".join(f"{speed:.2f}x" if speed else "never" for speed in found_speeds)
                 made.append([recording, answer, f"every {merged}", *cells, speeds])
     heads = ["recording", "answer", "merged", *(f"r = {r:g}" for r in ratios), "at equal accuracy"]
     return table(heads, made)
