@@ -4,8 +4,9 @@
 
 Patch tokens that lie side by side are averaged by two or by four before the first layer; elastic steps draw
 how many, as they draw a ratio, and the full network teaches. The control is the ordinary training, pruned by
-heads and channels alone. Times are of graphs with as many tokens and the same heads and channels on
-onnxruntime, one thread, batch 1, in turns; a row whose "ms" is taken out of the file is timed anew.
+heads and channels alone. A second one has all tokens and weighs the window's own in the head's mean as if the
+others were merged, which costs nothing. Times are of graphs with as many tokens and the same heads and
+channels on onnxruntime, one thread, batch 1, in turns; a row whose "ms" is taken out is timed anew.
 Kept if, somewhere within 1.5 points of the control's best, it is half a point better at equal time or 1.3
 times as fast at equal accuracy, in mean over the runs.
 Appends to docs/results/tokens.json.
@@ -24,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from people import Names, Results, Row, Run, answers, as_it_is, options, plainly, sets_of
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sentryfuse import Budget, create_model, export_bundle, load_bundle
@@ -39,7 +40,7 @@ from sentryfuse.planning.layout import Layout
 from sentryfuse.planning.plan import plan_layout
 from sentryfuse.pruning.scorers import GateScorer
 from sentryfuse.readout.recording import OnRecording
-from sentryfuse.types import Plan
+from sentryfuse.types import Plan, check_present
 
 MERGED = (1, 2, 4)
 RATIOS = (0.0, 0.6, 0.8, 0.9, 0.95, 0.98)
@@ -66,11 +67,12 @@ class MergedModel(SentryModel):
 
     Attributes:
         merged: tokens averaged into one where it answers.
+        weight: of a window's own token in the head's mean; that of a patch token is 1.
     """
 
     def __init__(self, config: ModelConfig, *, seed: int) -> None:
         super().__init__(config)
-        self.merged, self.rng = 1, np.random.default_rng(seed)
+        self.merged, self.weight, self.rng = 1, 1, np.random.default_rng(seed)
         for path, module in list(self.backbone.named_modules()):
             if isinstance(module, PatchTokens):
                 made = MergedTokens(module.name, module.modality, module.d_model, tokens=module.sizes.tokens)
@@ -88,10 +90,24 @@ class MergedModel(SentryModel):
         merged = self.merged
         if self.training:
             merged = int(self.rng.choice(MERGED)) if select is not None and select.kept else 1
+        patches = {}
         for module in self.modules():
             if isinstance(module, MergedTokens):
                 module.merged = merged
-        logits: Tensor = super().forward(windows, present, select=select)
+                patches[module.modality.name] = module.sizes.n_patches
+        if self.weight == 1:
+            logits: Tensor = super().forward(windows, present, select=select)
+            return logits
+        names = check_present(present, self.names)
+        weights = torch.cat([torch.tensor([1.0] * patches[n] + [self.weight]) for n in names])
+
+        def weigh(module: nn.Module, values: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            mean = (weights[:, None] * values[0]).sum(1, keepdim=True) / weights.sum()
+            return (mean, *values[1:])
+
+        hook = self.backbone.get_submodule("head").register_forward_pre_hook(weigh)
+        logits = super().forward(windows, names, select=select)
+        hook.remove()
         return logits
 
 
@@ -162,6 +178,20 @@ def readout_alone(run: Run, model: SentryModel) -> Row:
     return {"merged": 0, "ratio": 1.0, "with readout": [right[0], float(np.mean(right[1:]))]}
 
 
+def weighed(run: Run, model: MergedModel) -> list[Row]:
+    """With all tokens, the window's own as heavy in the head as if they were merged by four."""
+    windows, indices, made = run.windows, run.judged, []
+    model.merged, model.weight = 1, MERGED[-1]
+    for ratio in RATIOS:
+        right = [
+            100 * float((answers(model, windows, indices, *each).argmax(1) == windows.y[indices]).mean())
+            for each in plans(model, windows, 1, ratio).items()
+        ]
+        made.append({"merged": 0, "ratio": ratio, "alone": [right[0], float(np.mean(right[1:]))]})
+    model.weight = 1
+    return made
+
+
 def measure(run: Run, models: Mapping[str, SentryModel], rows: list[Row]) -> None:
     """Put the time of one window beside every row [ms]: all sensors, mean over each one missing."""
     windows = run.windows
@@ -212,6 +242,10 @@ def main() -> None:
                     results.add(judge(run, model), **run.key, way=way)
             if not results.has(**run.key, way="readout"):
                 results.add([readout_alone(run, models["plain"])], **run.key, way="readout")
+            if not results.has(**run.key, way="weighed"):
+                own = models["merged"]
+                assert isinstance(own, MergedModel)
+                results.add(weighed(run, own), **run.key, way="weighed")
             mine = [row for row in results.like(**run.key) if row["merged"]]
             if any("ms" not in row for row in mine):
                 measure(run, models, mine)

@@ -121,6 +121,11 @@ def tokens_table() -> str:
                 cells.append(f"{ms} ms: {scores}" if rows else "")
             alone = _like(everything, recording=recording, way="readout")
             made.append([recording, label, *cells, _mean(fmean(row["with readout"]) for row in alone)])
+        cells = []
+        for ratio in ratios:
+            rows = _like(everything, recording=recording, way="weighed", ratio=ratio)
+            cells.append(_mean(fmean(row["alone"]) for row in rows))
+        made.append([recording, "all, weighed in the head as if 4 were merged", *cells, ""])
     return table(["recording", "tokens", *(f"r = {r:g}" for r in ratios), "readout alone"], made)
 
 
