@@ -1,7 +1,7 @@
-"""Put tables and the figure made from result files into README.md, between their markers.
+"""Put tables and the figure made from result files into README.md and docs, between their markers.
 
 python benchmarks/readme.py            rewrite
-python benchmarks/readme.py --check    only say whether README.md is what the results give
+python benchmarks/readme.py --check    only say whether the pages are what the results give
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from statistics import fmean, stdev
 
-from tables import accuracy, speed, study
+from tables import accuracy, conditioning, speed, study
 from tables.rows import RATIOS, RESULTS, results, scores
 
 from sentryfuse.files import write_text
@@ -35,7 +35,15 @@ TABLES = {
     "study": study.study_table,
     "finetuned": study.finetuned_table,
     "cells": study.cells_table,
+    "norms": conditioning.norms_table,
+    "norms_verdict": conditioning.norms_verdict,
+    "quality": conditioning.quality_table,
+    "quality_verdict": conditioning.quality_verdict,
+    "spoilt_verdict": conditioning.spoilt_verdict,
+    "tokens": conditioning.tokens_table,
+    "tokens_verdict": conditioning.tokens_verdict,
 }
+PAGES = ("README.md", "docs/conditioning.md")
 
 
 def main() -> int:
@@ -43,18 +51,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
-    readme = ROOT / "README.md"
-    old = readme.read_text()
-    new = filled(old)
+    pages = {ROOT / name: (ROOT / name).read_text() for name in PAGES}
     if options.check:
-        return int(old != new)
-    write_text(readme, new)
+        return int(any(filled(text) != text for text in pages.values()))
+    for page, text in pages.items():
+        write_text(page, filled(text))
     draw(RESULTS / "accuracy.svg")
     return 0
 
 
 def filled(text: str) -> str:
-    """The README with every marked table made again."""
+    """A page with every marked table made again."""
     for name, make in TABLES.items():
         if f"<!-- {name} -->" not in text:
             continue  # some tables take long to make
