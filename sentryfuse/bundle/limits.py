@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 from sentryfuse.bundle.container import DTYPES, FORMAT, MAX_BYTES, Inconsistent, check_header
@@ -14,11 +15,17 @@ from sentryfuse.bundle.sizes import check_sizes
 from sentryfuse.errors import BundleError, ConfigError
 from sentryfuse.graph import Misfit
 from sentryfuse.planning.layout import Layout
+from sentryfuse.target import CLASSES, Target
 
 DIGEST = "0" * 64
 
 
-def check_exportable(layout: Layout, classes: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> None:
+def check_exportable(
+    layout: Layout,
+    classes: Sequence[str],
+    shapes: Mapping[str, tuple[int, ...]],
+    target: Target = CLASSES,
+) -> None:
     """Refuse a model that `load_bundle` would refuse for its size, without writing anything.
 
     A readout, which is fitted after training, is not counted; it is small beside what the limits leave.
@@ -27,6 +34,7 @@ def check_exportable(layout: Layout, classes: Sequence[str], shapes: Mapping[str
         layout: of the model.
         classes: names of the labels.
         shapes: of all tensors, by their names in the bundle.
+        target: what is asked for.
 
     Raises:
         ConfigError: too many sensors, steps or tensors, or too large ones; the message names the limit.
@@ -41,6 +49,9 @@ def check_exportable(layout: Layout, classes: Sequence[str], shapes: Mapping[str
         "about": {},
         "digests": dict.fromkeys(shapes, DIGEST),
     }
+    if not target.of_classes:  # it has its means and deviations once it is trained
+        n = len(classes)
+        manifest["target"] = asdict(replace(target, mean=(0.0,) * n, std=(1.0,) * n, gain=(), bias=()))
     size, at = DTYPES["F32"].itemsize, 0
     header: dict[str, Any] = {"__metadata__": {"manifest": (text := json.dumps(manifest))}}
     for name, shape in shapes.items():

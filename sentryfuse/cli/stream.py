@@ -275,7 +275,7 @@ def _lines(json_to: str | None, opened: ExitStack) -> _Lines:
     if json_to is None:
         return _Nothing()
     if json_to == STDOUT:
-        if sys.stdout is None:
+        if sys.stdout is None or sys.__stdout__ is None:  # closed when the program began
             raise ConfigError("--json - writes to standard output, which is closed; give the name of a file")
         return _StandardOutput()
     from sentryfuse.runtime.lines import LineFile

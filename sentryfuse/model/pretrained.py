@@ -74,10 +74,8 @@ class ModelConfig:
         if len(set(names)) != len(names):
             raise ConfigError(f"modality names must differ, got {', '.join(names)}")
         if len(self.classes) < self.target.least_outputs:
-            raise ConfigError(
-                f"a model of {self.target.task} needs {self.target.least_outputs} classes or outputs at "
-                f"least, got {len(self.classes)}"
-            )
+            what = "two classes" if self.target.of_classes else "one number or label"
+            raise ConfigError(f"a model needs at least {what}, got {len(self.classes)}")
         if self.normalise not in ("train", "subject"):
             raise ConfigError(f"normalise {self.normalise!r} is unknown; choose train or subject")
         if not self.slots:

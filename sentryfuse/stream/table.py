@@ -200,7 +200,13 @@ def _numbers(
     rows = (line for line in stream if line.strip() and not line.startswith("#"))
     with warnings.catch_warnings(action="ignore"):  # of an empty table, which is judged by the caller
         table: NDArray[np.float64] = np.loadtxt(
-            rows, delimiter=delimiter, ndmin=2, comments=None, quotechar='"', converters=converters
+            rows,
+            delimiter=delimiter,
+            ndmin=2,
+            comments=None,
+            quotechar='"',
+            converters=converters,
+            encoding=None,  # text to converters, as newer numpy does
         )
     return table
 

@@ -114,7 +114,7 @@ def run_epochs(
         raise ConfigError(f"balance counts classes alike, and {windows.name} has none; train without it")
     model.with_mixture(None)  # epochs are chosen by what the transformer answers alone
     shapes = {bundle_name(name): tuple(t.shape) for name, t in model.tensors().items()}
-    check_exportable(model.layout, model.config.classes, shapes)
+    check_exportable(model.layout, model.config.classes, shapes, model.config.target)
     group = ProcessGroup(check_device(device) if isinstance(device, str) else device)
     home = model.device
     run = _Run(model, windows, settings, group, fresh=fresh)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import sentryfuse as sf
@@ -74,7 +74,11 @@ def test_samples_are_in_windows_that_cover_them_once_and_never_across_a_gap(
     rng = np.random.default_rng(seed)
     keep = np.setdiff1d(np.arange(200), lost)
     times = 5 + phase / RATE + keep / RATE + rng.uniform(-jitter, jitter, len(keep)) / RATE
-    x, starts, _, counts = cut({"a": (RATE, times, keep, {})}, hop_s=hop_s, max_gap_s=0.45, gaps=gaps)
+    try:
+        x, starts, _, counts = cut({"a": (RATE, times, keep, {})}, hop_s=hop_s, max_gap_s=0.45, gaps=gaps)
+    except DataError as error:  # with so many lost it looks like a slower sensor
+        assume("runs at" not in str(error))
+        raise
     place = dict(zip(keep.tolist(), times.tolist(), strict=True))
     landed: dict[int, int] = {}
     for row, begin in zip(x["a"], starts, strict=True):

@@ -12,9 +12,11 @@ import pytest
 import torch
 
 from sentryfuse.errors import CheckpointError, ConfigError
+from sentryfuse.model.objective import Objective
 from sentryfuse.model.pretrained import SentryModel, create_model
 from sentryfuse.pruning.evaluation import evaluate
 from sentryfuse.pruning.weights import magnitude_importance
+from sentryfuse.target import Target
 from sentryfuse.training import TrainSettings, loop, train
 from sentryfuse.types import Modality
 from tests.tiny import CLASSES, MAESTRO, MODALITIES, tiny_model, tiny_windows
@@ -297,7 +299,8 @@ def test_balanced_classes_count_alike():
     np.testing.assert_allclose(of_class, of_class[0], rtol=1e-5)
     assert of_window.mean() == pytest.approx(1)
     # the smoothed share of a label does not take the weight of other classes
-    run = SimpleNamespace(settings=TrainSettings(balance=True), class_weight=torch.tensor([1.0, 9.0]))
+    objective = Objective(Target(), 2, label_smoothing=0.1)
+    run = SimpleNamespace(objective=objective, class_weight=torch.tensor([1.0, 9.0]))
     losses = [
         float(loop._Run._task_loss(cast(Any, run), torch.zeros(1, 2), torch.eye(2)[[k]])) for k in (0, 1)
     ]
