@@ -66,8 +66,11 @@ def test_run_follows_a_trace_by_a_policy_and_writes_down_what_happened(command, 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_run_is_stopped_and_still_says_what_there_was(recording, bundle, tmp_path, how):
     out = tmp_path / "out.jsonl"
-    argv = ["run", bundle, "--source", f"replay:{recording}?speed=20", "--json", out, "--quiet"]
-    process = subprocess.Popen([sys.executable, "-m", "sentryfuse", *map(str, argv)])
+    argv = ["run", bundle, "--source", f"replay:{recording}?speed=2&split=all", "--json", out, "--quiet"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sentryfuse", *map(str, argv)],
+        preexec_fn=lambda: signal.signal(how, signal.SIG_DFL),  # under nohup SIGHUP would stay ignored
+    )
     for _ in range(600):
         if out.is_file() and out.stat().st_size:
             break
