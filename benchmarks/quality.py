@@ -33,7 +33,7 @@ from sentryfuse.model.pretrained import SentryModel
 from sentryfuse.planning.importance import Importance
 from sentryfuse.pruning.scorers import GateScorer, make_plan
 from sentryfuse.readout.recording import OnRecording
-from sentryfuse.training import augment, loop
+from sentryfuse.training import augment, steps
 
 RATIOS = (0.8, 0.95)
 SPOILT_BATCHES, SPOILT_SENSORS = 0.5, 1 / 3
@@ -170,7 +170,7 @@ class Spoiling:
 
 def spoilt(model: SentryModel, windows: Windows, settings: TrainSettings) -> None:
     """The ordinary training with some windows spoilt."""
-    with patch.object(loop, "vary", Spoiling(model, Quality(windows), settings.seed)):
+    with patch.object(steps, "vary", Spoiling(model, Quality(windows), settings.seed)):
         train(model, windows, settings=settings)
     if isinstance(model.gate, QualityGate):
         model.gate.quality = {}

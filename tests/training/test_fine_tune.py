@@ -8,7 +8,8 @@ import torch
 
 from sentryfuse.pruning import make_plan, prune
 from sentryfuse.pruning.evaluation import evaluate
-from sentryfuse.training import TrainSettings, fine_tune, loop, train
+from sentryfuse.training import TrainSettings, fine_tune, train
+from sentryfuse.training.steps import Run
 from sentryfuse.types import Budget
 from tests.tiny import tiny_model, tiny_windows
 
@@ -48,7 +49,7 @@ def test_the_model_keeps_its_own_statistics(pruned):
 
 def test_what_is_learned_slowly_stays_close(pruned, monkeypatch):
     scores = iter([0.1, 0.2, 0.1, 0.2])  # better each time, so that what was learned is kept
-    monkeypatch.setattr(loop._Run, "validation", lambda self: next(scores))
+    monkeypatch.setattr(Run, "validation", lambda self: next(scores))
     start = {name: t.clone() for name, t in pruned.tensors().items()}
     moved = []
     for rate in (1e-3, 1e-2):

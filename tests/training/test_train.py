@@ -17,7 +17,8 @@ from sentryfuse.model.pretrained import SentryModel, create_model
 from sentryfuse.pruning.evaluation import evaluate
 from sentryfuse.pruning.weights import magnitude_importance
 from sentryfuse.target import Target
-from sentryfuse.training import TrainSettings, loop, train
+from sentryfuse.training import TrainSettings, train
+from sentryfuse.training.steps import Run, class_weights
 from sentryfuse.types import Modality
 from tests.tiny import CLASSES, MAESTRO, MODALITIES, tiny_model, tiny_windows
 
@@ -43,14 +44,14 @@ class PowerCut(Exception):
 
 def cut_power_after(epochs: int, monkeypatch) -> None:
     """The process dies when epoch `epochs` + 1 is half done."""
-    step = loop._Run._step
+    step = Run._step
 
     def step_or_die(self, *args):
         if self.step >= epochs * self.steps_per_epoch + 2:
             raise PowerCut
         return step(self, *args)
 
-    monkeypatch.setattr(loop._Run, "_step", step_or_die)
+    monkeypatch.setattr(Run, "_step", step_or_die)
 
 
 @pytest.mark.parametrize("elastic", ["gate", "static", "taylor", "none"])
@@ -184,7 +185,7 @@ def test_the_best_epoch_is_what_stays(monkeypatch):
         seen.append(copied(self.averaged))
         return next(scores)
 
-    monkeypatch.setattr(loop._Run, "validation", validate)
+    monkeypatch.setattr(Run, "validation", validate)
     model = fresh()
     history = train(
         model, WINDOWS, settings=replace(SETTINGS, epochs=10, patience=2, keep_after=0.0, gate_until=0.0)
@@ -203,7 +204,7 @@ def test_no_epoch_is_kept_before_the_subnetworks_have_been_trained(monkeypatch):
         seen.append(copied(self.averaged))
         return next(scores)
 
-    monkeypatch.setattr(loop._Run, "validation", validate)
+    monkeypatch.setattr(Run, "validation", validate)
     model = fresh()
     history = train(model, WINDOWS, settings=replace(SETTINGS, epochs=5, gate_until=0.2, patience=2))
     assert len(history) == 5, "patience counts from the third epoch on"
@@ -294,16 +295,14 @@ def test_settings_that_mean_nothing_are_refused(changes, words):
 
 def test_balanced_classes_count_alike():
     some = np.flatnonzero((WINDOWS.split == 0) & ((WINDOWS.y == 0) | (np.arange(len(WINDOWS)) % 3 == 0)))
-    of_window = loop.class_weights(WINDOWS, some).numpy()[WINDOWS.y[some]]
+    of_window = class_weights(WINDOWS, some).numpy()[WINDOWS.y[some]]
     of_class = [of_window[WINDOWS.y[some] == k].sum() for k in np.unique(WINDOWS.y[some])]
     np.testing.assert_allclose(of_class, of_class[0], rtol=1e-5)
     assert of_window.mean() == pytest.approx(1)
     # the smoothed share of a label does not take the weight of other classes
     objective = Objective(Target(), 2, label_smoothing=0.1)
     run = SimpleNamespace(objective=objective, class_weight=torch.tensor([1.0, 9.0]))
-    losses = [
-        float(loop._Run._task_loss(cast(Any, run), torch.zeros(1, 2), torch.eye(2)[[k]])) for k in (0, 1)
-    ]
+    losses = [float(Run._task_loss(cast(Any, run), torch.zeros(1, 2), torch.eye(2)[[k]])) for k in (0, 1)]
     assert losses[1] == pytest.approx(9 * losses[0])
     plain, balanced = fresh(), fresh()
     train(plain, WINDOWS, settings=replace(SETTINGS, epochs=1))

@@ -18,8 +18,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sentryfuse.model.pretrained import SentryModel
-from sentryfuse.training import TrainSettings, fine_tune, loop, train
+from sentryfuse.training import TrainSettings, fine_tune, train
 from sentryfuse.training.distributed import process_group
+from sentryfuse.training.steps import Run
 from tests.model.encoders import encoder
 from tests.tiny import tiny_model, tiny_windows
 
@@ -58,19 +59,19 @@ def tuned() -> tuple[SentryModel, History]:
 
 def resumed(state: Path) -> tuple[SentryModel, History]:
     """Stopped in the second epoch by a power cut, and trained again."""
-    step = loop._Run._step
+    step = Run._step
 
     def step_or_stop(self: Any, *args: Any) -> dict[str, float]:
         if self.step > self.steps_per_epoch:
             raise PowerCut
         return step(self, *args)
 
-    loop._Run._step = step_or_stop  # type: ignore[assignment, method-assign]
+    Run._step = step_or_stop  # type: ignore[assignment, method-assign]
     model = tiny_model("small", seed=1)
     try:
         train(model, WINDOWS, settings=SETTINGS, state_file=state)
     except PowerCut:
-        loop._Run._step = step  # type: ignore[method-assign]
+        Run._step = step  # type: ignore[method-assign]
     return model, train(model, WINDOWS, settings=SETTINGS, state_file=state)
 
 
