@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 TABLES = {
     "answers": accuracy.answers_table,
     "range": accuracy.range_table,
+    "folds": accuracy.folds_table,
+    "ways": accuracy.ways_table,
     "pruning": accuracy.pruning_table,
     "sets": accuracy.sets_table,
     "backbones": accuracy.backbones_table,
@@ -43,7 +45,7 @@ TABLES = {
     "tokens": conditioning.tokens_table,
     "tokens_verdict": conditioning.tokens_verdict,
 }
-PAGES = ("README.md", "docs/conditioning.md")
+PAGES = ("README.md", "docs/answers.md", "docs/conditioning.md")
 
 
 def main() -> int:

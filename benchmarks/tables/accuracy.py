@@ -87,6 +87,55 @@ def range_table() -> str:
     return table(["backbone", "data", "runs", *(f"r = {step:g}" for step in steps)], rows)
 
 
+def folds_table() -> str:
+    """Dsads by folds of two people: ours at some ratios beside what one would fit instead."""
+    runs = [json.loads(path.read_text()) for path in sorted((RESULTS / "folds").glob("dsads-*.json"))]
+    systems = [
+        ("ours", 0.0),
+        ("ours", 0.8),
+        ("ours", 0.95),
+        ("ours", 1.0),
+        ("random forest", None),
+        ("LDA", None),
+    ]
+    rows = []
+    for system, ratio in systems:
+        of_run = [
+            [
+                100
+                * next(
+                    r["accuracy"]
+                    for r in run["rows"]
+                    if (r["system"], r["ratio"], r["presence"]) == (system, ratio, presence)
+                )
+                for presence in ("all", "one missing")
+            ]
+            for run in runs
+        ]
+        label = system if ratio is None else f"{system}, r = {ratio:g}"
+        cells = [f"{one:.1f} / {other:.1f}" for one, other in of_run]
+        mean = " / ".join(f"{fmean(column):.1f}" for column in zip(*of_run, strict=True))
+        rows.append([label, mean, *cells])
+    return table(["dsads", "mean", *(f"fold {run['fold']}" for run in runs)], rows)
+
+
+def ways_table() -> str:
+    """dsads: ours beside other ways to reach the same budget, each with its readout."""
+    found = json.loads((RESULTS / "ranges.json").read_text())["rows"]
+    ratios = sorted({row["ratio"] for row in found})
+    rows = []
+    for way in dict.fromkeys(row["way"] for row in found):
+        own = {row["ratio"]: row for row in found if row["way"] == way}
+        cells = [
+            f"{100 * own[r]['accuracy']:.1f} / {100 * own[r]['one_missing']['accuracy']:.1f}"
+            if r in own
+            else "-"
+            for r in ratios
+        ]
+        rows.append([way, *cells])
+    return table(["dsads", *(f"r = {ratio:g}" for ratio in ratios)], rows)
+
+
 def _same(one: Row, other: Row) -> bool:
     return all(one[key] == other[key] for key in ("system", "ratio", "presence"))
 
