@@ -28,9 +28,12 @@ def energy() -> dict[str, float | None]:
 def test_a_millisecond_of_work_takes_what_the_meter_says_above_idle():
     meter = CallbackMeter(energy, tells={"energy_j"}, label="measured-external", scope="bench")
     session = Session(BUNDLE, BUNDLE.plan(), batch=1)
-    began = time.process_time(), time.perf_counter()
-    rate, facts = mj_per_ms(session, [tiny_batch(1)], open_reader(meter), seconds=4.0)
-    share = (time.process_time() - began[0]) / (time.perf_counter() - began[1])  # others may run as well
+    for _ in range(3):  # where others take the processor, work may not stand out from idling
+        began = time.process_time(), time.perf_counter()
+        rate, facts = mj_per_ms(session, [tiny_batch(1)], open_reader(meter), seconds=4.0)
+        share = (time.process_time() - began[0]) / (time.perf_counter() - began[1])
+        if rate is not None:
+            break
     assert rate is not None, facts
     assert 0.5 * share * BUSY_W < rate < 1.1 * BUSY_W
     assert facts["label"] == "measured-external"
