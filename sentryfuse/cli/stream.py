@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
@@ -194,8 +194,7 @@ def run(
         )
         if publish is not None:
             lines = _Published(lines, opened.enter_context(open_publisher(publish, stamp=log.stamp)), log)
-        notifier = Notifier()
-        opened.callback(notifier.close)
+        notifier = opened.enter_context(closing(Notifier()))
         with live(runtime, tally), Service(runtime, notifier) as service:
             _answer_all(runtime, tally, lines, windows, stop, service)
         summary = {**tally.to_json(), **runtime.counters(), "stopped": stop.asked or None}
