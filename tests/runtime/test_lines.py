@@ -158,16 +158,16 @@ for i in range({n}):
     file.write({{"number": i, "text": "x" * (i % 97)}})
 file.close()
 """
-    with subprocess.Popen([sys.executable, "-c", program]) as writer:
-        while not path.exists():
-            assert writer.poll() is None
-            time.sleep(0.01)
-        numbers, file, until = [], path.open("rb"), time.monotonic() + 60
+    path.touch()  # so that the reader is there before anything is rotated
+    with path.open("rb") as first, subprocess.Popen([sys.executable, "-c", program]) as writer:
+        numbers, tail, file, until = [], b"", first, time.monotonic() + 60
         try:
             while len(numbers) < n and time.monotonic() < until:
                 is_old = not os.path.samestat(os.fstat(file.fileno()), path.stat())  # never absent
-                numbers += [json.loads(line)["number"] for line in file.readlines()]
+                *whole, tail = (tail + file.read()).split(b"\n")  # the system shows halves of one write
+                numbers += [json.loads(line)["number"] for line in whole]
                 if is_old:  # all of it is read; go on in the next one, which may have been rotated as well
+                    assert tail == b""
                     held = os.fstat(file.fileno())
                     file.close()
                     file = newer(path, held)
