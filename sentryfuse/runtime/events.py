@@ -80,7 +80,7 @@ class Events:
             "%s %s",
             kind,
             " ".join(f"{name}={value}" for name, value in facts.items()),
-            extra={"event": kind, "facts": facts},
+            extra={"event": kind, "facts": facts, "run_id": self.stamp.get("run_id", "")},
         )
         if self._file is not None:
             unix_s, at_s = round(time.time(), 3), round(time.monotonic(), 6)

@@ -95,7 +95,7 @@ class Service:
         self._runtime, self._notifier = runtime, notifier
         self._in_time_s: float | None = None  # end of the latest window answered in time; source's clock
         self._beat_at = self._said_at = time.monotonic()
-        self._said = f"ready, waiting for {', '.join(runtime.bundle.names)}"
+        self._said = f"ready, waiting for {', '.join(runtime.bundle.names)}; run {runtime.run_id}"
         notifier.tell(READY=1, STATUS=self._said, **self._beat())
 
     @property

@@ -121,6 +121,16 @@ def test_every_line_names_the_run_the_version_and_the_bundle(command, recording,
     assert len({row["run_id"] for row in told}) == 2
 
 
+def test_what_is_logged_names_its_run(command, recording, bundle, tmp_path):
+    out = tmp_path / "out.jsonl"
+    shown = command("run", bundle, "--source", f"replay:{recording}", "--windows", 3, "--json", out,
+                    "--log", "info", "--ratio", 0.6, "--health", "range_stds=1,max_clipped=0", "--quiet")  # fmt: skip
+    run_id = lines(out.read_text(encoding="utf-8"))[0]["run_id"]
+    told = [line for line in shown.err.splitlines() if "sensor_lost" in line]
+    assert told
+    assert all(line.endswith(f" run_id={run_id}") for line in told)
+
+
 def test_run_never_writes_over_what_it_reads(command, recording, bundle, tmp_path):
     before = bundle.read_bytes(), recording.read_bytes()
     link = tmp_path / "link"

@@ -115,7 +115,8 @@ ROWS = st.lists(st.integers(0, 300), max_size=40)
 def test_no_line_is_lost_or_torn_by_rotation(runs, most, keep):
     """Whatever the lengths, the limit and the restarts: the latest files hold the latest lines, in order."""
     with TemporaryDirectory() as folder:
-        path, rotation, sent = Path(folder) / "out.jsonl", Rotation(most, keep), []
+        path, rotation = Path(folder) / "out.jsonl", Rotation(most, keep)
+        sent: list[dict[str, object]] = []
         for lengths in runs:
             file = LineFile(path, rotation=rotation)
             for length in lengths:
@@ -160,7 +161,8 @@ file.close()
 """
     path.touch()  # so that the reader is there before anything is rotated
     with path.open("rb") as first, subprocess.Popen([sys.executable, "-c", program]) as writer:
-        numbers, tail, file, until = [], b"", first, time.monotonic() + 60
+        numbers: list[int] = []
+        tail, file, until = b"", first, time.monotonic() + 60
         try:
             while len(numbers) < n and time.monotonic() < until:
                 is_old = not os.path.samestat(os.fstat(file.fileno()), path.stat())  # never absent
