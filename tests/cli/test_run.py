@@ -123,8 +123,9 @@ def test_every_line_names_the_run_the_version_and_the_bundle(command, recording,
 
 def test_what_is_logged_names_its_run(command, recording, bundle, tmp_path):
     out = tmp_path / "out.jsonl"
-    shown = command("run", bundle, "--source", f"replay:{recording}", "--windows", 3, "--json", out,
-                    "--log", "info", "--ratio", 0.6, "--health", "range_stds=1,max_clipped=0", "--quiet")  # fmt: skip
+    argv = ["run", bundle, "--source", f"replay:{recording}", "--windows", 3, "--json", out, "--quiet"]
+    shown = command(*argv, "--log", "info", "--health", "range_stds=1,max_clipped=0")
+    assert shown.code == 0
     run_id = lines(out.read_text(encoding="utf-8"))[0]["run_id"]
     told = [line for line in shown.err.splitlines() if "sensor_lost" in line]
     assert told
