@@ -14,10 +14,12 @@ LEVELS = ("debug", "info", "warning", "error")
 
 
 class _OneLine(logging.Formatter):
-    """Time, level and message, without what would move a cursor or end a line."""
+    """Time, level, message and run, without what would move a cursor or end a line."""
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
+        run_id = getattr(record, "run_id", "")  # of `runtime.Events`
+        text += f" run_id={run_id}" if run_id else ""
         return "".join(c if c.isprintable() else "?" for c in text)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
@@ -29,7 +29,11 @@ from sentryfuse.errors import ConfigError, InputError
 if TYPE_CHECKING:
     from sentryfuse.cli.live import Tally
     from sentryfuse.runtime import Events, Result, Runtime
+    from sentryfuse.runtime.rotation import Rotation
+    from sentryfuse.runtime.service import Service
     from sentryfuse.stream.publishing import Publisher
+
+LEAST_MB, MOST_MB = 0.001, 1e6  # of one file
 
 
 @takes_limits(Ratio)
@@ -102,6 +106,20 @@ def run(
             "printed there.",
         ),
     ] = None,
+    append: Annotated[
+        bool, typer.Option("--append", help="Append to the file of --json too; otherwise it begins anew.")
+    ] = False,
+    rotate_mb: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="Files of --events and --json that reach X MB become FILE.1, FILE.2, ...; both are appended "
+            "to.",
+        ),
+    ] = None,
+    rotate_keep: Annotated[
+        int | None, typer.Option(metavar="N", help="Older files that are kept of each; 5.")
+    ] = None,
     log_level: Annotated[
         str | None,
         typer.Option(
@@ -115,8 +133,9 @@ def run(
     Goes on until the source ends, --windows are answered, or it is stopped: by hand or a service manager.
     """
     output = Output(json_to, quiet=quiet, files=[] if events is None else [events])
+    rotation = _rotation(rotate_mb, rotate_keep)
     check_apart(
-        {"--json": json_to, "--events": events},
+        _written(json_to, events, rotation),
         {
             "the bundle": bundle,
             "the recording": _file_of(source),
@@ -131,6 +150,7 @@ def run(
     from sentryfuse.cli.live import Tally, live
     from sentryfuse.power import open_reader, read_policy
     from sentryfuse.runtime import Events, Runtime
+    from sentryfuse.runtime.service import Notifier, Service
     from sentryfuse.stream import open_publisher, open_source, read_rules
 
     budget = limits.budgets[0]
@@ -146,8 +166,8 @@ def run(
     with ExitStack() as opened:
         stop = opened.enter_context(stoppable())
         opened.enter_context(logged(log_level, quiet=quiet))
-        lines = _lines(json_to, opened)
-        log = opened.enter_context(Events(events))
+        lines = _lines(json_to, opened, append=append, rotation=rotation)
+        log = opened.enter_context(Events(events, rotation=rotation))
         stream = opened.enter_context(open_source(source, loaded.layout.modalities))
         reader = None
         if meter is not None:
@@ -174,15 +194,18 @@ def run(
         )
         if publish is not None:
             lines = _Published(lines, opened.enter_context(open_publisher(publish, stamp=log.stamp)), log)
-        with live(runtime, tally):
-            _answer_all(runtime, tally, lines, windows, stop)
+        notifier = opened.enter_context(closing(Notifier()))
+        with live(runtime, tally), Service(runtime, notifier) as service:
+            _answer_all(runtime, tally, lines, windows, stop, service)
         summary = {**tally.to_json(), **runtime.counters(), "stopped": stop.asked or None}
         lines.write({"kind": "summary", **runtime.events.stamp, **summary})
     tally.show(output, summary)
     _complain(tally, [(events, log.unwritten), (json_to, lines.unwritten)], need_answers=need_answers)
 
 
-def _answer_all(runtime: Runtime, tally: Tally, lines: _Lines, most: int | None, stop: Stop) -> None:
+def _answer_all(
+    runtime: Runtime, tally: Tally, lines: _Lines, most: int | None, stop: Stop, service: Service
+) -> None:
     """Until the source ends, enough windows are answered, or somebody asks to stop."""
     stamp = {name: value for name, value in runtime.events.stamp.items() if name != "bundle"}
     results: Sequence[Result] = ()
@@ -194,6 +217,7 @@ def _answer_all(runtime: Runtime, tally: Tally, lines: _Lines, most: int | None,
             lines.write({"kind": "window", **stamp, **result.to_json()})
             if most is not None and tally.windows >= most:
                 return
+        service.see(results)
         if ended and not results:
             return
 
@@ -271,7 +295,39 @@ class _Published:
             self._publisher.answer(plain(row))
 
 
-def _lines(json_to: str | None, opened: ExitStack) -> _Lines:
+def _rotation(rotate_mb: float | None, keep: int | None) -> Rotation | None:
+    """What --rotate-mb and --rotate-keep ask for.
+
+    Raises:
+        ConfigError: they mean nothing, or the second one is given alone.
+    """
+    from sentryfuse.runtime.rotation import KEPT, Rotation
+
+    if rotate_mb is None:
+        if keep is not None:
+            raise ConfigError("--rotate-keep says how many full files stay; give --rotate-mb as well")
+        return None
+    if not LEAST_MB <= rotate_mb <= MOST_MB:
+        raise ConfigError(
+            f"--rotate-mb {rotate_mb:g} is out of range; give {LEAST_MB:g} to {MOST_MB:g} MB for one file"
+        )
+    return Rotation(int(rotate_mb * 1e6), KEPT if keep is None else keep)
+
+
+def _written(json_to: str | None, events: Path | None, rotation: Rotation | None) -> dict[str, Path]:
+    """Every file that lines may get into, by what it is called."""
+    given = {"--json": json_to, "--events": events}
+    files = {option: Path(file) for option, file in given.items() if file is not None and str(file) != STDOUT}
+    if rotation is not None:
+        files |= {
+            f"full file {i} of {option},": name
+            for option, file in files.items()
+            for i, name in enumerate(rotation.older(file), 1)
+        }
+    return files
+
+
+def _lines(json_to: str | None, opened: ExitStack, *, append: bool, rotation: Rotation | None) -> _Lines:
     if json_to is None:
         return _Nothing()
     if json_to == STDOUT:
@@ -280,6 +336,6 @@ def _lines(json_to: str | None, opened: ExitStack) -> _Lines:
         return _StandardOutput()
     from sentryfuse.runtime.lines import LineFile
 
-    file = LineFile(json_to, anew=True)
+    file = LineFile(json_to, anew=not append and rotation is None, rotation=rotation)
     opened.callback(file.close)
     return file

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from sentryfuse.runtime.lines import LineFile
+from sentryfuse.runtime.rotation import Rotation
 
 _log = logging.getLogger("sentryfuse.runtime")
 _BAD = {
@@ -45,6 +46,7 @@ class Events:
 
     Args:
         path: file of JSON lines, appended to; `None` writes none.
+        rotation: when that file is full, and what becomes of it; `None` lets it grow.
 
     Attributes:
         counts: kind -> how many so far.
@@ -54,11 +56,11 @@ class Events:
         ConfigError: a file that cannot be opened, or that another run writes.
     """
 
-    def __init__(self, path: str | Path | None = None) -> None:
+    def __init__(self, path: str | Path | None = None, *, rotation: Rotation | None = None) -> None:
         self.counts: Counter[str] = Counter()
         self.stamp: dict[str, str] = {}
         self._said: dict[str, str] = {}
-        self._file = None if path is None else LineFile(path)
+        self._file = None if path is None else LineFile(path, rotation=rotation)
 
     @property
     def unwritten(self) -> int:
@@ -78,7 +80,7 @@ class Events:
             "%s %s",
             kind,
             " ".join(f"{name}={value}" for name, value in facts.items()),
-            extra={"event": kind, "facts": facts},
+            extra={"event": kind, "facts": facts, "run_id": self.stamp.get("run_id", "")},
         )
         if self._file is not None:
             unix_s, at_s = round(time.time(), 3), round(time.monotonic(), 6)

@@ -1,4 +1,7 @@
-"""A file of JSON lines that a running stream leaves: whole lines only, by one process at a time."""
+"""A file of JSON lines that a running stream leaves: whole lines only, by one process at a time.
+
+With a `Rotation` a file that is full becomes `FILE.1`, what was `FILE.1` becomes `FILE.2`, and so on.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sentryfuse.errors import ConfigError
+from sentryfuse.runtime.rotation import Rotation
 
 try:
     import fcntl
@@ -32,6 +36,7 @@ class LineFile:
     Args:
         path: a file, made with its folders, or a FIFO that somebody reads.
         anew: empty it first; otherwise lines are appended.
+        rotation: when a file is full, and what becomes of it; `None` lets it grow. Only for files.
 
     Attributes:
         path: as given.
@@ -41,16 +46,17 @@ class LineFile:
         ConfigError: it cannot be opened, another run writes it, or it is a FIFO nobody reads.
     """
 
-    def __init__(self, path: str | Path, *, anew: bool = False) -> None:
+    def __init__(self, path: str | Path, *, anew: bool = False, rotation: Rotation | None = None) -> None:
         self.path = Path(path)
+        self._rotation = rotation
         self.unwritten = 0
         self._waiting = b""
         self._said: int | None = None
+        self._rotate_from = 0  # bytes; more where rotating has failed
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            flags = os.O_RDWR if self.path.is_file() or not self.path.exists() else os.O_WRONLY
-            flags |= os.O_CREAT | os.O_APPEND | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
-            self._handle = os.open(self.path, flags, 0o666)
+            is_plain = self.path.is_file() or not self.path.exists()
+            self._handle = os.open(self.path, _flags(os.O_RDWR if is_plain else os.O_WRONLY), 0o666)
         except OSError as error:
             if error.errno == errno.ENXIO:
                 raise ConfigError(
@@ -65,6 +71,8 @@ class LineFile:
             except BaseException:
                 os.close(self._handle)
                 raise
+        else:
+            self._rotation = None
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Add one line.
@@ -80,6 +88,8 @@ class LineFile:
         if not self._is_open or not self._push() or len(self._waiting) > _MOST_WAITING:
             self.unwritten += 1
             return
+        if self._rotation is not None:
+            self._rotate(self._rotation, len(data))
         self._waiting = data
         self._push()
         if len(self._waiting) == len(data):  # nothing of it was taken, so nothing need be completed
@@ -98,15 +108,11 @@ class LineFile:
             self._say(error)
 
     def _take(self, anew: bool) -> None:
-        if fcntl is not None:
-            try:
-                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ConfigError(
-                    f"cannot write {self.path}: another run writes it; stop that one or choose another file"
-                ) from None
-            except OSError:  # a file system without locks
-                _log.warning("%s cannot be locked here; see that no other run writes it", self.path)
+        # the other run may have put another file here since this one was opened
+        if not self._lock(self._handle) or not _is_at(self._handle, self.path):
+            raise ConfigError(
+                f"cannot write {self.path}: another run writes it; stop that one or choose another file"
+            )
         size = os.fstat(self._handle).st_size
         if anew:
             os.ftruncate(self._handle, 0)
@@ -114,6 +120,47 @@ class LineFile:
             os.lseek(self._handle, size - 1, os.SEEK_SET)
             if os.read(self._handle, 1) != b"\n":
                 self._waiting = b"\n"
+
+    def _lock(self, handle: int) -> bool:
+        """Have a file for ourselves; gives whether nobody else has it."""
+        if fcntl is not None:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            except OSError:  # a file system without locks
+                _log.warning("%s cannot be locked here; see that no other run writes it", self.path)
+        return True
+
+    def _rotate(self, rotation: Rotation, n_bytes: int) -> None:
+        """Go on in a new file where the next line would make this one too long.
+
+        The new file is ours before it has the name, so that no other run comes between; where it cannot be
+        made, lines go on into the old one.
+        """
+        size = os.fstat(self._handle).st_size
+        if not size or size + n_bytes <= rotation.most_bytes or size < self._rotate_from:
+            return
+        place = self.path.resolve()
+        coming = place.with_name(f".{place.name}.next")
+        try:
+            coming.unlink(missing_ok=True)  # of a run that was killed in between
+            handle = os.open(coming, _flags(os.O_RDWR | os.O_EXCL), 0o666)
+            try:
+                self._lock(handle)
+                os.chmod(coming, stat.S_IMODE(os.fstat(self._handle).st_mode))  # noqa: PTH101
+                rotation.make_room(place)
+                coming.replace(place)
+            except BaseException:
+                os.close(handle)
+                raise
+        except OSError as error:
+            self._rotate_from = size + rotation.most_bytes // 10  # not with every line again
+            reason = (error.strerror or str(error)).lower()
+            _log.error("%s cannot be rotated: %s; it goes on growing", self.path, reason)
+            return
+        before, self._handle, self._rotate_from = self._handle, handle, 0
+        os.close(before)
 
     def _push(self) -> bool:
         """Write what waits; gives whether all of it was taken."""
@@ -131,6 +178,17 @@ class LineFile:
             self._said = error.errno
             reason = (error.strerror or str(error)).lower()
             _log.error("%s takes no more lines: %s; the stream goes on without them", self.path, reason)
+
+
+def _flags(access: int) -> int:
+    return access | os.O_CREAT | os.O_APPEND | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _finite(value: Any) -> Any:

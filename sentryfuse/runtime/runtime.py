@@ -65,6 +65,9 @@ class Runtime:
         kept: warm sub-networks.
         events: where events go; `None` only logs them.
 
+    Attributes:
+        is_live: whether the source's clock runs on by itself, so that windows must keep up with it.
+
     Raises:
         BudgetError: no sub-network fits the budget, or a level of the policy, even with all sensors.
         ConfigError: numbers that mean nothing, a policy without a reader or beside a budget, or a profile of
@@ -109,7 +112,7 @@ class Runtime:
         bundle_id = bundle.digest[:DIGEST]
         self.events.stamp = {"run_id": self.run_id, "version": own_version(), "bundle": bundle_id}
         # a source that does not say so (see `LiveSource`) may be a recording, of which no window may be lost
-        self._is_live = bool(getattr(source, "is_live", False))
+        self.is_live = bool(getattr(source, "is_live", False))
         hop = window_length_s(bundle.layout.modalities) if hop_s is None else hop_s
         own_age_s = max(MAX_AGE_S, MAX_AGE_HOPS * hop) + wait_s
         self.max_age_s = own_age_s if max_age_ms is None else max_age_ms / 1e3
@@ -120,7 +123,7 @@ class Runtime:
             scale=scale_of(bundle),
             wait_s=wait_s,
             start_s=source.start_s,
-            backlog_s=self.max_age_s if self._is_live else 0.0,
+            backlog_s=self.max_age_s if self.is_live else 0.0,
         )
         own_ms = min(DEADLINE_MS, 1e3 * DEADLINE_HOPS * self._cutter.hop_s)
         self.deadline_ms = own_ms if deadline_ms is None else deadline_ms
@@ -154,8 +157,8 @@ class Runtime:
             deadline_ms=self.deadline_ms,
             rescale=self._cutter.rescale,
             now_s=source.now_s,
-            max_age_s=self.max_age_s if self._is_live else math.inf,
-            is_live=self._is_live,
+            max_age_s=self.max_age_s if self.is_live else math.inf,
+            is_live=self.is_live,
         )
         self.dropped = 0
         self._dropping, self._dropped_s = False, -math.inf  # now, and when the latest window was
@@ -185,6 +188,10 @@ class Runtime:
     def hop_s(self) -> float:
         """From the start of one window to the next [s]."""
         return self._cutter.hop_s
+
+    def overdue(self, age_s: float) -> int:
+        """How many windows ended more than a time ago [s] and were not even cut."""
+        return self._cutter.overdue(self.source.now_s(), age_s)
 
     def __iter__(self) -> Iterator[Result]:
         """Results until the source has ended."""
@@ -296,9 +303,9 @@ class Runtime:
     def _cut(self) -> None:
         now_s = self.source.now_s()
         self._look_for_silence(now_s)
-        if self._is_live and (n := self._cutter.overdue(now_s, self._age_left_s())):
+        if self.is_live and (n := self._cutter.overdue(now_s, self._age_left_s())):
             self._due.extend((window, time.perf_counter()) for window in self._cutter.skip(n))
-        room = QUEUE - len(self._due) if self._is_live else MOST_WINDOWS
+        room = QUEUE - len(self._due) if self.is_live else MOST_WINDOWS
         if room > 0:
             self._due.extend((window, time.perf_counter()) for window in self._cutter.cut(now_s, most=room))
 
@@ -317,7 +324,7 @@ class Runtime:
         results: list[Result] = []
         while self._due and (not results or time.perf_counter() < until):
             window, cut = self._due.popleft()
-            if self._is_live:
+            if self.is_live:
                 window = self._judged(window)
             results.append(self._answering.answer(window, cut))
         return results

@@ -2,25 +2,59 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from threading import Thread
 from typing import Any
 
 import numpy as np
 
 from sentryfuse.errors import ConfigError
+from sentryfuse.stream.description import Description, columns_of, units_asked
 from sentryfuse.stream.packet import Facts, LiveSource, Packet
 from sentryfuse.types import Modality
 
 BUFFER_S = 10  # kept by an inlet until it is read; a sender's older samples go [s]
 CHUNK = 1024  # samples of one stream taken at once
+LABELS = ("follow", "ignore")
+OPTIONS: dict[str, Callable[[str], Any]] = {"timeout_s": float, "source_id": str, "labels": str, "units": str}
 RATE_TOLERANCE = 0.01  # share by which a stream's own rate may differ from the model's
 _LOOK_S = 0.5  # how often lost or late streams are looked for
 _POLL_S = 0.001
 _SETTLE_S = 0.8  # so long answers of all streams take, on a usual network
+_DESCRIBE_S = 3.0  # a sender has so long to describe its stream
 _FORGET_S = 2.0  # a stream not heard of for so long is no longer listed
+_log = logging.getLogger("sentryfuse.stream")
+
+
+class _Opening:
+    """A stream that is asked what its channels are; on a thread, since the answer may take long.
+
+    Attributes:
+        info: what was found.
+        inlet: of it.
+        description: `None` where none came.
+    """
+
+    def __init__(self, info: Any, inlet: Any) -> None:
+        self.info, self.inlet = info, inlet
+        self.description: Description | None = None
+        self._thread = Thread(target=self._ask, name="sentryfuse-lsl", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has answered, or will not."""
+        return not self._thread.is_alive()
+
+    def _ask(self) -> None:
+        try:
+            self.description = _described(self.inlet.info(timeout=_DESCRIBE_S))
+        except (RuntimeError, TimeoutError):  # gone, or silent about it
+            return
 
 
 class LslSource(LiveSource):
@@ -35,12 +69,25 @@ class LslSource(LiveSource):
         lsl: the module pylsl.
         modalities: stream name -> modality.
         source_ids: take these only; none takes the first of its name, if it is the only one.
+        units: what the model was trained in; of `units_asked`.
+        by_label: whether the labels of channels decide which is which; otherwise their order does.
     """
 
-    def __init__(self, lsl: Any, modalities: dict[str, Modality], source_ids: frozenset[str]) -> None:
+    def __init__(
+        self,
+        lsl: Any,
+        modalities: dict[str, Modality],
+        source_ids: frozenset[str],
+        *,
+        units: Mapping[str, str],
+        by_label: bool,
+    ) -> None:
         self.start_s: float | None = None
         self._lsl, self._modalities = lsl, modalities
         self._resolver = lsl.ContinuousResolver(forget_after=_FORGET_S)
+        self._units, self._by_label = units, by_label
+        self._opening: dict[str, _Opening] = {}  # by name
+        self._columns: dict[str, tuple[int, ...]] = {}  # name -> the model's channels in the stream
         self._inlets: dict[str, Any] = {}
         self._asked = source_ids
         self._owner: dict[str, str] = {}  # name -> identity of the stream taken first
@@ -71,7 +118,9 @@ class LslSource(LiveSource):
         time.sleep(
             min(_SETTLE_S, max(0.0, until - time.monotonic() - 0.1))
         )  # a second one of a name answers as well
-        while len(self._inlets) < len(self._modalities) and time.monotonic() < until:
+        while len(self._inlets) < len(self._modalities) and time.monotonic() < (
+            until + _DESCRIBE_S if self._opening else until
+        ):
             misfits = self._look()
             if misfits:
                 raise ConfigError(misfits[0])
@@ -90,7 +139,9 @@ class LslSource(LiveSource):
         """What has arrived; a stream that was lost is left and looked for."""
         until = time.monotonic() + timeout_s
         while not self._ended:
-            if len(self._inlets) < len(self._modalities) and time.monotonic() > self._looked_s + _LOOK_S:
+            is_time = time.monotonic() > self._looked_s + _LOOK_S
+            is_time = is_time or any(opening.is_done for opening in self._opening.values())
+            if len(self._inlets) < len(self._modalities) and is_time:
                 self._looked_s = time.monotonic()
                 self._look()
             packets = [packet for name in [*self._inlets] if (packet := self._pull(name)) is not None]
@@ -113,11 +164,12 @@ class LslSource(LiveSource):
         """Leave all streams."""
         self._ended = True
         self._inlets.clear()
+        self._opening.clear()
         self._resolver = None
 
     def _look(self) -> list[str]:
         """Open an inlet for streams that have none; gives sentences about those that do not fit."""
-        misfits = []
+        misfits = self._open_described()
         found: dict[str, list[Any]] = {}
         for info in self._resolver.results():
             name = info.name()
@@ -126,7 +178,7 @@ class LslSource(LiveSource):
         for name, infos in found.items():
             modality = self._modalities[name]
             ours = [info for info in infos if self._is_ours(info)]
-            if name in self._inlets:  # whoever comes while ours is there is not ours
+            if name in self._inlets or name in self._opening:  # whoever comes while ours is there is not ours
                 ours = []
             if name in self._owner and len({info.source_id() or info.uid() for info in ours}) == 1:
                 ours = [
@@ -147,14 +199,45 @@ class LslSource(LiveSource):
                 continue
             misfit = self._misfit(ours[0], modality)
             if misfit is not None:
-                self._gone.add(ours[0].uid())
-                self._counts[modality.name]["malformed"] += 1
-                misfits.append(misfit)
+                misfits.append(self._refuse(ours[0], misfit))
                 continue
             self._owner[name], self._own[name] = _identity(ours[0]), ours[0].uid()
-            self._inlets[name] = self._lsl.StreamInlet(ours[0], max_buflen=BUFFER_S, recover=False)
+            inlet = self._lsl.StreamInlet(ours[0], max_buflen=BUFFER_S, recover=False)
+            self._opening[name] = _Opening(ours[0], inlet)
+        return misfits
+
+    def _open_described(self) -> list[str]:
+        """Take the streams that have said what their channels are; sentences about those that do not fit."""
+        misfits = []
+        for name in [name for name, opening in self._opening.items() if opening.is_done]:
+            opening, modality = self._opening.pop(name), self._modalities[name]
+            stream = opening.description
+            if stream is None:  # lost again, or slow: it is asked once more
+                self._own.pop(name, None)
+                continue
+            try:
+                self._columns[name] = columns_of(
+                    stream,
+                    opening.info.channel_count(),
+                    modality,
+                    units=self._units,
+                    by_label=self._by_label,
+                )
+            except ConfigError as error:
+                self._own.pop(name, None)
+                misfits.append(self._refuse(opening.info, f"the LSL stream {name!r} {error}"))
+                continue
+            _log.info("LSL stream %s: channels %s, %s", name, self._columns[name], stream)
+            self._inlets[name] = opening.inlet
             self._pull(name)  # the first look opens the stream, in the background
         return misfits
+
+    def _refuse(self, info: Any, misfit: str) -> str:
+        """Leave a stream that does not fit, and tell why; gives the same sentence."""
+        self._gone.add(info.uid())
+        self._counts[self._modalities[info.name()].name]["malformed"] += 1
+        self._tell_stranger(info.name(), misfit)
+        return misfit
 
     def _is_ours(self, info: Any) -> bool:
         """Whether a stream is the one asked for, or the one that was there before."""
@@ -171,14 +254,9 @@ class LslSource(LiveSource):
 
     def _misfit(self, info: Any, modality: Modality) -> str | None:
         """What is wrong with a stream, if anything."""
-        count, rate = info.channel_count(), info.nominal_srate()
+        rate = info.nominal_srate()
         if info.channel_format() == self._lsl.cf_string:
             return f"the LSL stream {info.name()!r} holds text; send numbers"
-        if count != modality.n_channels:
-            return (
-                f"the LSL stream {info.name()!r} has {count} channels, the model knows "
-                f"{modality.n_channels} of {modality.name}; send the same channels"
-            )
         # a rate of 0 means irregular: the samples' own times decide
         if rate and not math.isclose(rate, modality.rate_hz, rel_tol=RATE_TOLERANCE):
             return (
@@ -198,8 +276,20 @@ class LslSource(LiveSource):
         if not len(times):
             return None
         with np.errstate(over="ignore"):
-            samples = np.array(values, np.float32)
+            samples = np.array(values, np.float32)[:, self._columns[name]]
         return Packet(modality.name, samples, np.array(times, np.float64), time.monotonic())
+
+
+def _described(info: Any) -> Description:
+    """Labels and units of the channels, as XDF writes them: `desc/channels/channel/label`."""
+    labels: list[str] = []
+    units: list[str] = []
+    channel = info.desc().child("channels").child("channel")
+    while not channel.empty() and len(labels) < info.channel_count():
+        labels.append(str(channel.child_value("label")).strip())
+        units.append(str(channel.child_value("unit")).strip())
+        channel = channel.next_sibling("channel")
+    return Description(tuple(labels) if all(labels) else (), tuple(units))
 
 
 def _identity(info: Any) -> str:
@@ -220,7 +310,13 @@ def _ambiguous(name: str, infos: Sequence[Any]) -> str:
 
 
 def open_lsl(
-    prefix: str, modalities: Sequence[Modality], *, timeout_s: float = 5.0, source_id: str = ""
+    prefix: str,
+    modalities: Sequence[Modality],
+    *,
+    timeout_s: float = 5.0,
+    source_id: str = "",
+    labels: str = "follow",
+    units: str = "",
 ) -> LslSource:
     """Find the streams named like the modalities.
 
@@ -230,10 +326,14 @@ def open_lsl(
         timeout_s: longest wait for all of them [s].
         source_id: identities of the streams to take, separated by commas; empty takes what is there, where
             each name is there once.
+        labels: "follow" finds the model's channels by the labels in a stream's description, where it has
+            some; "ignore" takes them in their order.
+        units: what the model was trained in, such as `acc:m/s^2,gyro:deg/s`; a stream that says another one
+            is refused.
 
     Raises:
         ConfigError: the extra is missing or cannot be loaded, no stream is found, several of one name, or a
-            stream of another number of channels or rate.
+            stream of other channels, rate or units.
     """
     try:
         import pylsl
@@ -245,8 +345,16 @@ def open_lsl(
         ) from error
     if not timeout_s > 0:
         raise ConfigError(f"timeout_s {timeout_s} must be a positive number of seconds")
+    if labels not in LABELS:
+        raise ConfigError(f"labels={labels} is unknown; choose one of {', '.join(LABELS)}")
     asked = frozenset(name.strip() for name in source_id.split(",") if name.strip())
-    source = LslSource(pylsl, {prefix + m.name: m for m in modalities}, asked)
+    source = LslSource(
+        pylsl,
+        {prefix + m.name: m for m in modalities},
+        asked,
+        units=units_asked(units, modalities),
+        by_label=labels == "follow",
+    )
     try:
         source.connect(timeout_s)
     except BaseException:

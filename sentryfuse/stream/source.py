@@ -54,9 +54,10 @@ def open_source(url: str, modalities: Sequence[Modality]) -> Source:
         own = {name: options.pop(name) for name in ("share", "t", "values") if name in options}
         return open_mqtt(address, modalities, tls=scheme == "mqtts", options=options, **own)
     if scheme == "lsl":
+        from sentryfuse.stream.lsl import OPTIONS as LSL_OPTIONS
         from sentryfuse.stream.lsl import open_lsl
 
-        return open_lsl(address, modalities, **_options(url, query, {"timeout_s": float, "source_id": str}))
+        return open_lsl(address, modalities, **_options(url, query, LSL_OPTIONS))
     if SOURCES.has(scheme):
         return SOURCES.find(scheme)(address, modalities, _options(url, query, None))
     others = "".join(f" or {name}:" for name in SOURCES.names())

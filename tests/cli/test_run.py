@@ -63,6 +63,28 @@ def test_run_follows_a_trace_by_a_policy_and_writes_down_what_happened(command, 
     assert summary["events"]["switch"] == 1
 
 
+def test_lines_are_appended_and_full_files_rotated_where_asked(command, recording, bundle, tmp_path):
+    out, run = tmp_path / "out.jsonl", ["run", bundle, "--source", f"replay:{recording}", "--windows", 10]
+    for options, runs in (([], 1), (["--append"], 2), (["--append"], 3), ([], 1)):
+        assert command(*run, "--json", out, "--quiet", *options).code == 0
+        rows = lines(out.read_text(encoding="utf-8"))
+        assert [row["kind"] for row in rows] == (["window"] * 10 + ["summary"]) * runs
+    for _ in range(2):
+        shown = command(*run, "--json", out, "--quiet", "--rotate-mb", 0.004, "--rotate-keep", 20)
+        assert shown.code == 0, shown.err
+    older = sorted(tmp_path.glob("out.jsonl.*"), key=lambda path: -int(path.suffix[1:]))
+    files = [*older, out]
+    rows = [row for path in files for row in lines(path.read_text(encoding="utf-8"))]
+    assert len(files) > 4
+    assert [row["kind"] for row in rows] == (["window"] * 10 + ["summary"]) * 3
+    assert len({row["run_id"] for row in rows}) == 3
+    (tmp_path / "old.1").write_bytes(bundle.read_bytes())
+    argv = ["run", tmp_path / "old.1", "--source", f"replay:{recording}", "--rotate-mb", 1]
+    refused = command(*argv, "--json", tmp_path / "old")
+    assert refused.code == 2
+    assert "is the bundle, which it would destroy" in refused.err
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_run_is_stopped_and_still_says_what_there_was(recording, bundle, tmp_path, how):
     out = tmp_path / "out.jsonl"
@@ -97,6 +119,17 @@ def test_every_line_names_the_run_the_version_and_the_bundle(command, recording,
     stamps = {(row["run_id"], row["version"], row["bundle"]) for row in rows}
     assert stamps == {(told[-1]["run_id"], sentryfuse.__version__, load_bundle(bundle).digest[:12])}
     assert len({row["run_id"] for row in told}) == 2
+
+
+def test_what_is_logged_names_its_run(command, recording, bundle, tmp_path):
+    out = tmp_path / "out.jsonl"
+    argv = ["run", bundle, "--source", f"replay:{recording}", "--windows", 3, "--json", out, "--quiet"]
+    shown = command(*argv, "--log", "info", "--health", "range_stds=1,max_clipped=0")
+    assert shown.code == 0
+    run_id = lines(out.read_text(encoding="utf-8"))[0]["run_id"]
+    told = [line for line in shown.err.splitlines() if "sensor_lost" in line]
+    assert told
+    assert all(line.endswith(f" run_id={run_id}") for line in told)
 
 
 def test_run_never_writes_over_what_it_reads(command, recording, bundle, tmp_path):

@@ -19,7 +19,9 @@ from tests.tiny import GOLDEN, MODALITIES, tiny_windows
 pytestmark = pytest.mark.device
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-STREAMS, RUNTIME = ((DOCS / name).read_text(encoding="utf-8") for name in ("streams.md", "runtime.md"))
+STREAMS, RUNTIME, SERVICES = (
+    (DOCS / name).read_text(encoding="utf-8") for name in ("streams.md", "runtime.md", "services.md")
+)
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -28,7 +30,7 @@ def blocks(text: str, language: str) -> list[str]:
 
 COMMANDS = [
     shlex.split(line)[1:]
-    for text in (STREAMS, RUNTIME)
+    for text in (STREAMS, RUNTIME, SERVICES)
     for block in blocks(text, "sh")
     for line in block.splitlines()
 ]

@@ -172,3 +172,67 @@ def test_another_stream_of_the_name_never_takes_over_but_the_same_one_does():
     with outlets(MINE):
         assert "acc" in cut_for(source, cutter, lambda w: w and "acc" in w[-1].present)[-1].present
     source.close()
+
+
+def first_values(url="lsl:?timeout_s=10"):
+    with open_source(url, (ACC,)) as source:
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            for packet in source.read(0.1):
+                return packet.values[0]
+    raise AssertionError("nothing came")
+
+
+def acc(channels, **said):
+    return ("acc", channels, 100.0, "float32", said)
+
+
+@pytest.mark.parametrize(
+    ("stream", "order"),
+    [
+        (acc(3, label=["Acc_Z", "acc/x", "Y"]), [1, 2, 0]),
+        (acc(5, label=["trigger", "z", "y", "x", "temperature"]), [3, 2, 1]),
+        (acc(3, type=["a", "a", "a"]), [0, 1, 2]),
+    ],
+)
+def test_channels_are_found_by_their_labels(stream, order):
+    with outlets(stream):
+        values = first_values()
+    assert [round((value - values.min()) / 1000) for value in values] == [i - min(order) for i in order]
+
+
+@pytest.mark.parametrize(
+    ("stream", "options", "said"),
+    [
+        (acc(3, label=list("xyw")), "", "no channel labelled 'z': it has x, y, w, the model knows x, y, z"),
+        (acc(4, label=["x", "y", "z", "x"]), "", "has 2 channels labelled 'x'"),
+        (acc(4), "", "has 4 channels, the model knows 3 of acc"),
+        (acc(3, label=list("xyz"), unit=list("ggg")), "&units=acc:m/s^2", "gives x in g, .* acc in m/s"),
+        (acc(3, unit=["m/s^2"] * 3), "&units=acc.z:g", "gives z in m/s.2"),
+        (acc(3, label=["z", "y", "x"]), "&labels=perhaps", "choose one of follow, ignore"),
+    ],
+)  # fmt: skip
+def test_a_stream_of_other_channels_or_units_is_refused_by_name(stream, options, said):
+    with outlets(stream), pytest.raises(ConfigError, match=said):
+        open_source(f"lsl:?timeout_s=10{options}", (ACC,))
+
+
+def test_labels_may_be_ignored_and_units_have_spellings():
+    with outlets(acc(3, label=["a", "b", "c"], unit=["meterspersecondsquared"] * 3)):
+        values = first_values("lsl:?timeout_s=10&labels=ignore&units=acc:m/s^2")
+    assert list(np.round(np.diff(values))) == [1000, 1000]
+
+
+def test_a_stream_that_comes_later_and_does_not_fit_is_told():
+    with outlets(("gyro", 2, 50.0, "float32")):
+        source = open_source("lsl:?timeout_s=2", (ACC, GYRO))
+        with outlets(acc(3, label=["a", "b", "c"])):
+            told: list[Any] = []
+            until = time.monotonic() + 15
+            while not told and time.monotonic() < until:
+                assert {packet.modality for packet in source.read(0.05)} <= {"gyro"}
+                told += as_live(source).news()
+        source.close()
+    assert told[0]["sensor"] == "acc"
+    assert "has no channel labelled 'x'" in told[0]["reason"]
+    assert source.counters()["acc"]["malformed"] == 1
