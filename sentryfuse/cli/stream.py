@@ -82,6 +82,12 @@ def run(
             metavar="URL", help="Send the answers to mqtt://HOST/PREFIX as well; see docs/streams.md."
         ),
     ] = None,
+    serve: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="Page, health, metrics and answers over HTTP; see docs/serve.md."
+        ),
+    ] = None,
     windows: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Stop after so many windows.")
     ] = None,
@@ -174,6 +180,10 @@ def run(
         )
         if publish is not None:
             lines = _Published(lines, opened.enter_context(open_publisher(publish, stamp=log.stamp)), log)
+        if serve is not None:
+            from sentryfuse.serve import open_server
+
+            lines = opened.enter_context(open_server(serve, runtime, lines))
         with live(runtime, tally):
             _answer_all(runtime, tally, lines, windows, stop)
         summary = {**tally.to_json(), **runtime.counters(), "stopped": stop.asked or None}

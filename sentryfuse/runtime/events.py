@@ -1,8 +1,8 @@
 """Events of a running stream: structured log lines, and a file of JSON lines.
 
 Kinds: `sensor_silent` (overdue between windows), `sensor_lost`, `sensor_back`, `delayed`, `switch`, `budget`,
-`over_budget`, `too_slow`, `step_down`, `step_up`, `overload`, `overload_over`, `stale`, `power`, `no_meter`,
-`fault`, `bundle`; of a source `source_lost`, `source_back`, `source_refused`, `stranger`, `unreadable`; of a
+`sensors`, `over_budget`, `too_slow`, `step_down`, `step_up`, `overload`, `overload_over`, `stale`, `power`,
+`no_meter`, `fault`, `bundle`; of a source `source_lost`, `source_back`, `source_refused`, `stranger`, `unreadable`; of a
 publisher `publisher_lost`, `publisher_back`, `publisher_refused`.
 """
 
@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
+from collections import Counter, deque
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from sentryfuse.runtime.lines import LineFile
 
+LATEST = 100  # events remembered
 _log = logging.getLogger("sentryfuse.runtime")
 _BAD = {
     "sensor_silent",
@@ -48,6 +49,7 @@ class Events:
 
     Attributes:
         counts: kind -> how many so far.
+        latest: the latest of them, with their facts; copy it before looking through it.
         stamp: goes into every line; a runtime puts its run, version and bundle there.
 
     Raises:
@@ -57,6 +59,7 @@ class Events:
     def __init__(self, path: str | Path | None = None) -> None:
         self.counts: Counter[str] = Counter()
         self.stamp: dict[str, str] = {}
+        self.latest: deque[dict[str, Any]] = deque(maxlen=LATEST)
         self._said: dict[str, str] = {}
         self._file = None if path is None else LineFile(path)
 
@@ -80,9 +83,11 @@ class Events:
             " ".join(f"{name}={value}" for name, value in facts.items()),
             extra={"event": kind, "facts": facts},
         )
+        unix_s, at_s = round(time.time(), 3), round(time.monotonic(), 6)
+        row = {"kind": kind, "unix_s": unix_s, "at_s": at_s, **self.stamp, **facts}
+        self.latest.append(row)
         if self._file is not None:
-            unix_s, at_s = round(time.time(), 3), round(time.monotonic(), 6)
-            self._file.write({"kind": kind, "unix_s": unix_s, "at_s": at_s, **self.stamp, **facts})
+            self._file.write(row)
 
     def tell_once(self, kind: str, said: str, **facts: Any) -> None:
         """One event when a lasting fact begins or changes, none while it stays; never raises.
