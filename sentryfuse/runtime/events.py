@@ -1,9 +1,9 @@
 """Events of a running stream: structured log lines, and a file of JSON lines.
 
-Kinds: `sensor_silent` (overdue between windows), `sensor_lost`, `sensor_back`, `delayed`, `switch`, `budget`,
-`sensors`, `over_budget`, `too_slow`, `step_down`, `step_up`, `overload`, `overload_over`, `stale`, `power`,
-`no_meter`, `fault`, `bundle`; of a source `source_lost`, `source_back`, `source_refused`, `stranger`, `unreadable`; of a
-publisher `publisher_lost`, `publisher_back`, `publisher_refused`.
+Kinds: `sensor_silent` (overdue between windows), `sensor_lost`, `sensor_back`, `delayed`, `switch`,
+`budget`, `sensors`, `over_budget`, `too_slow`, `step_down`, `step_up`, `overload`, `overload_over`,
+`stale`, `power`, `no_meter`, `fault`, `bundle`; of a source `source_lost`, `source_back`, `source_refused`,
+`stranger`, `unreadable`; of a publisher `publisher_lost`, `publisher_back`, `publisher_refused`.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from sentryfuse.serve.control import (
     room,
     swap_bundle,
 )
-from sentryfuse.serve.live import Live
+from sentryfuse.serve.live import MOST_VIEWERS, Live
 from sentryfuse.serve.metrics import Metrics
 
 DEFAULT_N = 100
@@ -50,7 +50,7 @@ class Application:
         self._runtime = board.runtime
         self._metrics = Metrics(board)
         self._page = resources.files("sentryfuse.serve").joinpath("page.html").read_text(encoding="utf-8")
-        self._headers = {**_HEADERS, "Content-Security-Policy": _policy(self._page)}
+        self._policy = _policy(self._page)
         self._swapping = asyncio.Lock()  # one bundle at a time
 
     def asgi(self) -> Starlette:
@@ -107,7 +107,7 @@ class Application:
         return self._open(answer)
 
     async def _show_page(self, request: Request) -> Response:
-        return HTMLResponse(self._page, headers={"Content-Security-Policy": self._headers[_CSP]})
+        return HTMLResponse(self._page, headers={"Content-Security-Policy": self._policy})
 
     async def _health(self, request: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -128,6 +128,8 @@ class Application:
         return JSONResponse(finite(self._board.latest(int(text))))
 
     async def _follow(self, request: Request) -> Response:
+        if self._live.viewers >= MOST_VIEWERS:
+            return _refused(503, f"{MOST_VIEWERS} others follow already; ask /v1/answers now and then")
         return StreamingResponse(self._live.events(), media_type="text/event-stream")
 
     async def _budget(self, request: Request) -> Response:
@@ -149,7 +151,6 @@ class Application:
                 return JSONResponse(await run_in_threadpool(swap_bundle, self._runtime, path), 202)
 
 
-_CSP = "Content-Security-Policy"
 _HEADERS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",

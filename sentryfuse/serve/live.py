@@ -12,6 +12,7 @@ from sentryfuse.serve.board import Board, finite
 EVERY_S = 0.5  # between two events
 FIRST, MOST = 300, 200  # windows in the first event, and in a later one
 EVENTS = 50
+MOST_VIEWERS = 64
 _ROW = (
     "window_id",
     "time_s",
@@ -35,6 +36,7 @@ class Live:
 
     Attributes:
         ended: no more events; the streams of all viewers end.
+        viewers: that follow now.
     """
 
     def __init__(self, board: Board) -> None:
@@ -42,16 +44,21 @@ class Live:
         self._made: dict[int, tuple[int, bytes]] = {}  # from which window -> up to which, and the event
         self._made_at = -1.0
         self.ended = False
+        self.viewers = 0
 
     async def events(self) -> AsyncIterator[bytes]:
         """Events of one viewer, until `ended`."""
-        upto, first = 0, True
-        while not self.ended:
-            upto, event = self._event(upto, FIRST if first else MOST)
-            first = False
-            yield event
-            await asyncio.sleep(EVERY_S)
-        yield b"event: end\ndata: {}\n\n"
+        upto, most = 0, FIRST
+        self.viewers += 1
+        try:
+            while not self.ended:
+                upto, event = self._event(upto, most)
+                most = MOST
+                yield event
+                await asyncio.sleep(EVERY_S)
+            yield b"event: end\ndata: {}\n\n"
+        finally:
+            self.viewers -= 1
 
     def _event(self, since: int, most: int) -> tuple[int, bytes]:
         now_s = asyncio.get_running_loop().time()

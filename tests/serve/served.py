@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -15,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from sentryfuse.data import save_windows
-from tests.stream.test_mqtt import free_port
 from tests.tiny import GOLDEN, tiny_windows
 
 TOKEN = "a-token-of-the-tests-0123456789"
@@ -64,6 +64,12 @@ class Run:
         assert self.process.returncode == 0, said
         assert "Traceback" not in said[1]
         return [json.loads(line) for line in self.out.read_text(encoding="utf-8").splitlines()]
+
+
+def free_port() -> int:
+    """A port of loopback that is free now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
 
 
 def started(

@@ -170,7 +170,7 @@ def test_windows_stay_in_order_with_20_clients_that_follow_and_one_that_does_not
     host, port = run.url[7:-1].split(":")
     with socket.create_connection((host, int(port))) as lazy:
         lazy.sendall(b"GET /v1/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-        run.wait(lambda: run.latest()["window_id"] >= 40)
+        run.wait(lambda: run.latest()["window_id"] >= 25)
         stopped.set()
         began = time.monotonic()
         *rows, summary = run.end()
@@ -182,7 +182,7 @@ def test_windows_stay_in_order_with_20_clients_that_follow_and_one_that_does_not
     assert summary["dropped_windows"] == 0
     for windows in heard:
         assert windows == list(range(windows[0], windows[-1] + 1))
-        assert len(windows) >= 20
+        assert len(windows) >= 15
 
 
 @pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer ", "Basic " + TOKEN, TOKEN, "Bearer \xe9"])
