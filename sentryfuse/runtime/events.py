@@ -12,6 +12,7 @@ import logging
 import time
 from collections import Counter, deque
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Any, Self
 
@@ -61,6 +62,7 @@ class Events:
         self.stamp: dict[str, str] = {}
         self.latest: deque[dict[str, Any]] = deque(maxlen=LATEST)
         self._said: dict[str, str] = {}
+        self._lock = Lock()
         self._file = None if path is None else LineFile(path)
 
     @property
@@ -69,13 +71,19 @@ class Events:
         return 0 if self._file is None else self._file.unwritten
 
     def tell(self, kind: str, **facts: Any) -> None:
-        """Take in one event; never raises.
+        """Take in one event, from any thread; never raises.
 
         Args:
             kind: one of the module's list.
             facts: what goes with it, ready for `json.dumps`.
         """
-        self.counts[kind] += 1
+        unix_s, at_s = round(time.time(), 3), round(time.monotonic(), 6)
+        with self._lock:  # a budget may be asked for by another thread, and lines must stay whole
+            self.counts[kind] += 1
+            row = {"kind": kind, "unix_s": unix_s, "at_s": at_s, **self.stamp, **facts}
+            self.latest.append(row)
+            if self._file is not None:
+                self._file.write(row)
         _log.log(
             logging.WARNING if kind in _BAD else logging.INFO,
             "%s %s",
@@ -83,11 +91,6 @@ class Events:
             " ".join(f"{name}={value}" for name, value in facts.items()),
             extra={"event": kind, "facts": facts},
         )
-        unix_s, at_s = round(time.time(), 3), round(time.monotonic(), 6)
-        row = {"kind": kind, "unix_s": unix_s, "at_s": at_s, **self.stamp, **facts}
-        self.latest.append(row)
-        if self._file is not None:
-            self._file.write(row)
 
     def tell_once(self, kind: str, said: str, **facts: Any) -> None:
         """One event when a lasting fact begins or changes, none while it stays; never raises.

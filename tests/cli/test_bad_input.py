@@ -118,6 +118,8 @@ BAD = {
     "two meters": ("run BUNDLE --source replay:DATA --power auto --trace FILE", "one of them"),
     "a trace that is a text": ("run BUNDLE --source replay:DATA --trace FILE", "file.txt"),
     "events into a folder": ("run BUNDLE --source replay:DATA --events W", "folder"),
+    "a place to serve that means nothing": ("run BUNDLE --source replay:DATA --serve 8080", "HOST:PORT"),
+    "serving to others without a token": ("run BUNDLE --source replay:DATA --serve 0.0.0.0:0", "token"),
     "no hop": ("run BUNDLE --source replay:DATA --hop-s 0", "hop_s"),
     "a stream for a broken bundle": ("run BROKEN --source replay:DATA", "broken.bundle"),
     "a plan of a recording": ("plan DATA", "bundle"),

@@ -7,6 +7,7 @@ import os
 import resource
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -98,3 +99,18 @@ def test_a_fifo_nobody_reads_is_refused_and_a_reader_that_stops_is_no_trouble(tm
     file.close()
     whole = data.split(b"\n")[:-1]
     assert [json.loads(line)["number"] for line in whole] == list(range(len(whole)))
+
+
+def test_events_told_by_several_threads_are_whole_lines(tmp_path):
+    path = tmp_path / "events.jsonl"
+    with Events(path) as events:
+
+        def tell(number):
+            for k in range(200):
+                events.tell("budget", thread=number, k=k, reason="x" * 300)
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(tell, range(8)))
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert {(row["thread"], row["k"]) for row in rows} == {(n, k) for n in range(8) for k in range(200)}
+    assert len(rows) == events.counts["budget"] == 1600

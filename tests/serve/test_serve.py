@@ -191,3 +191,12 @@ def test_a_header_without_the_token_opens_nothing(header):
     assert not Access(True).knows("Bearer None")
     assert TOKEN not in repr(Access(False, TOKEN))
     assert Access(False, TOKEN).knows(f"Bearer {TOKEN}")
+
+
+def test_what_a_meter_tells_is_told(serve, tmp_path):
+    trace = tmp_path / "charge.csv"
+    trace.write_text("time_s,charge\n0,0.75\n100000,0.75\n", encoding="utf-8")
+    run = serve("--trace", str(trace))
+    run.wait(lambda: "sentryfuse_charge_ratio" in run.ask("metrics")[2])
+    assert 'sentryfuse_charge_ratio{label="replayed"} 0.75' in run.ask("metrics")[2]
+    run.end()
