@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
@@ -183,7 +184,9 @@ def run(
         if serve is not None:
             from sentryfuse.serve import open_server
 
-            lines = opened.enter_context(open_server(serve, runtime, lines))
+            lines = opened.enter_context(
+                open_server(serve, runtime, lines, partial(open_bundle, device=device))
+            )
         with live(runtime, tally):
             _answer_all(runtime, tally, lines, windows, stop)
         summary = {**tally.to_json(), **runtime.counters(), "stopped": stop.asked or None}

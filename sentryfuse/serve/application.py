@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections.abc import Awaitable, Callable
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -17,6 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from sentryfuse.bundle import Bundle
 from sentryfuse.errors import InputError
 from sentryfuse.serve.address import TOKEN, Access
 from sentryfuse.serve.board import KEPT, Board, finite
@@ -43,9 +45,11 @@ class Application:
         board: what the stream leaves.
         live: what the page follows.
         access: who may read and who may change something.
+        load: reads and verifies a bundle that is sent.
     """
 
-    def __init__(self, board: Board, live: Live, access: Access) -> None:
+    def __init__(self, board: Board, live: Live, access: Access, load: Callable[[Path], Bundle]) -> None:
+        self._load = load
         self._board, self._live, self._access = board, live, access
         self._runtime = board.runtime
         self._metrics = Metrics(board)
@@ -148,7 +152,9 @@ class Application:
         async with self._swapping:
             with room() as folder:
                 path = await received_bundle(request.stream(), folder)
-                return JSONResponse(await run_in_threadpool(swap_bundle, self._runtime, path), 202)
+                return JSONResponse(
+                    await run_in_threadpool(swap_bundle, self._runtime, path, self._load), 202
+                )
 
 
 _HEADERS = {

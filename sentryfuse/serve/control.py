@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from sentryfuse.bundle import load_bundle
+from sentryfuse.bundle import Bundle
 from sentryfuse.errors import BundleError, ConfigError
 from sentryfuse.runtime import Runtime
 from sentryfuse.types import Budget
 
 MOST_JSON = 64 * 1024  # bytes of a request
 MOST_BUNDLE = 256 * 1024 * 1024  # bytes of a bundle
+MOST_LIMIT = 1e15  # of a number in a budget
 _LIMITS = tuple(item.name for item in fields(Budget))
 
 
@@ -40,6 +41,8 @@ def change_budget(runtime: Runtime, body: bytes) -> dict[str, Any]:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if value is not None and not (isinstance(value, str) if name == "protocol" else is_number):
             raise ConfigError(f"{name} must be a {'text' if name == 'protocol' else 'number'}, got {value!r}")
+        if is_number and not abs(value) <= MOST_LIMIT:  # NaN as well
+            raise ConfigError(f"{name} is outside of what a budget may be, {MOST_LIMIT:g} at most")
     limits = {name: value for name, value in asked.items() if value is not None}
     if isinstance(limits.get("macs"), float):
         limits["macs"] = int(limits["macs"])
@@ -102,12 +105,13 @@ async def received_bundle(chunks: AsyncIterator[bytes], folder: str) -> Path:
     return path
 
 
-def swap_bundle(runtime: Runtime, path: Path) -> dict[str, Any]:
+def swap_bundle(runtime: Runtime, path: Path, load: Callable[[Path], Bundle]) -> dict[str, Any]:
     """Verify a bundle, build its first sub-network, and let it take over at the next window.
 
     Args:
         runtime: what serves.
         path: of `received_bundle`.
+        load: reads and verifies it, as it did with the one that serves.
 
     Returns:
         The beginning of its digest.
@@ -116,7 +120,7 @@ def swap_bundle(runtime: Runtime, path: Path) -> dict[str, Any]:
         InputError: it is damaged, was made for other sensors, or cannot run here; the old one goes on.
     """
     try:
-        bundle = load_bundle(path)
+        bundle = load(path)
     except BundleError as error:
         raise BundleError(str(error).replace(str(path), "the bundle that was sent")) from None
     runtime.swap(bundle)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from threading import Thread
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from sentryfuse.bundle import Bundle, load_bundle
 from sentryfuse.progress import say
 from sentryfuse.runtime import Runtime
 from sentryfuse.serve.address import listen, url_of
@@ -36,12 +38,13 @@ class Served:
         address: `HOST:PORT`.
         runtime: whose lines they are.
         lines: where they go besides.
+        load: reads and verifies a bundle that is sent.
 
     Attributes:
         url: for a browser.
     """
 
-    def __init__(self, address: str, runtime: Runtime, lines: Lines) -> None:
+    def __init__(self, address: str, runtime: Runtime, lines: Lines, load: Callable[[Path], Bundle]) -> None:
         import uvicorn
 
         from sentryfuse.serve.application import Application
@@ -53,7 +56,7 @@ class Served:
         self.url = url_of(self._socket)
         self._server = uvicorn.Server(
             uvicorn.Config(
-                Application(self._board, self._live, access).asgi(),
+                Application(self._board, self._live, access, load).asgi(),
                 loop="asyncio",
                 http="h11",
                 ws="none",
@@ -102,13 +105,16 @@ class Served:
             _log.exception("the server at %s has ended by itself", self.url)
 
 
-def open_server(address: str, runtime: Runtime, lines: Lines) -> Served:
+def open_server(
+    address: str, runtime: Runtime, lines: Lines, load: Callable[[Path], Bundle] = load_bundle
+) -> Served:
     """Serve what a runtime answers.
 
     Args:
         address: `HOST:PORT`; anything but loopback needs a token in the environment (see `address`).
         runtime: made, not stepped yet.
         lines: where lines go besides.
+        load: reads and verifies a bundle that is sent, with what the command asks of its own.
 
     Returns:
         Takes the lines in their place; close it with the runtime.
@@ -117,4 +123,4 @@ def open_server(address: str, runtime: Runtime, lines: Lines) -> Served:
         ConfigError: an address that means nothing, is taken or needs a token.
         ModuleNotFoundError: the extra `serve` is not installed.
     """
-    return Served(address, runtime, lines)
+    return Served(address, runtime, lines, load)
