@@ -253,7 +253,7 @@ class Runtime:
 
         Raises:
             ConfigError: it was made for others.
-            BundleError: a graph that the engine refuses.
+            BundleError: a graph that the engine refuses, or that fails on a window (`check_answers`).
         """
         person_of(bundle)
         self._serving.offer(bundle, self._sensors.present)
