@@ -27,6 +27,7 @@ ORDER = (
     {"training", "runtime", "measure", "decide"},
     {"export", "report"},
     {"study", "rivals", "sklearn"},
+    {"serve"},
     {"cli"},
     {"__main__"},
 )
@@ -49,6 +50,7 @@ LIGHT = (
     "runtime",
     "measure",
     "report",
+    "serve",
     "cli",
     "__main__",
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
@@ -84,6 +85,12 @@ def run(
         str | None,
         typer.Option(
             metavar="URL", help="Send the answers to mqtt://HOST/PREFIX as well; see docs/streams.md."
+        ),
+    ] = None,
+    serve: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="Page, health, metrics and answers over HTTP; see docs/serve.md."
         ),
     ] = None,
     windows: Annotated[
@@ -194,6 +201,12 @@ def run(
         )
         if publish is not None:
             lines = _Published(lines, opened.enter_context(open_publisher(publish, stamp=log.stamp)), log)
+        if serve is not None:
+            from sentryfuse.serve import open_server
+
+            lines = opened.enter_context(
+                open_server(serve, runtime, lines, partial(open_bundle, device=device))
+            )
         notifier = opened.enter_context(closing(Notifier()))
         with live(runtime, tally), Service(runtime, notifier) as service:
             _answer_all(runtime, tally, lines, windows, stop, service)

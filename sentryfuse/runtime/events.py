@@ -1,23 +1,25 @@
 """Events of a running stream: structured log lines, and a file of JSON lines.
 
-Kinds: `sensor_silent` (overdue between windows), `sensor_lost`, `sensor_back`, `delayed`, `switch`, `budget`,
-`over_budget`, `too_slow`, `step_down`, `step_up`, `overload`, `overload_over`, `stale`, `power`, `no_meter`,
-`fault`, `bundle`; of a source `source_lost`, `source_back`, `source_refused`, `stranger`, `unreadable`; of a
-publisher `publisher_lost`, `publisher_back`, `publisher_refused`.
+Kinds: `sensor_silent` (overdue between windows), `sensor_lost`, `sensor_back`, `delayed`, `switch`,
+`budget`, `sensors`, `over_budget`, `too_slow`, `step_down`, `step_up`, `overload`, `overload_over`,
+`stale`, `power`, `no_meter`, `fault`, `bundle`; of a source `source_lost`, `source_back`, `source_refused`,
+`stranger`, `unreadable`; of a publisher `publisher_lost`, `publisher_back`, `publisher_refused`.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
+from collections import Counter, deque
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Any, Self
 
 from sentryfuse.runtime.lines import LineFile
 from sentryfuse.runtime.rotation import Rotation
 
+LATEST = 100  # events remembered
 _log = logging.getLogger("sentryfuse.runtime")
 _BAD = {
     "sensor_silent",
@@ -50,6 +52,7 @@ class Events:
 
     Attributes:
         counts: kind -> how many so far.
+        latest: the latest of them, with their facts; copy it before looking through it.
         stamp: goes into every line; a runtime puts its run, version and bundle there.
 
     Raises:
@@ -59,7 +62,9 @@ class Events:
     def __init__(self, path: str | Path | None = None, *, rotation: Rotation | None = None) -> None:
         self.counts: Counter[str] = Counter()
         self.stamp: dict[str, str] = {}
+        self.latest: deque[dict[str, Any]] = deque(maxlen=LATEST)
         self._said: dict[str, str] = {}
+        self._lock = Lock()
         self._file = None if path is None else LineFile(path, rotation=rotation)
 
     @property
@@ -68,13 +73,19 @@ class Events:
         return 0 if self._file is None else self._file.unwritten
 
     def tell(self, kind: str, **facts: Any) -> None:
-        """Take in one event; never raises.
+        """Take in one event, from any thread; never raises.
 
         Args:
             kind: one of the module's list.
             facts: what goes with it, ready for `json.dumps`.
         """
-        self.counts[kind] += 1
+        unix_s, at_s = round(time.time(), 3), round(time.monotonic(), 6)
+        with self._lock:  # a budget may be asked for by another thread, and lines must stay whole
+            self.counts[kind] += 1
+            row = {"kind": kind, "unix_s": unix_s, "at_s": at_s, **self.stamp, **facts}
+            self.latest.append(row)
+            if self._file is not None:
+                self._file.write(row)
         _log.log(
             logging.WARNING if kind in _BAD else logging.INFO,
             "%s %s",
@@ -82,9 +93,6 @@ class Events:
             " ".join(f"{name}={value}" for name, value in facts.items()),
             extra={"event": kind, "facts": facts, "run_id": self.stamp.get("run_id", "")},
         )
-        if self._file is not None:
-            unix_s, at_s = round(time.time(), 3), round(time.monotonic(), 6)
-            self._file.write({"kind": kind, "unix_s": unix_s, "at_s": at_s, **self.stamp, **facts})
 
     def tell_once(self, kind: str, said: str, **facts: Any) -> None:
         """One event when a lasting fact begins or changes, none while it stays; never raises.

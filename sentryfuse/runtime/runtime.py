@@ -3,7 +3,7 @@
     source -> Cutter -> sensors present --+
     meter -> Governor -> budget ----------+-> plan -> session -> Result
 
-Use it from one thread; `set_budget` and `swap` may be called from any.
+Use it from one thread; `set_budget`, `swap` and `asked.only` may be called from any.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from sentryfuse.engine.engines import ENGINE, Engine
 from sentryfuse.errors import ConfigError
 from sentryfuse.machine import own_version
 from sentryfuse.planning.profile import DeviceProfile
-from sentryfuse.power import Governor, LadderReader, Policy
+from sentryfuse.power import Governor, LadderReader, Policy, Reading
 from sentryfuse.runtime.answering import Answering, person_of, scale_of
+from sentryfuse.runtime.asked import Asked
 from sentryfuse.runtime.events import Events
 from sentryfuse.runtime.result import Result
 from sentryfuse.runtime.sensors import SensorWatch
@@ -160,6 +161,8 @@ class Runtime:
             max_age_s=self.max_age_s if self.is_live else math.inf,
             is_live=self.is_live,
         )
+        self.asked = Asked(bundle.names, self.events)
+        self.reading: Reading | None = None  # the latest of the meter
         self.dropped = 0
         self._dropping, self._dropped_s = False, -math.inf  # now, and when the latest window was
         self._overload: int | None = None  # windows dropped before it began
@@ -257,7 +260,7 @@ class Runtime:
 
         Raises:
             ConfigError: it was made for others.
-            BundleError: a graph that the engine refuses.
+            BundleError: a graph that the engine refuses, or that fails on a window (`check_answers`).
         """
         person_of(bundle)
         self._serving.offer(bundle, self._sensors.present)
@@ -326,7 +329,7 @@ class Runtime:
             window, cut = self._due.popleft()
             if self.is_live:
                 window = self._judged(window)
-            results.append(self._answering.answer(window, cut))
+            results.append(self._answering.answer(self.asked.narrow(window), cut))
         return results
 
     def _judged(self, window: CutWindow) -> CutWindow:
@@ -370,7 +373,7 @@ class Runtime:
         if self._reader is None or now_s - self._power_at < POWER_EVERY_S:
             return
         self._power_at = now_s
-        reading = self._reader.read(now_s)
+        reading = self.reading = self._reader.read(now_s)
         self._answering.energy_label = str(reading.label)
         for note in reading.notes:
             self.events.tell("power", note=note)

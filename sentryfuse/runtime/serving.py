@@ -8,11 +8,13 @@ from dataclasses import replace
 from threading import Lock, Thread
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from sentryfuse.bundle import Bundle
 from sentryfuse.engine.engines import Engine, find_engine
 from sentryfuse.engine.session import Session
 from sentryfuse.engine.sessions import Sessions
-from sentryfuse.errors import BudgetError, ConfigError
+from sentryfuse.errors import BudgetError, BundleError, ConfigError
 from sentryfuse.planning.profile import DeviceProfile
 from sentryfuse.runtime.events import Events
 from sentryfuse.types import Budget, Plan
@@ -36,6 +38,32 @@ def stepped(budget: Budget, step: int) -> Budget:
         return replace(budget, latency_ms=budget.latency_ms * STEP**step)
     kept = (1 - (budget.ratio or 0.0)) * STEP**step
     return replace(budget, ratio=1 - kept if kept >= LEAST_KEPT else 1.0)
+
+
+def check_answers(session: Session, bundle: Bundle) -> None:
+    """Have a sub-network answer one window like those of its training, noise of their mean and deviation.
+
+    Raises:
+        BundleError: it fails, or its numbers are not finite.
+    """
+    rng = np.random.default_rng(0)
+    windows = {
+        m.name: rng.standard_normal((1, m.length, m.n_channels), dtype=np.float32)
+        for m in bundle.layout.modalities
+    }
+    for step in bundle.layout.steps:
+        mean, std = (bundle.weights.get(f"{step.name}.normalise.{leaf}") for leaf in ("mean", "std"))
+        if step.window and mean is not None and std is not None:
+            windows[step.window] = (mean + std * windows[step.window]).astype(np.float32)
+    try:
+        answer = session.run(windows)
+    except Exception as error:  # whatever an engine raises
+        raise BundleError(f"the new bundle fails its self-check ({error}); export it again") from error
+    if not np.isfinite(answer).all():
+        raise BundleError(
+            "the new bundle fails its self-check, a window is answered with numbers that are not finite; "
+            "train or export it again"
+        )
 
 
 class Serving:
@@ -180,7 +208,7 @@ class Serving:
 
         Raises:
             ConfigError: it was made for other sensors, classes or normalisation.
-            BundleError: a graph that the engine refuses.
+            BundleError: a graph that the engine refuses, or that does not answer a window with numbers.
         """
         ours = self.bundle
         same = bundle.layout.modalities == ours.layout.modalities
@@ -192,7 +220,7 @@ class Serving:
         made = self._as_run(bundle)
         sessions = Sessions(made, **self._options)
         try:
-            sessions.get(self._first_plan(sessions, made, present))
+            check_answers(sessions.get(self._first_plan(sessions, made, present)), made)
         except BaseException:
             sessions.close()
             raise

@@ -28,6 +28,7 @@ class Verdict(StrEnum):
     RANGE = "range"
     RECOVERING = "recovering"
     DROPPED = "dropped"
+    OFF = "off"
 
 
 @dataclass(frozen=True, kw_only=True)

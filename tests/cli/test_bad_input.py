@@ -126,6 +126,8 @@ BAD = {
         "run BUNDLE --source replay:DATA --rotate-mb 1 --json W/e.1 --events W/e",
         "choose another file",
     ),
+    "a place to serve that means nothing": ("run BUNDLE --source replay:DATA --serve 8080", "HOST:PORT"),
+    "serving to others without a token": ("run BUNDLE --source replay:DATA --serve 0.0.0.0:0", "token"),
     "no hop": ("run BUNDLE --source replay:DATA --hop-s 0", "hop_s"),
     "a stream for a broken bundle": ("run BROKEN --source replay:DATA", "broken.bundle"),
     "a plan of a recording": ("plan DATA", "bundle"),

@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -228,3 +229,18 @@ def test_what_cannot_be_rotated_goes_on_growing_and_says_so_once(tmp_path, caplo
     file.close()
     assert link.is_symlink()
     assert (tmp_path / "real.jsonl.1").exists()
+
+
+def test_events_told_by_several_threads_are_whole_lines(tmp_path):
+    path = tmp_path / "events.jsonl"
+    with Events(path) as events:
+
+        def tell(number):
+            for k in range(200):
+                events.tell("budget", thread=number, k=k, reason="x" * 300)
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(tell, range(8)))
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert {(row["thread"], row["k"]) for row in rows} == {(n, k) for n in range(8) for k in range(200)}
+    assert len(rows) == events.counts["budget"] == 1600

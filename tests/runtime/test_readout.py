@@ -13,6 +13,7 @@ from sentryfuse.errors import BudgetError, ConfigError
 from sentryfuse.planning.profile import DeviceProfile, features
 from sentryfuse.readout.recording import OnRecording
 from sentryfuse.runtime import Change, replay
+from sentryfuse.runtime.serving import check_answers
 from tests.tiny import tiny_model, tiny_windows
 
 RATIOS = (0.0, 0.3, 1.0)
@@ -138,3 +139,10 @@ def test_few_readouts_are_kept_ready_and_one_serves_all_plans_of_its_sensors(mad
         sf.Session(bundle, bundle.plan(("age",), sf.Budget(ratio=1.0)), batch=batch)
     assert len(beside._READY[bundle]) == beside.KEPT
     assert len({id(session) for session in before}) == len(before)
+
+
+@pytest.mark.parametrize("ratio", RATIOS)
+def test_a_good_bundle_passes_its_self_check(made, ratio):
+    _, _, bundle = made
+    session = sf.Session(bundle, bundle.plan(None, sf.Budget(ratio=ratio)), batch=1)
+    check_answers(session, bundle)

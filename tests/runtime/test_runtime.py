@@ -15,7 +15,7 @@ import pytest
 from sentryfuse.bundle import load_bundle
 from sentryfuse.engine import Session
 from sentryfuse.engine.engines import OnnxRuntime
-from sentryfuse.errors import BudgetError, ConfigError
+from sentryfuse.errors import BudgetError, BundleError, ConfigError
 from sentryfuse.planning.profile import DeviceProfile, features
 from sentryfuse.power import CallbackMeter, open_reader, read_policy
 from sentryfuse.runtime import Events, Result, Runtime, Status
@@ -270,6 +270,19 @@ def test_another_bundle_takes_over_between_windows_and_a_bad_one_changes_nothing
     assert len(rest) == 9
     assert {r.status for r in rest} == {first.status} == {Status.OK}
     assert runtime.counters()["events"]["bundle"] == 1
+
+
+def test_a_bundle_that_fails_its_self_check_never_takes_over():
+    def broken(name, weight):
+        return np.full_like(weight, np.nan) if name.startswith("head.") else weight
+
+    other = dataclasses.replace(BUNDLE, weights={n: broken(n, w) for n, w in BUNDLE.weights.items()})
+    with Runtime(BUNDLE, source(healthy())) as runtime:
+        next(iter(runtime))
+        with pytest.raises(BundleError, match="self-check"):
+            runtime.swap(other)
+        assert {r.status for r in runtime} == {Status.OK}
+        assert runtime.bundle is BUNDLE
 
 
 def test_a_policy_follows_the_meter():
