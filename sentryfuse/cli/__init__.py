@@ -15,7 +15,7 @@ from pathlib import Path
 
 import typer
 
-from sentryfuse.cli import compare, device, model, recordings, results, stream, study
+from sentryfuse.cli import compare, device, keys, model, recordings, results, stream, study
 from sentryfuse.errors import SentryFuseError
 from sentryfuse.progress import drop_stdout, set_quiet
 
@@ -36,6 +36,7 @@ EXTRAS = {
     "polars": "data",
     "pyarrow": "data",
     "ray": "ray",
+    "cryptography": "sign",
 }
 
 app = typer.Typer(
@@ -57,6 +58,7 @@ app.command()(model.evaluate)
 app.command()(device.plan)
 app.command()(model.prune)
 app.command()(model.export)
+app.command()(keys.keys)
 app.command()(device.predict)
 app.command()(compare.compare)
 app.command()(device.profile)
