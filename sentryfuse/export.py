@@ -26,9 +26,7 @@ WINDOWS = 3  # random ones, of each plan
 GROUPS = 8  # of sensors that are absent together in the check, however many sensors there are
 
 
-def export_bundle(
-    model: SentryModel, path: str | Path, sign: str | Path | None = None
-) -> dict[str, Any]:
+def export_bundle(model: SentryModel, path: str | Path, sign: str | Path | None = None) -> dict[str, Any]:
     """Write the one file a device needs.
 
     The bundle is read back and answers for several sensor sets and ratios, in which every sensor is absent at

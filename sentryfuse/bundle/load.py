@@ -152,7 +152,7 @@ def _short(sentence: object) -> str:
 
 
 def _load(path: str | Path, verifier: Verifier | None) -> Bundle:
-    with open_container(path, verifier and partial(verifier.check, path)) as container:
+    with open_container(path, partial(verifier.check, path) if verifier else None) as container:
         manifest = read_manifest(container.manifest)
         check_routes(manifest.layout)
         check_sizes(manifest.layout)

@@ -214,7 +214,7 @@ class Serving:
         ours = self.bundle
         if ours.signed_by and bundle.signed_by != ours.signed_by:
             raise BundleError(
-                f"this runtime was started with bundles of the key {ours.signed_by[:16]}, and the new one was "
+                f"this runtime was started with bundles of the key {ours.signed_by[:16]}, the new one was "
                 f"{'verified with another' if bundle.signed_by else 'not verified'}; open it with "
                 "load_bundle(path, verify=KEY)"
             )
