@@ -100,7 +100,7 @@ def test_a_bundle_that_claims_to_multiply_nothing_beside_its_units_is_refused(na
     for step in manifest["layout"]["steps"]:
         step |= {"macs_per_token": 0, "macs_per_entering": 0, "macs_fixed": 0}
     (tmp_path / "cheap.bundle").write_bytes(signed(manifest, tensors))
-    with pytest.raises(BundleError, match="multiplies .* where the layout says otherwise"):
+    with pytest.raises(BundleError, match=r"multiplies .* where the layout says otherwise"):
         load_bundle(tmp_path / "cheap.bundle")
 
 
