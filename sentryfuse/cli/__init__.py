@@ -17,7 +17,7 @@ import typer
 
 from sentryfuse.cli import compare, device, keys, model, recordings, results, stream, study
 from sentryfuse.errors import SentryFuseError
-from sentryfuse.progress import drop_stdout, set_quiet
+from sentryfuse.progress import drop_stdout, set_quiet, visible
 
 # Usage errors of typer, by way of a public name: where their base lives differs between versions.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -139,7 +139,7 @@ def _flush() -> None:
 
 def _complain(sentence: str) -> int:
     with suppress(OSError):  # nobody reads it
-        print("error: " + " ".join(sentence.split()), file=sys.stderr, flush=True)
+        print("error: " + visible(" ".join(sentence.split())), file=sys.stderr, flush=True)
     return 2
 
 
