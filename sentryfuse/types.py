@@ -85,8 +85,8 @@ class Budget:
                 )
         if self.ratio is not None and not 0 <= self.ratio <= 1:
             raise BudgetError(
-                f"ratio {self.ratio!r:.40} is outside 0 <= ratio <= 1; it is the share of the prunable MACs to "
-                "remove, so give for example 0.6"
+                f"ratio {self.ratio!r:.40} is outside 0 <= ratio <= 1; it is the share of the prunable MACs "
+                "to remove, so give for example 0.6"
             )
         for item in fields(self):
             value = getattr(self, item.name)
