@@ -206,7 +206,7 @@ def run(
             from sentryfuse.serve import open_server
 
             lines = opened.enter_context(
-                open_server(serve, runtime, lines, partial(open_bundle, device=device))
+                open_server(serve, runtime, lines, partial(open_bundle, device=device, verify=verify))
             )
         notifier = opened.enter_context(closing(Notifier()))
         with live(runtime, tally), Service(runtime, notifier) as service:
