@@ -26,7 +26,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	fi; \
 	"$$found" -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --no-input \
-	  --constraint constraints.txt --editable '.[train,compare,report,data,mqtt,lsl,serve,dev]'
+	  --constraint constraints.txt --editable '.[train,compare,report,data,mqtt,lsl,serve,sign,dev]'
 	@touch $@
 
 demo: $(INSTALLED) ## Train, plan, prune, export and replay; results in demo/
@@ -45,7 +45,7 @@ lowest: $(INSTALLED) ## The unmarked tests with the oldest versions that are all
 	rm -rf .venv-lowest
 	$(BIN)/python -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --disable-pip-version-check --no-input \
-	  --constraint constraints-lowest.txt --editable '.[train,compare,report,data,mqtt,lsl,serve,dev]'
+	  --constraint constraints-lowest.txt --editable '.[train,compare,report,data,mqtt,lsl,serve,sign,dev]'
 	.venv-lowest/bin/python -m pytest -n auto --dist loadscope
 
 lint: $(INSTALLED) ## Style, format and types

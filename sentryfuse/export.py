@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from sentryfuse.bundle import Bundle, load_bundle, save_bundle
+from sentryfuse.bundle.signature import read_signer
 from sentryfuse.engine.session import Session
 from sentryfuse.errors import BundleError
 from sentryfuse.files import write_atomically
@@ -25,7 +26,7 @@ WINDOWS = 3  # random ones, of each plan
 GROUPS = 8  # of sensors that are absent together in the check, however many sensors there are
 
 
-def export_bundle(model: SentryModel, path: str | Path) -> dict[str, Any]:
+def export_bundle(model: SentryModel, path: str | Path, sign: str | Path | None = None) -> dict[str, Any]:
     """Write the one file a device needs.
 
     The bundle is read back and answers for several sensor sets and ratios, in which every sensor is absent at
@@ -35,13 +36,18 @@ def export_bundle(model: SentryModel, path: str | Path) -> dict[str, Any]:
     Args:
         model: trained or pruned; not changed.
         path: the file to write.
+        sign: private key (PEM, Ed25519); its signature goes into the file `.sig` beside the bundle. Needs
+            the extra `sign`.
 
     Returns:
-        What was checked: number of plans and the largest difference of a probability.
+        What was checked: number of plans and the largest difference of a probability; with `sign` the number
+        of its key.
 
     Raises:
         BundleError: onnxruntime and torch disagree.
+        ConfigError: `sign` is not such a key.
     """
+    signer = None if sign is None else read_signer(sign)
     model.eval()
     tensors: dict[str, Any] = {
         bundle_name(name): t.numpy().astype(np.float32) for name, t in model.tensors().items()
@@ -66,7 +72,12 @@ def export_bundle(model: SentryModel, path: str | Path) -> dict[str, Any]:
                 f"the exported graphs differ from torch by {checked['max_difference']:.1e} (allowed "
                 f"{TOLERANCE:.0e}); nothing was written, please report this model's configuration"
             )
-    return checked
+        line = "" if signer is None else signer.line(partial.read_bytes())
+    if signer is None:
+        return checked
+    # until this is written the new bundle counts as changed, never as signed
+    signer.write(path, line)
+    return {**checked, "signed_by": signer.key_id}
 
 
 def check_against_torch(model: SentryModel, path: Path) -> dict[str, Any]:

@@ -24,7 +24,7 @@ os.umask(_UMASK)
 
 
 @contextmanager
-def write_atomically(path: str | Path) -> Iterator[Path]:
+def write_atomically(path: str | Path, *, mode: int | None = None) -> Iterator[Path]:
     """Write one file under a temporary path that takes its place when all went well.
 
     The temporary path has the same file name, in a `.partial` folder beside the target, so writers
@@ -33,6 +33,7 @@ def write_atomically(path: str | Path) -> Iterator[Path]:
 
     Args:
         path: the file to write; replaced if it exists.
+        mode: permissions; `None` is those of a new file. Until it has its name nobody else can reach it.
 
     Yields:
         The path to write to.
@@ -51,7 +52,10 @@ def write_atomically(path: str | Path) -> Iterator[Path]:
         with _room_beside(path) as room:
             draft = room / path.name
             yield draft
-            _as_usual(draft)
+            if mode is None:
+                _as_usual(draft)
+            else:
+                draft.chmod(mode)
             _to_disk(draft)
             draft.replace(path)
         _to_disk(path.parent)

@@ -8,6 +8,7 @@ nothing.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 _quiet = False
 # Bars being drawn, outermost first; lines must be printed above them, not through them.
 _bars: list[RichProgress] = []
+# Control characters but tab and line end, C1 among them, and what turns the direction of writing.
+_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def set_quiet(quiet: bool) -> None:
@@ -39,14 +42,27 @@ def is_quiet() -> bool:
     return _quiet
 
 
+def visible(text: str) -> str:
+    """Text in which nothing steers a terminal: texts from files may hold such.
+
+    Args:
+        text: of any origin; tabs and line ends stay.
+
+    Returns:
+        The same with control characters, and those that turn the direction of writing, as JSON escapes them.
+    """
+    return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def say(text: str) -> None:
     """Show one line on standard error, unless quiet.
 
     Args:
-        text: the line, as it is; no markup.
+        text: the line; no markup, and `visible`.
     """
     if _quiet:
         return
+    text = visible(text)
     with suppress(OSError):  # what nobody can read must not end the work
         if _bars:
             _bars[-1].console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
@@ -58,11 +74,15 @@ def show(text: str) -> None:
     """Put text on standard output; once nobody reads it any more, nowhere.
 
     Args:
-        text: as it is, with its line ends.
+        text: with its line ends; `visible`.
 
     Raises:
         OSError: it cannot be written for another reason, such as a full disk.
     """
+    _write(visible(text))
+
+
+def _write(text: str) -> None:
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -194,12 +214,12 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     from rich.console import Console
     from rich.table import Table
 
-    drawn = Table(title=title, title_justify="left")
+    drawn = Table(title=visible(title), title_justify="left")
     for index, heading in enumerate(columns):
         numeric = bool(cells) and all(
             row[index] is None or isinstance(row[index], int | float) for row in cells
         )
-        drawn.add_column(heading, justify="right" if numeric else "left")
+        drawn.add_column(visible(heading), justify="right" if numeric else "left")
     for row in cells:
         drawn.add_row(*map(_cell, row))
     # In a file or pipe there is no edge to wrap at.
@@ -207,14 +227,14 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     console = Console(markup=False, emoji=False, highlight=False, width=width)
     with console.capture() as shown:  # rich would end the process when nobody reads any more
         console.print(drawn)
-    show(shown.get())
+    _write(shown.get())
 
 
 def _cell(value: object) -> str:
     """A table cell as text."""
     if value is None:
         return "-"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return f"{value:.3f}" if isinstance(value, float) else visible(str(value))
 
 
 def _draw(description: str, total: int) -> RichProgress:

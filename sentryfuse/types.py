@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from numbers import Real
 from typing import Annotated, Any
 
 from annotated_types import Interval, Len, Predicate
@@ -13,6 +14,7 @@ from annotated_types import Interval, Len, Predicate
 from sentryfuse.errors import BudgetError, ConfigError, NoSensorsError
 
 PROTOCOLS = ("present", "full")
+LARGEST = 1e30  # of a limit; sums of such are still finite
 Name = Annotated[str, Len(1, 500), Predicate(str.isprintable)]  # short, and a terminal shows it as it is
 
 
@@ -72,17 +74,28 @@ class Budget:
         """Refuse limits that mean nothing."""
         if self.protocol not in PROTOCOLS:
             raise ConfigError(f"protocol {self.protocol!r} is unknown; choose one of {', '.join(PROTOCOLS)}")
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name == "protocol" or value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, Real):
+                raise ConfigError(
+                    f"{item.name} must be a number, got {value!r:.40} ({type(value).__name__}); give for "
+                    f"example {item.name}={'0.6' if item.name == 'ratio' else '5'}"
+                )
         if self.ratio is not None and not 0 <= self.ratio <= 1:
             raise BudgetError(
-                f"ratio {self.ratio} is outside 0 <= ratio <= 1; it is the share of the prunable MACs to "
-                "remove, so give for example 0.6"
+                f"ratio {self.ratio!r:.40} is outside 0 <= ratio <= 1; it is the share of the prunable MACs "
+                "to remove, so give for example 0.6"
             )
         for item in fields(self):
             value = getattr(self, item.name)
             if item.name in ("ratio", "protocol") or value is None:
                 continue
-            if not value > 0 or value == float("inf"):
-                raise BudgetError(f"{item.name} must be a positive number, got {value}")
+            if not 0 < value <= LARGEST:
+                raise BudgetError(
+                    f"{item.name} must be a positive number up to {LARGEST:g}, got {value!r:.40}"
+                )
 
     @property
     def limits(self) -> dict[str, float]:

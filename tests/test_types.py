@@ -106,3 +106,25 @@ def test_an_unknown_sensor_is_named_beside_those_there_are():
 def test_no_sensor_at_all_is_refused():
     with pytest.raises(NoSensorsError, match="name at least one"):
         check_present([], ["acc"])
+
+
+@pytest.mark.parametrize("name", ["ratio", "macs", "latency_ms", "memory_mb", "energy_mj"])
+@pytest.mark.parametrize("value", ["0.5", True, False, [1], {}, b"1", 1j], ids=repr)
+def test_a_limit_that_is_no_number_is_refused_by_name(name, value):
+    with pytest.raises(ConfigError, match=f"{name} must be a number, got .*; give for example {name}="):
+        Budget(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["ratio", "macs", "latency_ms", "memory_mb", "energy_mj"])
+@pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), 10**400, -(10**400), 1e31])
+def test_a_limit_that_means_nothing_is_refused_in_a_short_sentence(name, value):
+    with pytest.raises(BudgetError) as caught:
+        Budget(**{name: value})
+    assert len(str(caught.value)) < 200
+
+
+def test_numbers_of_numpy_are_numbers():
+    import numpy as np
+
+    assert Budget(ratio=np.float32(0.5)).ratio == 0.5  # type: ignore[arg-type]
+    assert Budget(macs=np.int64(7)).macs == 7  # type: ignore[arg-type]

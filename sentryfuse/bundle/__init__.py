@@ -10,6 +10,7 @@ its tensors are
 Nothing in it can be executed: no graph, no pickle, no paths, no external data. A file is untrusted until the
 last check has passed, in this order; each stage reads no more than the one before has allowed:
 
+    signature   where a key is asked for: of every byte, by that key    no byte has been understood
     container   sizes, header, tensors side by side without holes       only the header has been read
     manifest    every field: type, range, names
     routes      every set of sensors finds its way to an answer

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,7 @@ MAX_NAME = 500  # characters
 DTYPES: Mapping[str, np.dtype[Any]] = {"F32": np.dtype(np.float32), "U8": np.dtype(np.uint8)}  # U8: the seal
 DAMAGED = "copy or export it again"
 Array = NDArray[Any]
+Check = Callable[[bytearray], None]
 
 
 class Inconsistent(BundleError):
@@ -65,12 +66,16 @@ class Container:
         digest: sha256 of the manifest's text, which the file's own seal confirms; hexadecimal.
     """
 
-    def __init__(self, handle: int) -> None:
+    def __init__(self, handle: int, check: Check | None = None) -> None:
         self._handle = handle
         self._size = os.fstat(handle).st_size
+        self._whole: bytearray | None = None  # what was checked, and nothing else, is what is used
         self._first = 0  # where the body begins
         if self._size > MAX_BYTES:
             raise BundleError(f"has {self._size} bytes, more than the limit {MAX_BYTES}; export it again")
+        if check is not None:
+            self._whole = self._read(0, self._size)
+            check(self._whole)
         header = self._header()
         text = _text_of_manifest(header.pop("__metadata__", None))
         _check_version(text)
@@ -88,7 +93,9 @@ class Container:
 
     def tensors(self) -> dict[str, Array]:
         """Read the body once; the arrays share its memory and cannot be written to."""
-        body = memoryview(self._read(self._first, self._size - self._first)).toreadonly()
+        whole, n = self._whole, self._size - self._first
+        read = self._read(self._first, n) if whole is None else memoryview(whole)[self._first :]
+        body = memoryview(read).toreadonly()
         if os.pread(self._handle, 1, self._size):
             raise BundleError(f"grows while it is read; {DAMAGED}")
         return {
@@ -118,6 +125,8 @@ class Container:
         """Exactly `n` bytes. Never mapped: a mapped file that shrinks ends the process."""
         if start + n > self._size:
             raise BundleError(f"ends too early, at {self._size} bytes; {DAMAGED}")
+        if self._whole is not None:
+            return self._whole[start : start + n]
         parts = bytearray(n)
         view = memoryview(parts)
         os.lseek(self._handle, start, os.SEEK_SET)
@@ -130,11 +139,12 @@ class Container:
 
 
 @contextmanager
-def open_container(path: str | Path) -> Iterator[Container]:
+def open_container(path: str | Path, check: Check | None = None) -> Iterator[Container]:
     """Open a bundle and check its header.
 
     Args:
         path: a regular file, or a link to one.
+        check: gets every byte before any of them is understood; raises what is wrong.
 
     Yields:
         The container; closed afterwards.
@@ -153,7 +163,7 @@ def open_container(path: str | Path) -> Iterator[Container]:
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise BundleError("is not a file; give the file that `sentryfuse export` wrote")
-        yield Container(handle)
+        yield Container(handle, check)
     except OSError as error:
         raise BundleError(f"cannot be read ({(error.strerror or str(error)).lower()}); {DAMAGED}") from None
     finally:

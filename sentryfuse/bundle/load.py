@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from sentryfuse.bundle.beside import read_mixture
 from sentryfuse.bundle.container import Inconsistent, check_digests, open_container, save_bundle
 from sentryfuse.bundle.manifest import read_manifest
 from sentryfuse.bundle.routes import check_routes
+from sentryfuse.bundle.signature import Verifier, read_verifier
 from sentryfuse.bundle.sizes import check_sizes
 from sentryfuse.bundle.tensors import check_names, check_values
 from sentryfuse.errors import BundleError
@@ -45,6 +46,7 @@ class Bundle:
         gate: presence -> importance.
         mixture: the readout and its weight beside the transformer; `None` = there is none.
         target: what is asked for; of numbers and labels with what they are standardised by.
+        signed_by: number of the key that its signature was verified with; "" = nobody asked.
         about: facts for people: backbone, preset, training.
         digest: sha256 over the whole content.
     """
@@ -59,6 +61,7 @@ class Bundle:
     digest: str
     mixture: Mixture | None = None
     target: Target = CLASSES
+    signed_by: str = ""
 
     def __repr__(self) -> str:
         """What it is, in one line."""
@@ -113,20 +116,26 @@ class Bundle:
         return replace(self, layout=replace(self.layout, attention=replace(rule, sparse_from=sparse_from)))
 
 
-def load_bundle(path: str | Path) -> Bundle:
+def load_bundle(path: str | Path, verify: str | Path | None = None) -> Bundle:
     """Read a bundle and verify it; see the room's description for what is checked in which order.
 
     Args:
         path: a file written by `sentryfuse export`.
+        verify: public key (PEM, Ed25519) of whom it must be signed by, in the file `.sig` beside it; checked
+            before anything else. Needs the extra `sign`. `None` asks for no signature.
 
     Returns:
         The bundle; nothing is kept open, and its arrays cannot be written to.
 
     Raises:
-        BundleError: not a bundle, damaged, of another format version, or not self-consistent.
+        BundleError: not a bundle, damaged, of another format version, or not self-consistent; or, where
+            asked for, not signed with that key.
+        ConfigError: `verify` is not such a key.
+        ModuleNotFoundError: `verify` without the extra `sign`.
     """
+    verifier = None if verify is None else read_verifier(verify)
     try:
-        return _load(path)
+        return _load(path, verifier)
     except (Inconsistent, Misfit) as error:
         raise BundleError(f"{path} {_short(error)}; export it again") from None
     except BundleError as error:
@@ -142,8 +151,8 @@ def _short(sentence: object) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
 
 
-def _load(path: str | Path) -> Bundle:
-    with open_container(path) as container:
+def _load(path: str | Path, verifier: Verifier | None) -> Bundle:
+    with open_container(path, partial(verifier.check, path) if verifier else None) as container:
         manifest = read_manifest(container.manifest)
         check_routes(manifest.layout)
         check_sizes(manifest.layout)
@@ -167,6 +176,7 @@ def _load(path: str | Path) -> Bundle:
         digest=container.digest,
         mixture=read_mixture(manifest, parts["readout"]),
         target=manifest.target,
+        signed_by=verifier.key_id if verifier else "",
     )
     bundle.writer.check_steps()
     return bundle

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import typer
 
-from sentryfuse.cli import compare, device, model, recordings, results, stream, study
+from sentryfuse.cli import compare, device, keys, model, recordings, results, stream, study
 from sentryfuse.errors import SentryFuseError
-from sentryfuse.progress import drop_stdout, set_quiet
+from sentryfuse.progress import drop_stdout, set_quiet, visible
 
 # Usage errors of typer, by way of a public name: where their base lives differs between versions.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -36,6 +36,7 @@ EXTRAS = {
     "polars": "data",
     "pyarrow": "data",
     "ray": "ray",
+    "cryptography": "sign",
 }
 
 app = typer.Typer(
@@ -57,6 +58,7 @@ app.command()(model.evaluate)
 app.command()(device.plan)
 app.command()(model.prune)
 app.command()(model.export)
+app.command()(keys.keys)
 app.command()(device.predict)
 app.command()(compare.compare)
 app.command()(device.profile)
@@ -137,7 +139,7 @@ def _flush() -> None:
 
 def _complain(sentence: str) -> int:
     with suppress(OSError):  # nobody reads it
-        print("error: " + " ".join(sentence.split()), file=sys.stderr, flush=True)
+        print("error: " + visible(" ".join(sentence.split())), file=sys.stderr, flush=True)
     return 2
 
 

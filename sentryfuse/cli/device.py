@@ -37,17 +37,24 @@ if TYPE_CHECKING:
     from sentryfuse.planning.profile import DeviceProfile
 
 BundleFile = Annotated[Path, typer.Argument(metavar="BUNDLE", help="File written by `sentryfuse export`.")]
+Verify = Annotated[
+    Path | None,
+    typer.Option(
+        "--verify",
+        metavar="KEY.pub.pem",
+        help="Refuse a bundle that is not signed with this key; see docs/signing.md.",
+    ),
+]
 EngineName = Annotated[str, typer.Option("--engine", help="onnxruntime, or openvino where it is installed.")]
 
 
-def open_bundle(path: Path, device: DeviceProfile | None = None) -> Bundle:
+def open_bundle(path: Path, device: DeviceProfile | None = None, *, verify: Path | None = None) -> Bundle:
     """A bundle, with the attention core that is the faster one on the device, if there is a profile of it."""
     from sentryfuse.bundle import load_bundle
 
-    bundle = load_bundle(path)
+    bundle = load_bundle(path, verify)
     if device is None:
         return bundle
-
     return bundle.with_break_even(device.sparse_from)
 
 
@@ -153,6 +160,7 @@ def predict(
         typer.Option(metavar="S", help="Of a CSV file: from one window to the next [s]; a window's length."),
     ] = None,
     threads: Threads = 2,
+    verify: Verify = None,
     json_to: JsonFile = None,
     quiet: Quiet = False,
 ) -> None:
@@ -174,7 +182,7 @@ def predict(
                 "once, and no --missing-rate"
             )
     device = profile_of(profile)
-    loaded = open_bundle(bundle, device)
+    loaded = open_bundle(bundle, device, verify=verify)
     for names in sets:
         check_present(names, loaded.names)
     from sentryfuse.cli.predictions import open_unlabelled, show_answers

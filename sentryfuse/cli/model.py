@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sentryfuse.cli.apart import check_apart
 from sentryfuse.cli.device import open_bundle, show_scores
 from sentryfuse.cli.options import (
     Data,
@@ -259,6 +260,10 @@ def prune(
 def export(
     run: Run,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The bundle, the one file a device needs.")],
+    sign: Annotated[
+        Path | None,
+        typer.Option(metavar="KEY.pem", help="Write FILE.sig beside it; see docs/signing.md."),
+    ] = None,
     json_to: JsonFile = None,
     quiet: Quiet = False,
 ) -> None:
@@ -266,16 +271,24 @@ def export(
 
     It is checked against torch before it gets its name: seconds for a few sensors, minutes for dozens.
     """
-    output = Output(json_to, quiet=quiet, files=[out])
+    signature = None if sign is None else Path(f"{out}.sig")
+    output = Output(json_to, quiet=quiet, files=[out] if signature is None else [out, signature])
+    check_apart({"--out": out, "the signature": signature, "--json": json_to}, {"the key": sign})
+    if sign is not None:
+        from sentryfuse.bundle.signature import read_signer
+
+        read_signer(sign)  # before the model is read
     from sentryfuse.training.folder import open_run
 
     model = open_run(run)
     from sentryfuse.export import export_bundle
 
-    checked = export_bundle(model, out)
+    checked = export_bundle(model, out, sign)
     size = out.stat().st_size
     output.line(
         f"{out}: {size / 1e6:.1f} MB; {checked['plans']} plans checked against torch, largest "
         f"difference of a probability {checked['max_difference']:.1e}"
     )
+    if signature is not None:
+        output.line(f"{signature}: signed with the key {checked['signed_by'][:16]}")
     output.json({"bundle": out.name, "bytes": size, **checked})

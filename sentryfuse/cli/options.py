@@ -84,7 +84,7 @@ LIMITS: dict[str, Any] = {  # of a budget, beside the ratio
         typer.Option(metavar="X", help="Most energy of one window [mJ]; needs a device profile."),
     ],
 }
-Threads = Annotated[int, typer.Option(min=1, metavar="N", help="Threads of the engine.")]
+Threads = Annotated[int, typer.Option(min=1, max=1024, metavar="N", help="Threads of the engine.")]
 
 
 def sensor_sets(values: list[str] | None) -> list[tuple[str, ...] | None]:

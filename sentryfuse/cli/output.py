@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from sentryfuse.files import check_place, write_json
-from sentryfuse.progress import set_quiet, show, table
+from sentryfuse.progress import set_quiet, show, table, visible
 from sentryfuse.types import sensor_label
 
 STDOUT = "-"
@@ -77,7 +77,7 @@ def json_text(data: Any, stream: TextIO, *, indent: int | None = None) -> str:
         indent: as `json.dumps`.
     """
     knows_all = (stream.encoding or "").lower().replace("-", "").startswith("utf")
-    return json.dumps(data, indent=indent, allow_nan=False, ensure_ascii=not knows_all)
+    return visible(json.dumps(data, indent=indent, allow_nan=False, ensure_ascii=not knows_all))
 
 
 def plain(value: Any) -> Any:

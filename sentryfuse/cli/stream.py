@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 import typer
 
 from sentryfuse.cli.apart import check_apart
-from sentryfuse.cli.device import BundleFile, open_bundle
+from sentryfuse.cli.device import BundleFile, Verify, open_bundle
 from sentryfuse.cli.logs import logged
 from sentryfuse.cli.options import (
     Limits,
@@ -101,6 +101,7 @@ def run(
     ] = False,
     engine: Annotated[str, typer.Option(help="onnxruntime or openvino.")] = "onnxruntime",
     threads: Threads = 1,
+    verify: Verify = None,
     events: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Append what happens as JSON lines.")
     ] = None,
@@ -168,7 +169,7 @@ def run(
     meter = f"trace:{trace}" if trace is not None else power
     if rules is not None and meter is None:
         meter = "auto"
-    loaded = open_bundle(bundle, device)
+    loaded = open_bundle(bundle, device, verify=verify)
     tally = Tally(loaded.names)
     with ExitStack() as opened:
         stop = opened.enter_context(stoppable())
@@ -205,7 +206,7 @@ def run(
             from sentryfuse.serve import open_server
 
             lines = opened.enter_context(
-                open_server(serve, runtime, lines, partial(open_bundle, device=device))
+                open_server(serve, runtime, lines, partial(open_bundle, device=device, verify=verify))
             )
         notifier = opened.enter_context(closing(Notifier()))
         with live(runtime, tally), Service(runtime, notifier) as service:

@@ -6,19 +6,25 @@ agree and stay under a limit; nothing is ever unpickled.
 
 from __future__ import annotations
 
+import math
+import os
 import struct
 import zipfile
 import zlib
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from sentryfuse.errors import DataError
+from sentryfuse.errors import ConfigError, DataError
 
+SMALL = 16_000_000  # of names and settings [bytes]
+MAX_BYTES = 16_000_000_000
+VARIABLE = "SENTRYFUSE_MAX_GB"  # also reaches what a command starts, as no option would
+_MOST_GB = 1e6
 _PIECE = 1 << 22  # read at once [bytes]
 _DAMAGE = (
     OSError,
@@ -34,6 +40,41 @@ _DAMAGE = (
     zlib.error,
     zipfile.BadZipFile,
 )
+
+
+def max_bytes_asked() -> int:
+    """Largest uncompressed size of a recording: 16 GB, or what SENTRYFUSE_MAX_GB says [bytes].
+
+    Raises:
+        ConfigError: it is not a positive number.
+    """
+    text = os.environ.get(VARIABLE, "").strip()
+    if not text:
+        return MAX_BYTES
+    try:
+        asked_gb = float(text)
+    except ValueError:
+        asked_gb = 0.0
+    if not 0 < asked_gb <= _MOST_GB:
+        raise ConfigError(f"{VARIABLE} is {text!r:.40}; give a number of gigabytes, such as 16")
+    return int(asked_gb * 1e9)
+
+
+class Form(NamedTuple):
+    """What the header of an array says.
+
+    Attributes:
+        shape: of any length; sides may be 0.
+        dtype: never of Python objects.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of its values [bytes]; Python integers, so that a forged shape cannot wrap around."""
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 class Archive:
@@ -84,6 +125,35 @@ class Archive:
         """Names of all arrays, in order."""
         return list(self._members)
 
+    def form(self, key: str) -> Form:
+        """What an array's header says, before a byte of its values is read.
+
+        Args:
+            key: its name, without `.npy`.
+
+        Raises:
+            DataError: no such array, a damaged one, or one of Python objects.
+        """
+        return self._opened(key, values=False)[0]
+
+    def read_small(self, key: str) -> NDArray[Any]:
+        """One array of names or settings, which has no reason to be large.
+
+        Args:
+            key: its name, without `.npy`.
+
+        Raises:
+            DataError: as `read`, or it takes more than `SMALL`.
+        """
+        form = self.form(key)
+        if form.n_bytes > SMALL:
+            raise DataError(
+                f"{self.path}: {key} takes {form.n_bytes / 1e6:.0f} MB as {form.dtype.kind} of shape "
+                f"{form.shape}, over the limit of {SMALL / 1e6:.0f} MB for names and settings; "
+                "store it shorter"
+            )
+        return self.read(key)
+
     def read(self, key: str) -> NDArray[Any]:
         """One array.
 
@@ -93,6 +163,11 @@ class Archive:
         Raises:
             DataError: no such array, a damaged one, or one of Python objects.
         """
+        _, values = self._opened(key, values=True)
+        assert values is not None
+        return values
+
+    def _opened(self, key: str, *, values: bool) -> tuple[Form, NDArray[Any] | None]:
         if key not in self._members:
             raise DataError(f"{self.path} lacks {key!r}; it has {self._listing()}; add {key!r}")
         member = self._members[key]
@@ -105,12 +180,10 @@ class Archive:
                         "store numbers "
                         "or fixed-length text"
                     )
-                count = 1
-                for side in shape:  # Python integers: a forged shape must not wrap around
-                    count *= side
-                if header + count * dtype.itemsize != member.file_size:
+                form = Form(shape, dtype)
+                if header + form.n_bytes != member.file_size:
                     raise ValueError("its size is not what its header says")
-                return _read_values(stream, shape, fortran, dtype, count)
+                return form, _read_values(stream, fortran, form) if values else None
         except DataError:
             raise
         except _DAMAGE as error:
@@ -138,7 +211,7 @@ class Archive:
         if total > max_bytes:
             raise DataError(
                 f"{self.path} would unpack to {total / 1e6:.0f} MB, over the limit of "
-                f"{max_bytes / 1e6:.0f} MB; give a larger max_bytes if you trust it"
+                f"{max_bytes / 1e6:g} MB; if you trust it, set SENTRYFUSE_MAX_GB, or give a larger max_bytes"
             )
         if not members:
             raise DataError(f"{self.path} holds no arrays; write it with numpy.savez")
@@ -169,10 +242,8 @@ def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any
     return shape, bool(fortran), dtype, stream.tell()
 
 
-def _read_values(
-    stream: IO[bytes], shape: tuple[int, ...], fortran: bool, dtype: np.dtype[Any], count: int
-) -> NDArray[Any]:
-    buffer = bytearray(count * dtype.itemsize)
+def _read_values(stream: IO[bytes], fortran: bool, form: Form) -> NDArray[Any]:
+    buffer = bytearray(form.n_bytes)
     view = memoryview(buffer)
     done = 0
     while done < len(view):
@@ -183,7 +254,7 @@ def _read_values(
         done += len(part)
     if stream.read(1):  # the read past the end also makes zipfile compare the checksum
         raise ValueError("it goes on after its end")
-    values: NDArray[Any] = np.frombuffer(buffer, dtype=dtype)
-    if dtype.kind == "U" and values.view(np.uint32).max(initial=0) > 0x10FFFF:
+    values: NDArray[Any] = np.frombuffer(buffer, dtype=form.dtype)
+    if form.dtype.kind == "U" and values.view(np.uint32).max(initial=0) > 0x10FFFF:
         raise ValueError("its text is not text")
-    return values.reshape(shape, order="F" if fortran else "C")
+    return values.reshape(form.shape, order="F" if fortran else "C")

@@ -5,6 +5,7 @@ Notation: N windows · T steps · C channels · K classes.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ from sentryfuse.types import Modality
 
 DTYPES = ("int8", "int16", "float16", "float32")
 LARGEST_SCALE = 1e30  # an int16 times this is still a finite float32
+MOST_NAMES = 4096  # of modalities, and of channels of each; what a bundle can hold
+MOST_STEPS = 10**6
 CHUNK_VALUES = 1 << 22  # values looked at together: 16 MB as float32
 FORBIDDEN = frozenset(",/=\\")  # names become lists on a command line and paths of weights
 
@@ -40,6 +43,10 @@ def check_names(source: str, names: Sequence[str]) -> None:
     """
     if not names:
         raise DataError(f"{source} names no modality; `modalities` is empty; name at least one")
+    if len(names) > MOST_NAMES:
+        raise DataError(
+            f"{source} names {len(names)} modalities, more than {MOST_NAMES}; give those of one model"
+        )
     for name in names:
         plain = name.isprintable() and name.strip() == name and not FORBIDDEN & set(name)
         if not plain or name in ("", "all"):
@@ -47,7 +54,7 @@ def check_names(source: str, names: Sequence[str]) -> None:
                 f"{source}: the modality name {name!r} cannot be used; "
                 "rename it without commas, slashes, '=' or outer spaces, and not 'all'"
             )
-    twice = sorted({name for name in names if list(names).count(name) > 1})
+    twice = sorted(name for name, times in Counter(names).items() if times > 1)
     if twice:
         raise DataError(f"{source}: modality {', '.join(twice)} is named twice; make names unique")
 
@@ -103,14 +110,9 @@ def check_shape(source: str, modality: Modality, values: NDArray[Any], n: int) -
         raise DataError(
             f"{source}: {key} is {values.dtype.str} ({values.dtype}); store it as one of {', '.join(DTYPES)}"
         )
-    expected = (n, modality.length, modality.n_channels)
-    if values.shape != expected:
-        raise DataError(
-            f"{source}: {key} has shape {values.shape} but {n} windows and channels_{modality.name} ask for "
-            f"{expected} (windows, steps, channels); make them agree"
-        )
-    if 0 in expected:
-        raise DataError(f"{source}: {key} has shape {expected}, nothing inside; leave that modality out")
+    check_count(source, modality, values.shape, n)
+    if 0 in values.shape:
+        raise DataError(f"{source}: {key} has shape {values.shape}, nothing inside; leave that modality out")
     if not all(channel.isprintable() for channel in modality.channels):
         raise DataError(f"{source}: channels_{modality.name} holds unprintable text; rename them")
     rate = modality.rate_hz
@@ -120,6 +122,41 @@ def check_shape(source: str, modality: Modality, values: NDArray[Any], n: int) -
         raise DataError(
             f"{source}: rate_{modality.name} is 0, which means static, "
             f"but there are {modality.length} steps; give the rate in Hz or keep one step"
+        )
+
+
+def check_lengths(source: str, name: str, shape: Sequence[int]) -> None:
+    """Refuse windows that hold nothing, or more than any model takes, by their shape alone.
+
+    Args:
+        source: name of the recording, for the message.
+        name: of the modality.
+        shape: of its array, (windows, steps, channels).
+
+    Raises:
+        DataError: no step or channel, or too many of them.
+    """
+    _, steps, channels = shape
+    at = f"{source}: x_{name} has shape {tuple(shape)}"
+    if not steps or not channels:
+        raise DataError(f"{at}, nothing inside; leave that modality out")
+    if steps > MOST_STEPS:
+        raise DataError(f"{at}, and windows have at most {MOST_STEPS} steps; cut shorter ones")
+    if channels > MOST_NAMES:
+        raise DataError(f"{at}, and a modality has at most {MOST_NAMES} channels; make several of it")
+
+
+def check_count(source: str, modality: Modality, shape: Sequence[int], n: int) -> None:
+    """Refuse a shape that is not `n` windows of a modality.
+
+    Raises:
+        DataError: it is another one.
+    """
+    expected = (n, modality.length, modality.n_channels)
+    if tuple(shape) != expected:
+        raise DataError(
+            f"{source}: x_{modality.name} has shape {tuple(shape)} but {n} windows and "
+            f"channels_{modality.name} ask for {expected} (windows, steps, channels); make them agree"
         )
 
 

@@ -22,14 +22,15 @@ A window whose values of a modality are all NaN lacks that modality. Other keys 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sentryfuse.data.archive import Archive
-from sentryfuse.data.checks import check_names
+from sentryfuse.data.archive import SMALL, Archive, max_bytes_asked
+from sentryfuse.data.checks import check_count, check_lengths, check_names
 from sentryfuse.data.describe import describe
 from sentryfuse.data.faults import Faults
 from sentryfuse.data.forms import check_axes, texts_of, values_of
@@ -39,13 +40,13 @@ from sentryfuse.files import write_atomically
 from sentryfuse.target import CLASSES, Target
 from sentryfuse.types import Modality
 
-__all__ = ["MAX_BYTES", "Windows", "describe", "load_windows", "make_windows", "save_windows"]
+__all__ = ["Windows", "describe", "load_windows", "make_windows", "save_windows"]
 
-MAX_BYTES = 16_000_000_000
+WIDEST_ROW = 65_536  # of a label or a name, in a file where they are not small [bytes]
 
 
 def load_windows(
-    path: str | os.PathLike[str], *, name: str | None = None, max_bytes: int = MAX_BYTES
+    path: str | os.PathLike[str], *, name: str | None = None, max_bytes: int | None = None
 ) -> Windows:
     """Read a recording and check all of it before anything is made of it.
 
@@ -55,7 +56,7 @@ def load_windows(
         path: npz file in the layout of this module.
         name: short name; the file's stem if not given.
         max_bytes: largest uncompressed size [bytes], read from the headers before anything is
-            allocated.
+            allocated; `None` = 16 GB, or what the environment variable SENTRYFUSE_MAX_GB says.
 
     Returns:
         The windows, as stored.
@@ -63,33 +64,35 @@ def load_windows(
     Raises:
         DataError: the file is missing, damaged, too large or breaks the layout; the message says
             where.
+        ConfigError: SENTRYFUSE_MAX_GB is not a positive number.
     """
     path = Path(path)
     title = path.stem if name is None else name
-    with Archive(path, max_bytes=max_bytes) as archive:
-        names = _texts(title, "modalities", archive.read("modalities"))
+    with Archive(path, max_bytes=max_bytes_asked() if max_bytes is None else max_bytes) as archive:
+        names = _texts(title, "modalities", archive.read_small("modalities"))
         check_names(title, names)
         faults = Faults(title)
+        n, rows = _rows(title, archive, names, faults)
         modalities = []
         raw: dict[str, NDArray[Any]] = {}
         scale: dict[str, NDArray[Any]] = {}
         for modality_name in names:
             with faults.noted():
-                modality, raw[modality_name] = _read_modality(title, archive, modality_name)
+                modality, raw[modality_name] = _read_modality(title, archive, modality_name, n)
                 modalities.append(modality)
                 if f"scale_{modality_name}" in archive:
-                    scale[modality_name] = archive.read(f"scale_{modality_name}")
+                    scale[modality_name] = archive.read_small(f"scale_{modality_name}")
         classes = None
         if "classes" in archive:
             with faults.noted():
-                classes = _texts(title, "classes", archive.read("classes"))
+                classes = _texts(title, "classes", archive.read_small("classes"))
         target = CLASSES
         if "task" in archive:
             with faults.noted():
                 target = _target(title, archive)
         licence = None
         if "licence" in archive:
-            lines = _texts(title, "licence", np.atleast_1d(archive.read("licence")))
+            lines = _texts(title, "licence", np.atleast_1d(archive.read_small("licence")))
             licence = " ".join(" ".join(lines).split())
         return make_windows(
             title,
@@ -100,7 +103,7 @@ def load_windows(
             licence=licence,
             target=target,
             faults=faults,
-            **{key: archive.read(key) for key in ("y", "subject", "split") if key in archive},
+            **{key: archive.read(key) for key in rows},
         )
 
 
@@ -143,28 +146,57 @@ def save_windows(path: str | os.PathLike[str], windows: Windows) -> None:
         np.savez_compressed(stream, allow_pickle=False, **arrays)
 
 
-def _read_modality(title: str, archive: Archive, name: str) -> tuple[Modality, NDArray[Any]]:
+def _rows(title: str, archive: Archive, names: Sequence[str], faults: Faults) -> tuple[int, list[str]]:
+    """How many windows there are by the headers, and which arrays of one row a window may be read.
+
+    What is small is read and judged later, together with the rest.
+    """
+    forms = [archive.form(f"x_{name}") for name in names if f"x_{name}" in archive]
+    n = next((form.shape[0] for form in forms if form.shape), 0)
+    found = []
+    for key in ("y", "subject", "split"):
+        if key not in archive:
+            continue
+        form = archive.form(key)
+        if form.n_bytes > SMALL and (form.shape[:1] != (n,) or form.n_bytes > WIDEST_ROW * n):
+            with faults.noted():
+                raise DataError(
+                    f"{title}: {key} has shape {form.shape} of {form.dtype.itemsize} bytes each, but there "
+                    f"are {n} windows; give one entry per window"
+                )
+            continue
+        found.append(key)
+        if key == "y" and form.shape:
+            n = form.shape[0]
+    return n, found
+
+
+def _read_modality(title: str, archive: Archive, name: str, n: int) -> tuple[Modality, NDArray[Any]]:
     for key in (f"x_{name}", f"rate_{name}"):
         if key not in archive:
             raise DataError(
                 f"{title} names the modality {name!r} but lacks {key!r}; add it or leave {name!r} out"
             )
-    values = values_of(title, f"x_{name}", archive.read(f"x_{name}"))
-    if values.ndim == 2:
-        values = values[:, :, None]
-    if values.ndim != 3:
-        raise DataError(f"{title}: x_{name} has shape {values.shape}; it must be (windows, steps, channels)")
-    rate = float(_scalar(title, f"rate_{name}", archive.read(f"rate_{name}"), "iuf"))
+    form = archive.form(f"x_{name}")  # all that it says is judged before its values take memory
+    dtype = values_of(title, f"x_{name}", np.empty(0, form.dtype)).dtype
+    shape = (*form.shape, 1) if len(form.shape) == 2 else form.shape
+    if len(shape) != 3:
+        raise DataError(f"{title}: x_{name} has shape {shape}; it must be (windows, steps, channels)")
+    rate = float(_scalar(title, f"rate_{name}", archive.read_small(f"rate_{name}"), "iuf"))
     named = None
     if f"channels_{name}" in archive:
-        named = _texts(title, f"channels_{name}", np.atleast_1d(archive.read(f"channels_{name}")))
-    check_axes(title, name, values.shape, named, rate)
-    channels = named or tuple(f"c{i}" for i in range(values.shape[2]))
-    may_miss = values.dtype == np.float16  # the layout's own sign
+        named = _texts(title, f"channels_{name}", np.atleast_1d(archive.read_small(f"channels_{name}")))
+    if 0 not in shape[1:]:  # of nothing no axis can be told from another
+        check_axes(title, name, shape, named, rate)
+    check_lengths(title, name, shape)
+    channels = named or tuple(f"c{i}" for i in range(shape[2]))
+    may_miss = dtype == np.float16  # the layout's own sign
     if f"missing_{name}" in archive:
-        may_miss = bool(_scalar(title, f"missing_{name}", archive.read(f"missing_{name}"), "b"))
-    modality = Modality(name, rate, values.shape[1], channels, may_miss)
-    return modality, values
+        may_miss = bool(_scalar(title, f"missing_{name}", archive.read_small(f"missing_{name}"), "b"))
+    modality = Modality(name, rate, shape[1], channels, may_miss)
+    check_count(title, modality, shape, n)
+    values = values_of(title, f"x_{name}", archive.read(f"x_{name}"))
+    return modality, values.reshape(shape)
 
 
 def _target(title: str, archive: Archive) -> Target:
@@ -172,7 +204,7 @@ def _target(title: str, archive: Archive) -> Target:
     words = {}
     for key in ("task", "unit"):
         if key in archive:
-            words[key] = " ".join(_texts(title, key, np.atleast_1d(archive.read(key))))
+            words[key] = " ".join(_texts(title, key, np.atleast_1d(archive.read_small(key))))
     try:
         return Target(cast(Any, words["task"]), words.get("unit", ""))
     except ConfigError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from numbers import Integral
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -13,6 +14,7 @@ from sentryfuse.errors import ConfigError
 from sentryfuse.register import Register
 
 ENGINE = "onnxruntime"  # the default
+MOST_THREADS = 1024
 Array = NDArray[np.float32]
 Answer = Callable[[Mapping[str, Array]], Array]
 
@@ -45,6 +47,18 @@ _ENGINES: Register[Callable[[], Engine]] = Register(
     "engine", group="sentryfuse.engines", decorator="sf.register_engine"
 )
 T = TypeVar("T", bound="Callable[[], Engine]")
+
+
+def check_threads(threads: int) -> None:
+    """Refuse a number of threads that no machine has, before an engine tries to start them.
+
+    Raises:
+        ConfigError: it is none, or not a whole number.
+    """
+    if not isinstance(threads, Integral) or isinstance(threads, bool) or not 1 <= threads <= MOST_THREADS:
+        raise ConfigError(
+            f"threads must be 1 to {MOST_THREADS}, got {threads!r:.40}; give those of this machine"
+        )
 
 
 def register_engine(name: str) -> Callable[[T], T]:

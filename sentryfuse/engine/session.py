@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sentryfuse.bundle import Bundle
 from sentryfuse.engine.beside import readout_session
-from sentryfuse.engine.engines import ENGINE, Engine, find_engine
+from sentryfuse.engine.engines import ENGINE, Engine, check_threads, find_engine
 from sentryfuse.engine.parts import split
 from sentryfuse.errors import BundleError, ConfigError, SentryFuseError
 from sentryfuse.planning.layout import WINDOW
@@ -65,6 +65,7 @@ class Session:
         apart: Collection[str] = (),
     ) -> None:
         self.bundle, self.plan, self.batch = bundle, plan, batch
+        check_threads(threads)
         self._settings = (threads, batch, engine, tuple(apart))
         self.engine = find_engine(engine)
         self._alone = plan.readout_alone and bundle.mixture is not None

@@ -6,7 +6,7 @@ the milliseconds of one unit of each, fitted to sub-networks that were timed on 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from sentryfuse.files import read_json, write_json
 from sentryfuse.planning.layout import Layout, Span, Step
 
 FORMAT = 1
+LONGEST_MS = 1e9  # of one unit of a feature
+MOST_FEATURES = 10_000
 OF_LAYER = 0.5  # share of a layer that one of its two blocks is
 Kept = Mapping[str, Sequence[int]]
 
@@ -136,19 +138,58 @@ class DeviceProfile:
             raise ConfigError(
                 f"{path} is not a device profile of format {FORMAT}; write one with `sentryfuse profile`"
             )
-        try:
-            body = {key: data[key] for key in cls.__dataclass_fields__}
-            times = [float(x) for x in body["ms_per"].values()]
-            factors = [float(body["p95_factor"]), float(body["safe_factor"])]
-            factors += [] if body["mj_per_ms"] is None else [float(body["mj_per_ms"])]
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ConfigError(f"{path} is a damaged profile ({error!r}); measure it again") from None
-        start = body["sparse_from"]
-        if start is not None and not (isinstance(start, int) and start >= 2):
-            raise ConfigError(f"{path} has no length for the sparse core, but {start!r}; measure it again")
-        if not all(0 <= x < float("inf") for x in times) or not all(0 < x < 1e3 for x in factors):
-            raise ConfigError(f"{path} has times that are not positive numbers; measure it again")
+        missing = [key for key in cls.__dataclass_fields__ if key not in data]
+        if missing:
+            raise ConfigError(f"{path} is a damaged profile (it lacks {missing[0]}); measure it again")
+        body = {key: data[key] for key in cls.__dataclass_fields__}
+        wrong = [(key, value) for key, value in body.items() if not _KINDS[key](value)]
+        if not wrong:
+            wrong = [
+                (f"ms_per {name!a:.60}", value) for name, value in body["ms_per"].items() if not _TIME(value)
+            ]
+        for what, value in wrong:
+            told = ascii(value) if _is_short(value) else "something else"
+            raise ConfigError(
+                f"{path} is a damaged profile ({what} is {told}, which it cannot be); measure it again"
+            )
         return cls(**body)
+
+
+def _is_short(value: object) -> bool:
+    """Whether something can be told in a sentence; thousands of digits are not even made text."""
+    if isinstance(value, int):
+        return abs(value) < 10**30
+    return not isinstance(value, dict | list) and len(repr(value)) <= 40
+
+
+def _within(least: float, most: float, *, none: bool = False, whole: bool = False) -> Callable[[Any], bool]:
+    """A test for a number, not a truth value, in a range; NaN is in none."""
+
+    def fits(value: Any) -> bool:
+        if value is None:
+            return none
+        if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+            return False
+        return least <= value <= most
+
+    return fits
+
+
+_TIME = _within(0, LONGEST_MS)
+_FACTOR = _within(1e-3, 1e3)
+_KINDS: Mapping[str, Callable[[Any], bool]] = {
+    "engine": lambda value: isinstance(value, str) and len(value) <= 500 and value.isprintable(),
+    "threads": _within(1, 1024, whole=True),
+    "ms_per": lambda value: isinstance(value, dict) and len(value) <= MOST_FEATURES,
+    "p95_factor": _FACTOR,
+    "safe_factor": _FACTOR,
+    "cold_switch_ms": _TIME,
+    "rss_mb": _within(0, 1e9, none=True),
+    "sparse_from": _within(2, 10**9, none=True, whole=True),
+    "mj_per_ms": _within(1e-12, 1e3, none=True),
+    "energy": lambda value: isinstance(value, dict),
+    "about": lambda value: isinstance(value, dict),
+}
 
 
 def features(layout: Layout, present: Iterable[str] | None, kept: Kept | None = None) -> dict[str, float]:

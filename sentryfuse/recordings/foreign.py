@@ -21,8 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sentryfuse.data.archive import Archive
-from sentryfuse.data.npz import MAX_BYTES
+from sentryfuse.data.archive import Archive, max_bytes_asked
 from sentryfuse.data.windows import Windows
 from sentryfuse.errors import ConfigError, DataError
 from sentryfuse.recordings.arrays import make_windows
@@ -130,7 +129,7 @@ def _arrays(paths: Sequence[Path]) -> dict[str, NDArray[Any]]:
                 raise DataError(
                     f"{len(paths)} files were given, one of them {path.name}; give one npz file alone"
                 )
-            with Archive(path, max_bytes=MAX_BYTES) as archive:
+            with Archive(path, max_bytes=max_bytes_asked()) as archive:
                 return {key: archive.read(key) for key in archive.names()}
         try:
             found[path.stem] = np.load(path, allow_pickle=False)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from sentryfuse.data.npz import MAX_BYTES
+from sentryfuse.data.archive import max_bytes_asked
 from sentryfuse.data.windows import Windows, make_windows
 from sentryfuse.errors import DataError
 from sentryfuse.files import write_atomically
@@ -141,11 +141,12 @@ class WindowStore:
             InputError: the system refuses to write.
         """
         per_window = sum(m.length * m.n_channels for m in self.inputs)
-        if len(dealt.kept) * per_window * 4 > MAX_BYTES:
+        most_bytes = max_bytes_asked()
+        if len(dealt.kept) * per_window * 4 > most_bytes:
             raise DataError(
                 f"{len(dealt.kept)} windows would take {len(dealt.kept) * per_window * 4 / 1e9:.0f} GB, more "
                 "than the "
-                f"{MAX_BYTES / 1e9:.0f} GB that are read back; make hop_s longer, or make several files"
+                f"{most_bytes / 1e9:g} GB that are read back; make hop_s longer, or make several files"
             )
         small: dict[str, NDArray[Any]] = {
             "modalities": np.array([m.name for m in self.inputs], np.str_),

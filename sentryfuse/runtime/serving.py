@@ -208,9 +208,16 @@ class Serving:
 
         Raises:
             ConfigError: it was made for other sensors, classes or normalisation.
-            BundleError: a graph that the engine refuses, or that does not answer a window with numbers.
+            BundleError: a graph that the engine refuses, or that does not answer a window with numbers; or it
+                was not verified with the key that the one that is serving was.
         """
         ours = self.bundle
+        if ours.signed_by and bundle.signed_by != ours.signed_by:
+            raise BundleError(
+                f"this runtime was started with bundles of the key {ours.signed_by[:16]}, the new one was "
+                f"{'verified with another' if bundle.signed_by else 'not verified'}; open it with "
+                "load_bundle(path, verify=KEY)"
+            )
         same = bundle.layout.modalities == ours.layout.modalities
         if not same or bundle.classes != ours.classes or bundle.normalise != ours.normalise:
             raise ConfigError(

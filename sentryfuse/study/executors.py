@@ -22,6 +22,8 @@ from sentryfuse.study.tasks import Outcome, Task, run_task
 EXECUTORS = ("local", "ray")
 # Small models gain nothing from more threads, and one thread always adds up in the same order.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+# Without it a new process looks for modules in the current folder first, and would run what lies there.
+OWN_MODULES = {"PYTHONSAFEPATH": "1"}
 
 
 class Executor(Protocol):
@@ -137,8 +139,9 @@ class LocalExecutor:
     def _start(self) -> _Worker:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(theirs,), daemon=True)
-        before = {name: os.environ.get(name) for name in ONE_THREAD}
+        before = {name: os.environ.get(name) for name in ONE_THREAD | OWN_MODULES}
         os.environ.update(ONE_THREAD)  # read when the process loads its libraries
+        os.environ.update(OWN_MODULES)
         try:
             process.start()
         finally:

@@ -9,7 +9,7 @@ import pytest
 
 from sentryfuse.bundle import load_bundle
 from sentryfuse.engine import Session
-from sentryfuse.engine.engines import OnnxRuntime, find_engine, list_engines
+from sentryfuse.engine.engines import OnnxRuntime, check_threads, find_engine, list_engines
 from sentryfuse.errors import ConfigError
 from sentryfuse.measure import bench
 from sentryfuse.types import Budget
@@ -93,3 +93,12 @@ def test_an_engine_of_ones_own_is_taken(bundle):
     engine = OnnxRuntime()
     assert find_engine(engine) is engine
     assert Session(bundle, bundle.plan(), engine=engine).engine is engine
+
+
+@pytest.mark.parametrize(
+    "threads", [0, -1, 1025, 100_000, 10**400, True, 1.5, "2"], ids=lambda n: repr(n)[:8]
+)
+def test_threads_that_no_machine_has_are_refused_before_any_is_started(threads):
+    with pytest.raises(ConfigError, match="threads must be 1 to 1024, got") as caught:
+        check_threads(threads)
+    assert len(str(caught.value)) < 120

@@ -195,8 +195,8 @@ def test_a_profile_survives_its_file(tmp_path):
     [
         ({"format": 7}, "not a device profile"),
         ({"p95_factor": None}, "damaged"),
-        ({"p95_factor": -1.0}, "not positive"),
-        ({"ms_per": {"session": -1.0}}, "not positive"),
+        ({"p95_factor": -1.0}, "which it cannot be"),
+        ({"ms_per": {"session": -1.0}}, "which it cannot be"),
         ({"ms_per": [1, 2]}, "damaged"),
     ],
 )
