@@ -16,7 +16,7 @@ from sentryfuse.progress import say
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = [
     "bench", "compare", "data describe", "data guess", "data list", "data make",
-    "demo", "evaluate", "export", "plan", "predict",
+    "demo", "evaluate", "export", "keys", "plan", "predict",
     "profile", "prune", "report", "run", "study", "train",
 ]  # fmt: skip
 
