@@ -19,8 +19,6 @@ from tests.bundle.mutants import _at, _places, signed, taken_apart
 from tests.runtime.counting import multiplied
 from tests.tiny import GOLDEN
 
-pytestmark = pytest.mark.device
-
 
 def sources() -> dict[str, tuple[dict[str, Any], dict[str, np.ndarray]]]:
     found = {"every kind": everything()}

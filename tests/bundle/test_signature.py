@@ -20,6 +20,7 @@ from sentryfuse.runtime import Runtime
 from sentryfuse.stream import Packet, Source
 from tests.tiny import GOLDEN
 
+pytest.importorskip("cryptography", reason="signing is an extra; pip install 'sentryfuse[sign]'")
 pytestmark = pytest.mark.device
 
 CONTENT = (GOLDEN / "tiny-v3.bundle").read_bytes()
