@@ -55,6 +55,9 @@ LIGHT = (
     "__main__",
 )
 
+# What the extra `serve` brings; its room is imported when `--serve` is asked for.
+SERVE = ("starlette", "uvicorn", "prometheus_client")
+
 # Names that read code or objects out of files.
 UNSAFE_MODULES = {
     "pickle",
@@ -236,6 +239,9 @@ def test_the_whole_device_side_works_where_torch_does_not_exist():
     done = run_python(
         "import importlib, sys\n"
         "sys.modules['torch'] = sys.modules['onnxscript'] = None\n"
-        f"for name in {modules!r}:\n    importlib.import_module(name)"
+        f"for name in {modules!r}:\n"
+        "    try:\n        importlib.import_module(name)\n"
+        "    except ModuleNotFoundError as error:\n"
+        f"        if not name.startswith('sentryfuse.serve') or error.name not in {SERVE!r}: raise"
     )
     assert done.returncode == 0, done.stderr
