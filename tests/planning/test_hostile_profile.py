@@ -89,7 +89,7 @@ def test_a_changed_profile_is_refused_in_a_sentence_or_plans(changes, tmp_path_f
         for key in path:
             node = node.get(key, {}) if isinstance(node, dict) else {}
         if isinstance(node, dict):
-            node[last] = value
+            node[last] = copy.deepcopy(value)  # which is drawn once and may be changed below
     used(data, tmp_path_factory.getbasetemp() / "profile.json")
 
 
