@@ -48,17 +48,20 @@ def compare(
     people are split as the model was trained.
     """
     output = Output(json_to, quiet=quiet)
+    from sentryfuse.bundle import Bundle
     from sentryfuse.machine import machine
     from sentryfuse.rivals import compare as compare_with_rivals
-    from sentryfuse.rivals.comparison import FITTED_ON, bundle_of
+    from sentryfuse.rivals.comparison import FITTED_ON, bundle_of, opened
     from sentryfuse.rivals.models import need_scikit_learn
     from sentryfuse.types import Budget
 
     need_scikit_learn()
     for share in ratio or ():
         Budget(ratio=share)
-    bundle = bundle_of(source)
-    fold = _fold(fold, bundle.about.get("fold"))
+    found_there = opened(source)
+    about = found_there.about if isinstance(found_there, Bundle) else found_there.config.about
+    fold = _fold(fold, about.get("fold"))  # before an export, which takes longer
+    bundle = bundle_of(found_there)
     windows = open_windows(data, fold, split="test")
     found = compare_with_rivals(
         bundle, windows, ratios=ratio, rivals=rival or None, seed=seed, threads=threads

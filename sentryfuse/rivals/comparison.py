@@ -132,6 +132,20 @@ def quick_verdict(source: Bundle | SentryModel, windows: Windows) -> str | None:
     return compare(source, windows, ratios=[0.0], rivals=rivals, missing=False).verdict
 
 
+def opened(source: str | Path) -> Bundle | SentryModel:
+    """A bundle's file, or the model of a folder (needs torch).
+
+    Raises:
+        BundleError: a file that is no bundle.
+        CheckpointError: a folder without a model.
+    """
+    if Path(source).is_file():
+        return load_bundle(source)
+    from sentryfuse.training.folder import open_run
+
+    return open_run(Path(source))
+
+
 def bundle_of(source: str | Path | Bundle | SentryModel) -> Bundle:
     """What would run on the device: the bundle itself, or that of a folder or model (needs torch).
 
@@ -139,14 +153,10 @@ def bundle_of(source: str | Path | Bundle | SentryModel) -> Bundle:
         BundleError: a file that is no bundle.
         CheckpointError: a folder without a model.
     """
+    if isinstance(source, str | Path):
+        source = opened(source)
     if isinstance(source, Bundle):
         return source
-    if isinstance(source, str | Path):
-        if Path(source).is_file():
-            return load_bundle(source)
-        from sentryfuse.training.folder import open_run
-
-        source = open_run(Path(source))
     from sentryfuse.export import export_bundle
 
     with tempfile.TemporaryDirectory() as folder:
