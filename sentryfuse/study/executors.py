@@ -200,7 +200,7 @@ class RayExecutor:
                 address=address or "local",
                 log_to_driver=False,
                 logging_level="error",
-                runtime_env={"env_vars": ONE_THREAD},
+                runtime_env={"env_vars": ONE_THREAD | OWN_MODULES},
                 **own,
             )
         except (ConnectionError, ValueError, RuntimeError, self._ray.exceptions.RayError) as error:
