@@ -83,7 +83,7 @@ class Ahead:
             modalities = serving.bundle.layout.modalities
             wanted = questions(modalities, present, budget, self._levels, self._budgets)
             self._walk = _Walk(serving, islice(wanted, MOST), self.most_mb)
-        self._until = self._cut_s + min(self._between)
+        self._until = self._cut_s + sorted(self._between)[len(self._between) // 4]  # most last longer
         if self._walk is not None and not self._walk.ended and self._has_time():
             serving.sessions.expect(partial(self._next, self._walk), most_mb=self.most_mb)
 
