@@ -92,7 +92,8 @@ class WarmSessions:
             self._keep(*self._used.popitem(last=False))
 
     def add(self, plan_id: str, session: Session) -> None:
-        """A session that is used from now on; there is room."""
+        """A session that is used from now on."""
+        self.make_room()  # again: a spare one may have been used since
         self._used[plan_id] = session
 
     def add_ahead(self, plan_id: str, session: Session) -> None:
