@@ -70,12 +70,16 @@ class Ahead:
             self._between.append(now - self._cut_s)
         self._cut_s, self._until = now, 0.0
 
-    def rest(self) -> None:
-        """Take in that no window waits; until the next is due there may be time."""
-        if not self.most_mb or self._cut_s is None or not self._between:
+    def rest(self, present: tuple[str, ...]) -> None:
+        """Take in that no window waits; until the next is due there may be time.
+
+        Args:
+            present: sensors that the next window will have, as far as is known now; in the model's order.
+        """
+        if not self.most_mb or self._cut_s is None or not self._between or not present:
             return
         serving = self._serving
-        present, budget, step = serving.current.plan.present, serving.budget, serving.step
+        budget, step = serving.budget, serving.step
         basis = (serving.sessions, present, budget, step)
         if basis != self._basis:
             self._basis = basis

@@ -223,7 +223,7 @@ class Runtime:
         self._guarded("stream", self._cut)
         results = self._answer_due(time.perf_counter() + self.deadline_ms / 1e3)
         if not self._due:
-            self._guarded("ahead", self._ahead.rest)
+            self._guarded("ahead", self._ahead.rest, self._expected())
         return results
 
     def finish(self) -> list[Result]:
@@ -310,11 +310,14 @@ class Runtime:
         for name, at_s in getattr(self.source, "unread", dict)().items():
             self._cutter.unreadable(name, at_s)
 
+    def _expected(self) -> tuple[str, ...]:
+        """Sensors that the next window will have, as far as is known now."""
+        return tuple(name for name in self._sensors.heard(self._here) if name in self.asked.names)
+
     def _prepare(self) -> None:
         """Have the sub-network of the next window built from now on, rather than when it is cut."""
-        names = [name for name in self._sensors.heard(self._here) if name in self.asked.names]
-        if names:
-            self._guarded("ahead", self._serving.prepare, tuple(names))
+        if names := self._expected():
+            self._guarded("ahead", self._serving.prepare, names)
 
     def _cut(self) -> None:
         now_s = self.source.now_s()

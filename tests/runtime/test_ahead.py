@@ -81,7 +81,7 @@ def play(ahead, serving, clock, *, hop_s=10.0, hops=1):
     for _ in range(hops + 1):
         clock.at_s += hop_s
         ahead.cut()
-        ahead.rest()
+        ahead.rest(serving.current.plan.present)
         assert serving.sessions.wait(30)
 
 
