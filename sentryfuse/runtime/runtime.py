@@ -38,6 +38,7 @@ from sentryfuse.types import Budget, Plan
 DEADLINE_HOPS, DEADLINE_MS = 0.5, 1000.0  # of the default: half a hop, and no more than a second
 POWER_EVERY_S = 1.0
 MAX_AGE_HOPS, MAX_AGE_S = 2.0, 1.0  # of the default: two hops, and no less than a second, beside wait_s
+MOST_ASKS = 3  # of budget or sensors from one window to the next that are built for at once
 QUEUE = 64  # windows cut and not answered; the others wait as samples
 CALM_S, CALM_HOPS = 5.0, 10.0  # without a dropped window: the overload is over
 _log = logging.getLogger("sentryfuse.runtime")
@@ -164,6 +165,7 @@ class Runtime:
             is_live=self.is_live,
         )
         self.asked = Asked(bundle.names, self.events, changed=self._prepare)
+        self._asks, self._restless = 0, False  # since the latest window; too many before it
         self._here = bundle.names  # sensors of the latest window that had any, asked for or not
         self.reading: Reading | None = None  # the latest of the meter
         self.dropped = 0
@@ -316,7 +318,8 @@ class Runtime:
 
     def _prepare(self) -> None:
         """Have the sub-network of the next window built from now on, rather than when it is cut."""
-        if names := self._expected():
+        self._asks += 1
+        if self._asks <= MOST_ASKS and not self._restless and (names := self._expected()):
             self._guarded("ahead", self._serving.prepare, names)
 
     def _cut(self) -> None:
@@ -348,6 +351,7 @@ class Runtime:
             if self.is_live:
                 window = self._judged(window)
             self._here = window.present or self._here
+            self._asks, self._restless = 0, self._asks > MOST_ASKS
             results.append(self._answering.answer(self.asked.narrow(window), cut))
         return results
 

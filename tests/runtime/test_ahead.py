@@ -19,6 +19,7 @@ from sentryfuse.power import read_policy
 from sentryfuse.runtime import Events, Runtime
 from sentryfuse.runtime.ahead import BURST_S, SHARE, Ahead, questions
 from sentryfuse.runtime.answering import Answering
+from sentryfuse.runtime.runtime import MOST_ASKS
 from sentryfuse.runtime.serving import Serving
 from sentryfuse.stream import HealthRules, Packet
 from sentryfuse.stream.packet import LiveSource
@@ -276,3 +277,20 @@ def test_what_is_asked_for_is_built_from_then_on_not_when_a_window_comes(ask):
             pass
         assert results[-1].plan_id == plan.plan_id != before
         assert engine.built == built
+
+
+def test_somebody_who_asks_all_the_time_has_few_built_from_one_window_to_the_next():
+    engine = Counting()
+    with Runtime(BUNDLE, Wearer(60.0), hop_s=0.5, engine=engine, ahead_mb=0.0) as runtime:
+        while not (results := runtime.step()):
+            pass
+        for k in range(50):
+            runtime.set_budget(Budget(ratio=(1 + k) / 100))
+            assert runtime._serving.sessions.wait(20)
+            if k < MOST_ASKS:
+                built = engine.built
+        assert engine.built == built
+        while not (results := runtime.step()):
+            pass
+        assert results[-1].plan_id == BUNDLE.plan(results[-1].present, Budget(ratio=0.5)).plan_id
+        assert engine.built > built
