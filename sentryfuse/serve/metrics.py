@@ -8,7 +8,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from sentryfuse.serve.board import BUCKETS_S, Board, Times
+from sentryfuse.runtime.times import BUCKETS_S, Times
+from sentryfuse.serve.board import Board
 
 
 class _OfBoard(Collector):
