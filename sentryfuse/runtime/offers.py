@@ -101,7 +101,7 @@ class Offers:
     def settle(
         self, offer: Offer, outcome: Outcome, *, window_id: int | None = None, reason: str = ""
     ) -> None:
-        """Say what became of one, and count it; the first window of one that takes over is to be answered yet."""
+        """Say what became of one, and count it; of one that takes over, the first window comes yet."""
         with self._lock:  # refusals come from several threads
             self.counts[outcome] += 1
         offer.settle(outcome, window_id=window_id, reason=reason)

@@ -202,9 +202,9 @@ class Runtime:
         """From the start of one window to the next [s]."""
         return self._cutter.hop_s
 
-    def overdue(self, age_s: float) -> int:
-        """How many windows ended more than a time ago [s] and were not even cut."""
-        return self._cutter.overdue(self.source.now_s(), age_s)
+    def overdue(self, age_s: float | None = None) -> int:
+        """How many windows ended more than a time ago [s], `None` for `wait_s`, and were not even cut."""
+        return self._cutter.overdue(self.source.now_s(), self._cutter.wait_s if age_s is None else age_s)
 
     def __iter__(self) -> Iterator[Result]:
         """Results until the source has ended."""
