@@ -43,7 +43,7 @@ def favour(path: Path, share: float) -> Path:
     """A bundle that gives other probabilities: the bias of the first class is moved by `share`."""
 
     def moved(name: str, values: Array) -> Array:
-        return values + np.float32([share, 0, 0]) if name == "head.classify.bias" else values
+        return values + np.array([share, 0, 0], np.float32) if name == "head.classify.bias" else values
 
     return rewrite(path, moved)
 

@@ -16,6 +16,7 @@ from sentryfuse.runtime import Events, Result, Runtime, Status
 from sentryfuse.runtime.answering import Answering
 from sentryfuse.runtime.offers import Outcome
 from sentryfuse.runtime.probation import MOST_LATE, WINDOWS, Probation
+from sentryfuse.stream import CutWindow
 from sentryfuse.types import Budget
 from tests.rewritten import favour, overflowing
 from tests.runtime.test_runtime import BUNDLE, healthy, source, without
@@ -52,9 +53,9 @@ def wild(seconds: float, since_s: float, until_s: float = np.inf):
 
 
 @pytest.fixture
-def seen(monkeypatch) -> list[tuple]:
+def seen(monkeypatch) -> list[tuple[CutWindow, Result]]:
     """Every window with its result."""
-    found: list[tuple] = []
+    found: list[tuple[CutWindow, Result]] = []
     answer = Answering.answer
 
     def watched(self, window, cut):
@@ -96,10 +97,10 @@ def test_who_waits_for_each_offer_gets_a_takeover_for_each(others, seen):
         client.join()
         rest = list(runtime)
     assert [made.outcome for made in offers] == [Outcome.TOOK_OVER] * 12
-    first = [made.window_id for made in offers]
+    first = [made.window_id for made in offers if made.window_id is not None]
     assert first == sorted(set(first))
     by_id = {r.window_id: r for r in results + rest}
-    assert [by_id[made.window_id].bundle for made in offers] == [made.digest for made in offers]
+    assert [by_id[window_id].bundle for window_id in first] == [made.digest for made in offers]
     assert {r.status for r in by_id.values()} == {Status.OK}
     assert runtime.serving.offers.counts[Outcome.TOOK_OVER] == 12
     check_each_by_one(seen, [BUNDLE, *others])
