@@ -17,7 +17,7 @@ from sentryfuse.runtime.events import Events
 from sentryfuse.runtime.load import LoadLoop
 from sentryfuse.runtime.offers import DIGEST
 from sentryfuse.runtime.pace import Pace
-from sentryfuse.runtime.person import Person, PersonFeatures, features_of_person
+from sentryfuse.runtime.person import Person, PersonFeatures, features_of_person, person_of
 from sentryfuse.runtime.result import Result, Status
 from sentryfuse.runtime.sensors import SensorWatch
 from sentryfuse.runtime.serving import Serving
@@ -307,15 +307,6 @@ class Answering:
         if any(verdict is Verdict.RECOVERING for verdict in window.verdicts.values()):
             good = (Verdict.OK, Verdict.RECOVERING)
             self.serving.prepare(tuple(n for n, verdict in window.verdicts.items() if verdict in good))
-
-
-def person_of(bundle: Bundle) -> Person | None:
-    """Statistics of the person for a bundle that standardises by subject.
-
-    Raises:
-        ConfigError: it lacks the smallest deviation of a sensor.
-    """
-    return Person(bundle.names, bundle.subject_floor) if bundle.normalise == "subject" else None
 
 
 def scale_of(bundle: Bundle) -> Scale | None:

@@ -13,26 +13,27 @@ import math
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
 from sentryfuse.bundle import Bundle
 from sentryfuse.engine.engines import ENGINE, Engine
-from sentryfuse.errors import ConfigError, InputError
+from sentryfuse.errors import ConfigError
 from sentryfuse.machine import own_version
 from sentryfuse.planning.profile import DeviceProfile
 from sentryfuse.power import Governor, LadderReader, Policy, Reading
-from sentryfuse.runtime.answering import Answering, person_of, scale_of, slower_than
+from sentryfuse.runtime.answering import Answering, scale_of, slower_than
 from sentryfuse.runtime.asked import Asked
 from sentryfuse.runtime.events import Events
 from sentryfuse.runtime.offers import DIGEST, Offer
 from sentryfuse.runtime.overload import Overload
+from sentryfuse.runtime.person import person_of
 from sentryfuse.runtime.result import Result
 from sentryfuse.runtime.sensors import SensorWatch
 from sentryfuse.runtime.serving import Serving
-from sentryfuse.stream import Cutter, CutWindow, HealthRules, Source, window_length_s
+from sentryfuse.stream import Cutter, CutWindow, HealthRules, Packet, Source, window_length_s
 from sentryfuse.stream.cutter import MOST_WINDOWS
 from sentryfuse.types import Budget, Plan
 
@@ -69,6 +70,7 @@ class Runtime:
 
     Attributes:
         serving: the bundle in force, and what became of others that were offered.
+        tap: gets all packets as they come, with the source's clock; `None` = nobody looks.
         is_live: whether the source's clock runs on by itself, so that windows must keep up with it.
 
     Raises:
@@ -163,6 +165,7 @@ class Runtime:
             max_age_s=self.max_age_s if self.is_live else math.inf,
             is_live=self.is_live,
         )
+        self.tap: Callable[[Sequence[Packet], float], None] | None = None
         self.asked = Asked(bundle.names, self.events)
         self.reading: Reading | None = None  # the latest of the meter
         self._overload = Overload(self.events, max_age_s=self.max_age_s, hop_s=self._cutter.hop_s)
@@ -278,12 +281,7 @@ class Runtime:
             ConfigError: it was made for others.
             BundleError: a graph that the engine refuses, or that fails on a window (`check_answers`).
         """
-        try:
-            person_of(bundle)
-            return self.serving.offer(bundle, self._sensors.present)
-        except InputError as error:
-            self.serving.refuse(str(error), bundle.digest[:DIGEST])
-            raise
+        return self.serving.offer(bundle, self._sensors.present)
 
     def counters(self) -> dict[str, Any]:
         """What was counted since the start, ready for `json.dumps`: per sensor, per kind of event."""
@@ -312,7 +310,10 @@ class Runtime:
 
     def _take_in(self, timeout_s: float) -> None:
         try:
-            self._cutter.push(self.source.read(timeout_s))
+            packets = self.source.read(timeout_s)
+            self._cutter.push(packets)
+            if self.tap is not None:
+                self._guarded("tap", self.tap, packets, self.source.now_s())
         finally:
             self._hear()
 

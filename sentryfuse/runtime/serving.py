@@ -12,11 +12,12 @@ from sentryfuse.bundle import Bundle
 from sentryfuse.engine.engines import Engine, find_engine
 from sentryfuse.engine.session import Session
 from sentryfuse.engine.sessions import Sessions
-from sentryfuse.errors import ConfigError
+from sentryfuse.errors import ConfigError, InputError
 from sentryfuse.planning.profile import DeviceProfile
 from sentryfuse.runtime.events import Events
 from sentryfuse.runtime.inforce import Choice, InForce, make
 from sentryfuse.runtime.offers import DIGEST, Offer, Offers, Outcome, check_alike, check_answers
+from sentryfuse.runtime.person import person_of
 from sentryfuse.runtime.probation import Probation
 from sentryfuse.runtime.times import Times
 from sentryfuse.types import Budget, Plan
@@ -213,19 +214,19 @@ class Serving:
             BundleError: a graph that the engine refuses, or that does not answer a window with numbers; or it
                 was not verified with the key that the one that is serving was.
         """
-        check_alike(self.bundle, bundle)
-        made = self._made(self._as_run(bundle), present)
         try:
-            check_answers(made.current, made.bundle)
-        except BaseException:
-            made.sessions.close()
+            made = self._checked(bundle, present)
+        except InputError as error:
+            self.refuse(str(error), bundle.digest[:DIGEST])
             raise
+        offer = self.offers.begin(bundle.digest[:DIGEST])
         with self._swapping:
-            if self._closed:
-                made.sessions.close()
-                raise ConfigError("the run has ended; start another one with this bundle")
-            before = self._coming
-            self._coming = made, (offer := self.offers.begin(bundle.digest[:DIGEST]))
+            before, closed = self._coming, self._closed
+            self._coming = None if closed else (made, offer)
+        if closed:
+            made.sessions.close()
+            self.offers.settle(offer, Outcome.REFUSED, reason="the run has ended")
+            raise ConfigError("the run has ended; start another one with this bundle")
         if before is not None:
             reason = f"replaced by a later offer, {offer.digest}, before a window came"
             self.offers.settle(before[1], Outcome.REPLACED, reason=reason)
@@ -341,6 +342,18 @@ class Serving:
         """One event that names both bundles; every line from now on has the new one's digest."""
         digest = self.events.stamp["bundle"] = self.bundle.digest[:DIGEST]
         self.events.tell(kind, digest=digest, before=before.digest[:DIGEST], window_id=window_id, **facts)
+
+    def _checked(self, bundle: Bundle, present: tuple[str, ...]) -> InForce:
+        """A bundle that can take the place of the one in force, and has answered a window of noise."""
+        check_alike(self.bundle, bundle)
+        person_of(bundle)
+        made = self._made(self._as_run(bundle), present)
+        try:
+            check_answers(made.current, made.bundle)
+        except BaseException:
+            made.sessions.close()
+            raise
+        return made
 
     def _made(self, bundle: Bundle, present: tuple[str, ...]) -> InForce:
         return make(bundle, present, self.budget, self.profile, **self._options)

@@ -22,7 +22,7 @@ from sentryfuse.bundle import Bundle
 from sentryfuse.errors import InputError, SignatureError
 from sentryfuse.runtime.offers import DIGEST, Offer, Outcome
 from sentryfuse.serve.address import TOKEN, Access
-from sentryfuse.serve.board import KEPT, Board, finite
+from sentryfuse.serve.board import KEPT, Board, finite, probation
 from sentryfuse.serve.control import (
     MOST_JSON,
     SIGNATURE,
@@ -172,11 +172,10 @@ class Application:
 
     async def _bundles(self, request: Request) -> Response:
         serving = self._runtime.serving
-        back = serving.before
         return JSONResponse(
             {
                 "bundle": serving.bundle.digest[:DIGEST],
-                "probation": {"windows_left": serving.probation.left, "back_to": back} if back else None,
+                "probation": probation(self._runtime),
                 "offers": [offer.to_json() for offer in serving.offers.latest.copy()],
             }
         )

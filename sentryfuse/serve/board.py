@@ -89,6 +89,12 @@ class Board:
         return self.runtime.hop_s + self.runtime.max_age_s
 
 
+def probation(runtime: Runtime) -> dict[str, Any] | None:
+    """How long the bundle in force is on probation, and which one answers if it fails; else `None`."""
+    back = runtime.serving.before
+    return {"windows_left": runtime.serving.probation.left, "back_to": back} if back else None
+
+
 def finite(value: Any) -> Any:
     """The same data as JSON knows it: NaN and infinity become null."""
     if isinstance(value, Mapping):
