@@ -50,6 +50,13 @@ def test_a_run_tells_health_metrics_and_answers(serve):
     assert metrics["sentryfuse_budget", "ratio"] == 0.5
     assert {name: metrics["sentryfuse_sensor_up", name] for name in NAMES} == dict.fromkeys(NAMES, 1)
     assert metrics["sentryfuse_dropped_windows_total",] == 0
+    builds = metrics["sentryfuse_build_seconds_count",]
+    assert builds == metrics["sentryfuse_build_seconds_bucket", "+Inf"] >= 1
+    assert 0 < metrics["sentryfuse_build_seconds_sum",] < 10 * builds
+    assert 0 <= metrics["sentryfuse_queue_windows",] <= 64
+    assert 0 <= metrics["sentryfuse_backlog_windows",] <= 64
+    outcomes = ("took_over", "refused", "replaced", "rolled_back")
+    assert [metrics["sentryfuse_bundles_total", outcome] for outcome in outcomes] == [0] * 4
 
 
 def test_loopback_without_a_token_reads_and_changes_nothing(serve):

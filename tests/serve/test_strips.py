@@ -30,7 +30,8 @@ class Viewer:
     """What the page keeps."""
 
     def __init__(self, strips: Strips) -> None:
-        self.strips, self.turn, self.told = strips, -1, {}
+        self.strips, self.turn = strips, -1
+        self.told: dict[tuple[str, str, int, int], float | None] = {}
 
     def look(self) -> None:
         told = json.loads(json.dumps(self.strips.since(self.turn), allow_nan=False))
