@@ -59,7 +59,7 @@ def run(out: Path, *, count: int = FULL, seed: int = 0) -> dict[str, Any]:
     Returns:
         What is written; `wrong` holds what must be 0.
     """
-    began = time.monotonic()
+    began, code_of = time.monotonic(), commit()
     rng = np.random.default_rng(seed)
     with tempfile.TemporaryDirectory() as folder:
         room = Path(folder)
@@ -81,7 +81,7 @@ def run(out: Path, *, count: int = FULL, seed: int = 0) -> dict[str, Any]:
         "done": len(taken),
         "asked": count,
         "seconds": time.monotonic() - began,
-        "commit": commit(),
+        "commit": code_of,
         **machine(),
         "clients": CLIENTS,
         "windows_per_s": RATE_HZ,

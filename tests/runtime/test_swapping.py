@@ -124,6 +124,33 @@ def test_an_offer_before_the_next_window_replaces_the_one_before_and_says_so(oth
         runtime.swap(others[3])
 
 
+def test_of_many_who_offer_at_once_each_hears_one_outcome_and_windows_stay_whole(others, seen):
+    with Runtime(BUNDLE, source(healthy(4000), 4001)) as runtime:
+        heard: list[Outcome] = []
+
+        def offer(k: int) -> None:
+            for i in range(4):
+                made = runtime.swap(others[(k + i) % 6])
+                assert made.wait(60)
+                heard.append(made.outcome)
+
+        clients = [threading.Thread(target=offer, args=(k,)) for k in range(4)]
+        for client in clients:
+            client.start()
+        while any(client.is_alive() for client in clients) and not runtime.source.ended:
+            runtime.step()
+            time.sleep(0.002)
+        for client in clients:
+            client.join()
+    counts = runtime.serving.offers.counts
+    assert len(heard) == 16
+    assert set(heard) <= {Outcome.TOOK_OVER, Outcome.REPLACED}
+    assert counts[Outcome.TOOK_OVER] + counts[Outcome.REPLACED] == 16
+    assert counts[Outcome.TOOK_OVER] == runtime.events.counts["bundle"] >= 4
+    assert [window.window_id for window, _ in seen] == list(range(len(seen)))
+    assert {result.status for _, result in seen} == {Status.OK}
+
+
 def test_a_bundle_that_fails_on_probation_goes_and_the_window_is_the_old_ones(faulty, seen, tmp_path):
     with Events(tmp_path / "events.jsonl") as events:
         with Runtime(BUNDLE, source(wild(60, 20), 61), events=events) as runtime:
