@@ -310,9 +310,10 @@ class Answering:
 
 
 def scale_of(bundle: Bundle) -> Scale | None:
-    """Mean and deviation in training by sensor; `None` where the model sees each person's own."""
+    """Mean and deviation in training by sensor; `None` where the model sees each person's own alone."""
     if bundle.normalise == "subject":
-        return None
+        typical = {name: np.asarray(rows, np.float32) for name, rows in bundle.subject_prior.items()}
+        return {name: (mean, std) for name, (mean, _, _, std) in typical.items()} or None
     found = {}
     for step in bundle.layout.steps:
         if step.window:
