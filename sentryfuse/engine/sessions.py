@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from threading import Condition, Lock, Thread
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -47,6 +47,7 @@ class Sessions:
         max_plans: plans remembered.
         batch: windows per call; `None` allows any.
         apart: sensors whose own steps run apart; see `Session`.
+        built: told how long each build took [s], by one thread at a time.
 
     Raises:
         ConfigError: a number below 1, or an engine that is unknown or not installed.
@@ -62,6 +63,7 @@ class Sessions:
         max_plans: int = MAX_PLANS,
         batch: int | None = 1,
         apart: Collection[str] = (),
+        built: Callable[[float], None] | None = None,
     ) -> None:
         if min(threads, kept, max_plans) < 1 or (batch is not None and batch < 1):
             raise ConfigError(
@@ -70,6 +72,7 @@ class Sessions:
             )
         self.bundle, self.threads, self.kept, self.batch = bundle, threads, kept, batch
         self.engine, self.max_plans, self.apart = find_engine(engine), max_plans, frozenset(apart)
+        self._built = built
         self._lock = Lock()
         self._plans: OrderedDict[object, _Made] = OrderedDict()
         self._ids: OrderedDict[int, _Made] = OrderedDict()  # of plans by identity
@@ -298,6 +301,8 @@ class Sessions:
                 engine=self.engine,
                 apart=self.apart,
             )
+            if self._built is not None:
+                self._built(1e-3 * (session.times.slice_ms + session.times.build_ms))
             with self._lock:
                 self._check_open()
                 self._warm[plan_id] = session
