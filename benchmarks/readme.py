@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from statistics import fmean, stdev
 
-from tables import accuracy, conditioning, speed, study
+from tables import accuracy, conditioning, serving, speed, study
 from tables.rows import RATIOS, RESULTS, results, scores
 
 from sentryfuse.files import write_text
@@ -34,6 +34,7 @@ TABLES = {
     "switching": speed.switching_table,
     "absence": speed.absence_table,
     "size": speed.size_table,
+    "serving": serving.serving_table,
     "study": study.study_table,
     "finetuned": study.finetuned_table,
     "cells": study.cells_table,
@@ -45,7 +46,7 @@ TABLES = {
     "tokens": conditioning.tokens_table,
     "tokens_verdict": conditioning.tokens_verdict,
 }
-PAGES = ("README.md", "docs/answers.md", "docs/conditioning.md")
+PAGES = ("README.md", "docs/answers.md", "docs/conditioning.md", "docs/serve.md")
 
 
 def main() -> int:

@@ -56,6 +56,7 @@ class Sessions:
         max_plans: plans remembered.
         batch: windows per call; `None` allows any.
         apart: sensors whose own steps run apart; see `Session`.
+        built: told how long each build took [s], by one thread at a time.
 
     Raises:
         ConfigError: a number below 1, or an engine that is unknown or not installed.
@@ -71,6 +72,7 @@ class Sessions:
         max_plans: int = MAX_PLANS,
         batch: int | None = 1,
         apart: Collection[str] = (),
+        built: Callable[[float], None] | None = None,
     ) -> None:
         if min(threads, kept, max_plans) < 1 or (batch is not None and batch < 1):
             raise ConfigError(
@@ -79,6 +81,7 @@ class Sessions:
             )
         self.bundle, self.threads, self.kept, self.batch = bundle, threads, kept, batch
         self.engine, self.max_plans, self.apart = find_engine(engine), max_plans, frozenset(apart)
+        self._built = built
         self._lock = Lock()
         self._plans = Plans(bundle, max_plans)
         self._warm = WarmSessions(kept)
@@ -349,6 +352,8 @@ class Sessions:
                 engine=self.engine,
                 apart=self.apart,
             )
+            if self._built is not None:
+                self._built(1e-3 * (session.times.slice_ms + session.times.build_ms))
             with self._lock:
                 self._check_open()
                 self._took.append(time.perf_counter() - started)

@@ -244,7 +244,7 @@ def test_a_sensor_whose_values_are_spoilt_finds_its_sub_network_ready(monkeypatc
             for result in runtime.step():
                 if result.window_id == 10:
                     source.spoilt = {"acc"}
-            assert runtime._serving.sessions.wait(30)  # what is built between two windows, is built now
+            assert runtime.serving.sessions.wait(30)  # what is built between two windows, is built now
     lost = next(k for k, (window, _, _) in enumerate(seen) if "acc" not in window.present and k > 10)
     assert seen[lost - 1][0].present == NAMES
     assert seen[lost][1].present == ("temp", "age")
@@ -263,7 +263,7 @@ def test_what_is_asked_for_is_built_from_then_on_not_when_a_window_comes(ask):
     with Runtime(BUNDLE, Wearer(60.0), hop_s=0.5, engine=engine, ahead_mb=0.0) as runtime:
         while not (results := runtime.step()):
             pass
-        before, sessions, built = results[-1].plan_id, runtime._serving.sessions, engine.built
+        before, sessions, built = results[-1].plan_id, runtime.serving.sessions, engine.built
         if ask == "budget":
             runtime.set_budget(Budget(ratio=0.5))
         else:
@@ -286,7 +286,7 @@ def test_somebody_who_asks_all_the_time_has_few_built_from_one_window_to_the_nex
             pass
         for k in range(50):
             runtime.set_budget(Budget(ratio=(1 + k) / 100))
-            assert runtime._serving.sessions.wait(20)
+            assert runtime.serving.sessions.wait(20)
             if k < MOST_ASKS:
                 built = engine.built
         assert engine.built == built
