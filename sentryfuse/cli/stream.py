@@ -108,6 +108,13 @@ def run(
     ] = False,
     engine: Annotated[str, typer.Option(help="onnxruntime or openvino.")] = "onnxruntime",
     threads: Threads = 1,
+    ahead_mb: Annotated[
+        float,
+        typer.Option(
+            metavar="X",
+            help="Memory for sub-networks built before they are needed on a live source [MB]; 0 builds none.",
+        ),
+    ] = 32.0,
     verify: Verify = None,
     events: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Append what happens as JSON lines.")
@@ -207,6 +214,7 @@ def run(
                 max_age_ms=max_age_ms,
                 threads=threads,
                 engine=engine,
+                ahead_mb=ahead_mb,
                 events=log,
             )
         )

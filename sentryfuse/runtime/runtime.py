@@ -19,11 +19,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from sentryfuse.bundle import Bundle
-from sentryfuse.engine.engines import ENGINE, Engine
+from sentryfuse.engine.engines import ENGINE, Engine, check_threads
 from sentryfuse.errors import ConfigError
 from sentryfuse.machine import own_version
 from sentryfuse.planning.profile import DeviceProfile
 from sentryfuse.power import Governor, LadderReader, Policy, Reading
+from sentryfuse.runtime.ahead import AHEAD_MB, Ahead
 from sentryfuse.runtime.answering import Answering, scale_of, slower_than
 from sentryfuse.runtime.asked import Asked
 from sentryfuse.runtime.events import Events
@@ -40,8 +41,8 @@ from sentryfuse.types import Budget, Plan
 DEADLINE_HOPS, DEADLINE_MS = 0.5, 1000.0  # of the default: half a hop, and no more than a second
 POWER_EVERY_S = 1.0
 MAX_AGE_HOPS, MAX_AGE_S = 2.0, 1.0  # of the default: two hops, and no less than a second, beside wait_s
+MOST_ASKS = 3  # of budget or sensors from one window to the next that are built for at once
 QUEUE = 64  # windows cut and not answered; the others wait as samples
-MOST_THREADS = 1024
 _log = logging.getLogger("sentryfuse.runtime")
 
 
@@ -66,6 +67,8 @@ class Runtime:
         threads: of the engine.
         engine: a name or an `Engine`.
         kept: warm sub-networks.
+        ahead_mb: memory for sub-networks that are built before they are asked for, while a live stream rests,
+            about [MB]; 0 builds none.
         events: where events go; `None` only logs them.
 
     Attributes:
@@ -97,16 +100,14 @@ class Runtime:
         threads: int = 1,
         engine: str | Engine = ENGINE,
         kept: int = 4,
+        ahead_mb: float = AHEAD_MB,
         events: Events | None = None,
     ) -> None:
         if deadline_ms is not None and not (math.isfinite(deadline_ms) and deadline_ms >= 0):
             raise ConfigError(f"deadline_ms must be 0 or a positive number, got {deadline_ms}")
         if max_age_ms is not None and not (math.isfinite(max_age_ms) and max_age_ms > 0):
             raise ConfigError(f"max_age_ms must be a positive number, got {max_age_ms}")
-        if threads > MOST_THREADS:
-            raise ConfigError(
-                f"threads must be at most {MOST_THREADS}, got {threads}; give those of this machine"
-            )
+        check_threads(threads)
         if policy is not None and reader is None:
             raise ConfigError("a policy follows a meter, and none was given; open one with open_reader")
         if policy is not None and budget is not None:
@@ -144,8 +145,10 @@ class Runtime:
             events=self.events,
         )
         try:
-            for level in () if policy is None else policy.levels:
-                self.serving.check(level.budget)
+            levels = [] if policy is None else [level.budget for level in policy.levels]
+            for level in levels:
+                self.serving.check(level)
+            self._ahead = Ahead(self.serving, levels=levels, most_mb=ahead_mb if self.is_live else 0.0)
         except BaseException:
             self.serving.close()
             raise
@@ -165,8 +168,10 @@ class Runtime:
             max_age_s=self.max_age_s if self.is_live else math.inf,
             is_live=self.is_live,
         )
+        self.asked = Asked(bundle.names, self.events, changed=self._prepare)
+        self._asks, self._restless = 0, False  # since the latest window; too many before it
+        self._here = bundle.names  # sensors of the latest window that had any, asked for or not
         self.tap: Callable[[Sequence[Packet], float], None] | None = None
-        self.asked = Asked(bundle.names, self.events)
         self.reading: Reading | None = None  # the latest of the meter
         self._overload = Overload(self.events, max_age_s=self.max_age_s, hop_s=self._cutter.hop_s)
 
@@ -231,7 +236,10 @@ class Runtime:
         if not self._guarded("source", self._take_in, 0.0 if self._due else timeout_s):
             time.sleep(max(0.0, timeout_s - (time.perf_counter() - began)))  # a dead source must not spin
         self._guarded("stream", self._cut)
-        return self._answer_due(time.perf_counter() + self.deadline_ms / 1e3)
+        results = self._answer_due(time.perf_counter() + self.deadline_ms / 1e3)
+        if not self._due:
+            self._guarded("ahead", self._ahead.rest, self._expected())
+        return results
 
     def finish(self) -> list[Result]:
         """Answer windows that have ended, without waiting for late packets; for the end of a source.
@@ -264,6 +272,7 @@ class Runtime:
         self.serving.check_judged(budget)
         self.serving.ask(budget)
         self.events.tell("budget", reason=reason, **budget.limits)
+        self._prepare()
 
     def swap(self, bundle: Bundle) -> Offer:
         """Serve another bundle from the next window on; if it cannot, this one goes on unchanged.
@@ -324,6 +333,16 @@ class Runtime:
         for name, at_s in getattr(self.source, "unread", dict)().items():
             self._cutter.unreadable(name, at_s)
 
+    def _expected(self) -> tuple[str, ...]:
+        """Sensors that the next window will have, as far as is known now."""
+        return tuple(name for name in self._sensors.heard(self._here) if name in self.asked.names)
+
+    def _prepare(self) -> None:
+        """Have the sub-network of the next window built from now on, rather than when it is cut."""
+        self._asks += 1
+        if self._asks <= MOST_ASKS and not self._restless and (names := self._expected()):
+            self._guarded("ahead", self.serving.prepare, names)
+
     def _cut(self) -> None:
         now_s = self.source.now_s()
         self._look_for_silence(now_s)
@@ -334,6 +353,8 @@ class Runtime:
         room = QUEUE - len(self._due) if self.is_live else MOST_WINDOWS
         if room > 0:
             self._due.extend((window, time.perf_counter()) for window in self._cutter.cut(now_s, most=room))
+        if self._due:
+            self._ahead.cut()
 
     def _flush(self) -> None:
         self._due.extend((w, time.perf_counter()) for w in self._cutter.flush(self.source.now_s()))
@@ -344,6 +365,8 @@ class Runtime:
             window, cut = self._due.popleft()
             if self.is_live:
                 window = self._judged(window)
+            self._here = window.present or self._here
+            self._asks, self._restless = 0, self._asks > MOST_ASKS
             results.append(self._answering.answer(self.asked.narrow(window), cut))
         return results
 
@@ -385,7 +408,6 @@ class Runtime:
             untold = getattr(reading, blind) is None
             self.events.tell_once("no_meter", f"no meter tells {blind}: {decision.reason}" if untold else "")
             self.set_budget(decision.budget, decision.reason)
-            self.serving.prepare(self._sensors.present)
 
     def _guarded(self, what: str, action: Callable[..., None], *arguments: Any) -> bool:
         """Run an action whose error must not end the stream; the same error is one event until it is over."""
