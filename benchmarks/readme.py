@@ -23,6 +23,7 @@ TABLES = {
     "range": accuracy.range_table,
     "folds": accuracy.folds_table,
     "ways": accuracy.ways_table,
+    "first_windows": accuracy.first_windows_table,
     "pruning": accuracy.pruning_table,
     "sets": accuracy.sets_table,
     "backbones": accuracy.backbones_table,
