@@ -143,7 +143,8 @@ class Session:
         if mixture is None or self._readout is None:
             assert made is not None, "a plan without layers is of a bundle with a readout"
             return made
-        given = {name: self._window(raw or windows, name) for name in self.plan.present}
+        source = windows if raw is None or mixture.readout.own_signals else raw
+        given = {name: self._window(source, name) for name in self.plan.present}
         return mixture.answer(self._readout(given, person), made, len(self.plan.present))
 
     def transformer(

@@ -101,6 +101,7 @@ def fit_readout(
     subject: NDArray[Any],
     classes: Sequence[str],
     *,
+    own: Mapping[str, NDArray[Any]] | None = None,
     present: NDArray[np.bool_] | None = None,
     target: Target = CLASSES,
     normalise: Normalise = "auto",
@@ -115,6 +116,8 @@ def fit_readout(
         y: class of each window, `(N,)`, 0..K-1; or numbers or labels, `(N, K)`, finite.
         subject: person or experiment of each window, `(N,)`.
         classes: names of the `K` classes, numbers or labels.
+        own: the same of windows that are standardised by person; the folds may choose them where they may
+            choose the person. `None` = there are none.
         target: what `y` is; its mean and deviation are taken from here where they are known.
         present: `(N, M)`; False where a window lacks a sensor; `None` means all there.
         normalise: standardise features by "population" or by "person"; "auto" lets folds of training people
@@ -131,33 +134,51 @@ def fit_readout(
     """
     x, task, target = _checked(features, y, subject, classes, present, target, seed)
     people = np.asarray(subject)
-    scales = {name: fit_scale(x[name][task.present[:, m]]) for m, name in enumerate(task.sensors)}
-    options: list[float | None] = []
+    options: list[_Option] = []
     if normalise in ("auto", "population"):
-        options.append(None)
+        options.append(_Option(x, None))
     several = len(np.unique(people)) > 2 and len(people) >= 10 * len(np.unique(people))
     if normalise == "person" or (normalise == "auto" and several):
-        options.append(PERSON_WEIGHT)
+        options.append(_Option(x, PERSON_WEIGHT))
+        if own is not None:
+            x_own, _, _ = _checked(own, y, subject, classes, present, target, seed)
+            options.append(_Option(x_own, None, own_signals=True))
 
-    def standardised_by(weight: float | None) -> tuple[Doubles, float | None, dict[str, Floats], Candidate]:
-        z = standardised(scales, x, people, weight)
+    def standardised_by(option: _Option) -> tuple[Doubles, _Option, _Standardised, Candidate]:
+        found = option.x
+        scales = {name: fit_scale(found[name][task.present[:, m]]) for m, name in enumerate(task.sensors)}
+        z = standardised(scales, found, people, option.weight)
         plain = make_candidate(task, KINDS[0], z)
-        return _quality(task, (plain,)), weight, z, plain
+        return _quality(task, (plain,)), option, (scales, z), plain
 
     tried = side_by_side(standardised_by, options)
     best = tried[0]
     for other in tried[1:]:
         if _is_better(other[0], best[0], task):
             best = other
-    _, weight, z, plain = best
+    _, option, (scales, z), plain = best
     candidates = (plain, *side_by_side(lambda kind: make_candidate(task, kind, z), KINDS[1:]))
     prior = np.zeros(task.n_classes)
     if not task.numbers:
         prior = np.log((np.bincount(task.y, minlength=task.n_classes) + 1) / (len(task.y) + task.n_classes))
-    fit = _assemble(task, classes, target, scales, z, candidates, weight, prior, trees, seed)
+    fit = _assemble(task, classes, target, scales, z, candidates, option.weight, prior, trees, seed)
+    if option.own_signals:
+        fit = replace(fit, readout=replace(fit.readout, own_signals=True))
     if target.task == "multilabel":
         return _calibrated(fit, np.asarray(y).reshape(len(task.y), -1))
     return _balanced(fit) if balance and not task.numbers else fit
+
+
+@dataclass(frozen=True)
+class _Option:
+    """Features, and how they may be standardised."""
+
+    x: dict[str, Floats]
+    weight: float | None
+    own_signals: bool = False
+
+
+_Standardised = tuple[dict[str, Scale], dict[str, Floats]]  # sensor -> by what, and features
 
 
 def _balanced(fit: Fit) -> Fit:

@@ -56,6 +56,7 @@ class Readout:
         person_weight: windows that the population counts for where features are standardised by
             person; `None` where they are not.
         target: what is asked for; of numbers and labels with what they are standardised by.
+        own_signals: features are of windows that are standardised by person, as the transformer's are.
     """
 
     sensors: tuple[str, ...]
@@ -65,6 +66,7 @@ class Readout:
     pool: Doubles
     person_weight: float | None
     target: Target = CLASSES
+    own_signals: bool = False
 
     @property
     def heads(self) -> tuple[str, ...]:
@@ -117,7 +119,7 @@ class Readout:
             parts = parts_from(settings, tensors)
             log_prior, pool = tensors["log_prior"], tensors["pool"]
             sensors, classes = tuple(settings["sensors"]), tuple(settings["classes"])
-            weight = settings["person_weight"]
+            weight, own_signals = settings["person_weight"], settings.get("own_signals", False) is True
         except (KeyError, TypeError, IndexError, AttributeError) as error:
             raise DataError(
                 f"the readout lacks {error}, or holds another kind of it; export it again"
@@ -135,6 +137,7 @@ class Readout:
             pool.astype(np.float64),
             None if weight is None else float(weight),
             target,
+            own_signals,
         )
 
     def solve(self, present: Iterable[str]) -> Solved:

@@ -18,9 +18,17 @@ from sentryfuse.statistics import features
 CHUNK = 512  # windows whose raw values are in memory at once
 
 
-def features_of(windows: Windows, indices: NDArray[np.intp]) -> dict[str, Floats]:
-    """Statistics of the raw values of some windows, sensor -> `(n, F)`."""
-    raw = replace(windows, by_subject=None)
+def features_of(
+    windows: Windows, indices: NDArray[np.intp], *, own_signals: bool = False
+) -> dict[str, Floats]:
+    """Statistics of some windows, sensor -> `(n, F)`.
+
+    Args:
+        windows: the recording; with `own_signals` standardised by person.
+        indices: which windows.
+        own_signals: of the standardised values, not of the raw ones.
+    """
+    raw = windows if own_signals else replace(windows, by_subject=None)
     found: dict[str, list[Floats]] = {m.name: [] for m in windows.modalities}
     for start in range(0, len(indices), CHUNK):
         batch = raw.batch(indices[start : start + CHUNK])
@@ -41,7 +49,7 @@ class OnRecording:
 
     Args:
         mixture: of a model or bundle.
-        windows: the recording.
+        windows: the recording, prepared for the model.
         indices: the windows that may be asked for.
     """
 
@@ -52,7 +60,8 @@ class OnRecording:
             indices = np.flatnonzero(np.isin(windows.subject, windows.subject[indices]))
         self._row[indices] = np.arange(len(indices))
         own = [m for m in windows.modalities if m.name in readout.sensors]
-        x = features_of(replace(windows, modalities=tuple(own)), indices)
+        own_windows = replace(windows, modalities=tuple(own))
+        x = features_of(own_windows, indices, own_signals=readout.own_signals)
         there = windows.present[indices]
         self._z = {}
         for m in own:

@@ -64,6 +64,7 @@ def settings_of(readout: Readout) -> dict[str, Any]:
         "classes": list(readout.classes),
         "target": asdict(readout.target),
         "person_weight": readout.person_weight,
+        **({"own_signals": True} if readout.own_signals else {}),
         "features": {s: len(scale.mean) for s, scale in parts.scales.items()},
         "views": [
             {

@@ -157,7 +157,8 @@ def run_epochs(
         if settings.readout != "none":
             if fit is None:
                 say("fitting the readout")
-            fit = fit or fit_beside(windows, settings)
+            by_person = model.config.normalise == "subject"
+            fit = fit or fit_beside(windows, settings, by_person=by_person)
             mixture, judged = fit_mixture(model, windows, fit, balance=settings.balance, seed=settings.seed)
             model.with_mixture(mixture).with_about({"out_of_person": judged})
             model.set_target(mixture.readout.target)
@@ -185,7 +186,8 @@ def _chosen(model: SentryModel, windows: Windows, settings: TrainSettings, group
     fit = None
     if group.leads:
         say("fitting the readout")
-        fit = fit_beside(windows, settings)
-        own = "train" if fit.readout.person_weight is None else "subject"
+        fit = fit_beside(windows, settings, by_person=True)
+        by_person = fit.readout.own_signals or fit.readout.person_weight is not None
+        own = "subject" if by_person else "train"
     model.set_normalise(group.broadcast((own or "").encode()).decode())
     return fit

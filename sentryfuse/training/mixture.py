@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from sentryfuse.data import Windows
+from sentryfuse.data import Windows, by_subject, subject_floor, subject_prior
 from sentryfuse.data.metrics import scores
 from sentryfuse.data.scoring import BATCH, prepared
 from sentryfuse.model.pretrained import SentryModel
@@ -25,24 +25,30 @@ Judged = dict[int, tuple[Doubles, Doubles, NDArray[Any]]]  # as `fit_weights` ta
 ReadoutKind = Literal["auto", "population", "person", "none"]
 
 
-def fit_beside(windows: Windows, settings: TrainSettings) -> Fit:
+def fit_beside(windows: Windows, settings: TrainSettings, *, by_person: bool) -> Fit:
     """Fit a readout to the people of training and validation; its choices are made by folds of them.
 
     Args:
-        windows: the recording.
+        windows: the recording, not standardised.
         settings: of the training; `readout` says what features are standardised by.
+        by_person: the transformer may get windows standardised by person, so that the readout may, too.
 
     Raises:
         DataError: no window to learn from.
     """
     kind = settings.readout
-    seen = _seen(windows)
+    seen, own = _seen(windows), None
+    if by_person and kind in ("auto", "person"):
+        train = windows.indices("train")
+        standardised = by_subject(windows, subject_floor(windows, train), subject_prior(windows, train))
+        own = features_of(standardised, seen, own_signals=True)
     with threadpool_limits(1):  # small matrices: several threads mostly wait for each other
         return fit_readout(
             features_of(windows, seen),
             windows.y[seen],
             windows.subject[seen],
             windows.classes,
+            own=own,
             present=windows.present[seen],
             target=windows.target.fitted(windows.y[windows.indices("train")]),
             normalise=cast(Any, "auto" if kind == "none" else kind),

@@ -20,12 +20,25 @@ RATIOS = (0.0, 0.3, 1.0)
 SETS = (None, ["acc"], ["temp", "age"])
 
 
-@pytest.fixture(scope="module", params=["population", "person"])
+def levels(windows):
+    """The same recording, every sensor of every person on a level of their own."""
+    rng, raw = np.random.default_rng(1), dict(windows.raw)
+    for m in windows.modalities:
+        if m.length > 1:
+            level = rng.normal(0, 20, (10, 1, m.n_channels))
+            raw[m.name] = (raw[m.name] + level[windows.subject]).astype(np.float32)
+    return replace(windows, raw=raw)
+
+
+@pytest.fixture(scope="module", params=["population", "person", "signals"])
 def made(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("readout")
     windows, model = tiny_windows(144), tiny_model()
-    settings = sf.TrainSettings(epochs=2, batch_size=16, readout=request.param)
-    sf.train(model, windows, settings=settings)
+    if request.param == "signals":  # the folds choose windows standardised by person
+        windows = levels(windows)
+    kind = "population" if request.param == "population" else "person"
+    sf.train(model, windows, settings=sf.TrainSettings(epochs=2, batch_size=16, readout=kind))
+    assert model.mixture.readout.own_signals == (request.param == "signals")
     model.save_pretrained(folder / "run")
     sf.export_bundle(model, folder / "model.bundle")
     return windows, sf.from_pretrained(folder / "run"), sf.load_bundle(folder / "model.bundle")

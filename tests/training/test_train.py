@@ -256,7 +256,8 @@ def test_windows_are_standardised_as_the_readout_is(readout):
     model, windows = fresh(), levels(tiny_windows(240))
     assert model.config.normalise == "auto"
     train(model, windows, settings=replace(SETTINGS, epochs=1, elastic="none", readout=readout))
-    by_person = model.mixture is not None and model.mixture.readout.person_weight is not None
+    readout_of = model.mixture and model.mixture.readout
+    by_person = bool(readout_of and (readout_of.own_signals or readout_of.person_weight is not None))
     assert readout == "auto" or by_person == (readout == "person")
     assert model.config.normalise == ("subject" if by_person else "train")
     assert set(model.config.subject_prior) == (set(windows.names) if by_person else set())
@@ -269,6 +270,8 @@ def test_where_people_differ_the_folds_choose_their_own_statistics():
     model = create_model("maestro", modalities=windows.modalities, classes=windows.classes, options=MAESTRO)
     train(model, windows, settings=replace(SETTINGS, epochs=1, elastic="none", readout="auto"))
     assert model.config.normalise == "subject"
+    assert model.mixture is not None
+    assert model.mixture.readout.own_signals, "offsets and gains are taken away before statistics"
 
 
 @pytest.mark.parametrize(
