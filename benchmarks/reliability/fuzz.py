@@ -1,7 +1,7 @@
 """Bytes-level fuzzing of every parser that meets bytes from outside: mutated inputs, the same for a seed.
 
 A parser may refuse in the way it says; anything else that it raises, a warning, a result that is none, an
-input that takes longer than ten seconds of the processor or ends the process is counted as wrong, and saved
+input that takes longer than two seconds of the processor or ends the process is counted as wrong, and saved
 beside the result, so that it can become a test (tests/reliability/findings).
 """
 
@@ -25,6 +25,7 @@ from benchmarks.reliability.tally import Tally
 FULL = sum(SHARES.values())
 CHUNK_S = 20.0  # of work, about; a chunk is done again as a whole where a process ends
 WRONG = ("untyped error", "overdue", "crash", "hang")
+LIMIT_S = 2.0  # of processor time for one input, of a megabyte at most
 KEPT = 200  # inputs saved of a campaign
 
 
@@ -52,7 +53,7 @@ def run(out: Path, *, count: int = FULL, seed: int = 0, only: str | None = None)
                 started = time.monotonic()
                 size = min(size, asked - mine["done"])
                 given = {"parser": name, "seed": seed, "first": mine["done"], "size": size, "kept": str(kept)}
-                found, deaths = apart(__name__, given)
+                found, deaths = apart(__name__, given, limit_s=LIMIT_S)
                 tally.add(Tally(found))
                 for death in deaths:
                     tally.counts["hang" if death.how == "hang" else "crash"] += 1
