@@ -228,7 +228,7 @@ def one_member(mutator: Mutator, rng: random.Random) -> bytes:
         arrays[name] = arrays[rng.choice([*arrays])]
     else:
         content = arrays[name]
-        if rng.random() < 0.7:  # its header
+        if rng.random() < 0.5:  # its header
             arrays[name] = mutator.change(content[:128]) + content[128:]
         else:
             arrays[name] = mutator.change(content)
