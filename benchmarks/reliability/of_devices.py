@@ -327,7 +327,7 @@ def sysfs(room: Path) -> Opened:
     from sentryfuse.power.rapl import RaplMeter
     from sentryfuse.power.reading import MeterImplausible, MeterUnavailable
 
-    meters = {"power_supply": BatteryMeter, "hwmon": Ina3221Meter, "powercap": RaplMeter}
+    meters: dict[str, Any] = {"power_supply": BatteryMeter, "hwmon": Ina3221Meter, "powercap": RaplMeter}
     for name, text in TREE.items():
         (room / name).parent.mkdir(parents=True, exist_ok=True)
         (room / name).write_bytes(text)
