@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from benchmarks.reliability.killing import Work, write_stream, write_table
 from benchmarks.reliability.record import ROOT, Record
+from benchmarks.tables.rows import table as markdown
 
 FULL = 500
 TURN = ("run", "export", "make", "train", "export", "make", "run", "train", "run", "export")
@@ -60,6 +61,13 @@ def run(out: Path, *, count: int = FULL, seed: int = 0) -> dict[str, Any]:
         record.found["wrong"] = {what: work.counts[what] for what in WRONG}
         record.found["counts"] = dict(sorted(work.counts.items()))
     return record.found
+
+
+def table(found: dict[str, Any]) -> str:
+    """What was killed, what was found afterwards, and what was wrong."""
+    counts = {name: n for name, n in found["counts"].items() if name not in WRONG}
+    rows = [[name, f"{n:,}"] for name, n in (counts | found["wrong"]).items()]
+    return markdown(("kill -9", ""), rows)
 
 
 class Command(Protocol):
