@@ -4,7 +4,7 @@ torch is loaded only by what trains or opens a model; a folder that may not be u
 
 | file | there while |
 | --- | --- |
-| `state.safetensors` | training; `train` goes on from it |
+| `state.safetensors` | training, until the model is there; `train` goes on from it |
 | `history.json` | trained, scores not written yet |
 | `config.json`, `model.safetensors`, `README.md` | trained |
 | `metrics.json` | finished; written last |
@@ -154,7 +154,8 @@ def train_into(
     check_training(windows)  # before there is a folder
     settings = recipe.settings
     identity = identity_of(recipe.make_model(windows), windows, settings)
-    trained = not (folder / METRICS).is_file() and (folder / HISTORY).is_file()
+    done = all((folder / name).is_file() for name in (HISTORY, MODEL[-1]))
+    trained = done and not (folder / METRICS).is_file()
     if group.leads and trained and overwrite and not _is_of(folder, identity):
         (folder / HISTORY).unlink()
         trained = False
@@ -171,6 +172,7 @@ def train_into(
             return {}
         model.with_about({"epochs": len(history)})
         _write_model(folder, model, {"identity": identity, "history": history})
+    (folder / STATE).unlink(missing_ok=True)
     metrics = _metrics(model, windows, settings, history, group)
     write_json(folder / METRICS, metrics)
     (folder / HISTORY).unlink()
@@ -181,13 +183,13 @@ def _train(
     folder: Path, windows: Windows, recipe: Recipe, group: ProcessGroup, *, overwrite: bool
 ) -> tuple[SentryModel, list[dict[str, Any]]]:
     """Train, from where a killed training of the same settings stopped."""
-    from sentryfuse.training import train
+    from sentryfuse.training.loop import run_epochs
 
     state = folder / STATE
 
     def once() -> tuple[SentryModel, list[dict[str, Any]]]:
         model = recipe.make_model(windows)
-        return model, train(model, windows, settings=recipe.settings, state_file=state, device=group.device)
+        return model, run_epochs(model, windows, recipe.settings, state, group.device, fresh=True)
 
     try:
         return once()
