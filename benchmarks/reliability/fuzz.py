@@ -42,11 +42,11 @@ def run(out: Path, *, count: int = FULL, seed: int = 0, only: str | None = None)
     kept = out.with_name(f"{out.stem}-findings")
     with Record(out, "fuzz", count=count, seed=seed) as record:
         told: dict[str, Any] = record.found.setdefault("parsers", {})
-        for make, share in SHARES.items():
-            name = make.__name__
+        shares = {make.__name__: max(20, share * count // FULL) for make, share in SHARES.items()}
+        shares[max(shares, key=lambda name: shares[name])] += max(0, count - sum(shares.values()))
+        for name, asked in shares.items():
             if only not in (None, name):
                 continue
-            asked = max(20, share * count // FULL)
             mine = told.setdefault(name, {"done": 0, "seconds": 0.0, **Tally().told()})
             tally = Tally(mine)
             size = 200
