@@ -101,7 +101,8 @@ class Train:
         if folder.is_dir():
             self._look(folder)
             self._work.left(folder)
-        if not died or self._kills >= MOST_KILLS or rng.random() < 0.2:
+        finished = (folder / "metrics.json").is_file()  # killed on its way out
+        if not died or finished or self._kills >= MOST_KILLS or rng.random() < 0.2:
             self.end()
         return died
 
