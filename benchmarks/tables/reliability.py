@@ -22,13 +22,14 @@ def overview() -> str:
             wrong = sum(found.get("wrong", {}).values())
             told = [
                 found.get("done"),
+                import_module(f"benchmarks.reliability.{name}").FULL,
                 wrong,
                 found.get("seconds", 0) / 60,
                 found.get("seed"),
                 found.get("commit"),
             ]
             rows.append([name, *map(shown, told)])
-    return table(("part", "done", "wrong", "minutes", "seed", "commit"), rows) if rows else ""
+    return table(("part", "done", "of", "wrong", "minutes", "seed", "commit"), rows) if rows else ""
 
 
 def of_part(name: str) -> str:

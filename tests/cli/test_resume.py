@@ -84,7 +84,7 @@ def test_a_training_stopped_while_its_model_is_written_only_writes_it_again(
 ):
     """After so many of its files; a kill in there once cost the training, or made the folder useless."""
     run, line = training
-    places = []
+    places: list[Path] = []
     whole = files.write_atomically
 
     @contextmanager
@@ -92,7 +92,7 @@ def test_a_training_stopped_while_its_model_is_written_only_writes_it_again(
         if Path(path).name != "state.safetensors":
             if len(places) == written:
                 raise KeyboardInterrupt
-            places.append(path)
+            places.append(Path(path))
         with whole(path, **more) as draft:
             yield draft
 
