@@ -1,6 +1,6 @@
 # Every target works on a fresh machine with Python 3.11 or newer: it makes what it needs first.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test data-test slow-test lowest lint clean
+.PHONY: help install demo test data-test slow-test campaign lowest lint clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -40,6 +40,9 @@ data-test: $(INSTALLED) ## Tests on real recordings (SENTRYFUSE_DATA names their
 
 slow-test: $(INSTALLED) ## Tests over 5 s
 	$(BIN)/pytest -m slow
+
+campaign: $(INSTALLED) ## The reliability campaign at a small count
+	$(BIN)/pytest -m campaign
 
 lowest: $(INSTALLED) ## The unmarked tests with the oldest versions that are allowed, in .venv-lowest
 	rm -rf .venv-lowest

@@ -2,6 +2,7 @@
 
 python benchmarks/readme.py            rewrite
 python benchmarks/readme.py --check    only say whether the pages are what the results give
+python benchmarks/readme.py --page docs/reliability.md    rewrite one page
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import sys
 from pathlib import Path
 from statistics import fmean, stdev
 
-from tables import accuracy, conditioning, serving, speed, study
+from tables import accuracy, conditioning, reliability, serving, speed, study
 from tables.rows import RATIOS, RESULTS, results, scores
 
 from sentryfuse.files import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT))  # parts of the campaign are modules, which make their own tables
 TABLES = {
     "answers": accuracy.answers_table,
     "range": accuracy.range_table,
@@ -46,21 +48,31 @@ TABLES = {
     "spoilt_verdict": conditioning.spoilt_verdict,
     "tokens": conditioning.tokens_table,
     "tokens_verdict": conditioning.tokens_verdict,
+    **reliability.TABLES,
 }
-PAGES = ("README.md", "docs/answers.md", "docs/conditioning.md", "docs/serve.md")
+PAGES = (
+    "README.md",
+    "docs/answers.md",
+    "docs/conditioning.md",
+    "docs/reliability.md",
+    "docs/serve.md",
+)
 
 
 def main() -> int:
     """Rewrite or check; exit code 1 when --check finds a difference."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--page", choices=PAGES, help="only this page")
     options = parser.parse_args()
-    pages = {ROOT / name: (ROOT / name).read_text() for name in PAGES}
+    names = PAGES if options.page is None else (options.page,)
+    pages = {ROOT / name: (ROOT / name).read_text() for name in names}
     if options.check:
         return int(any(filled(text) != text for text in pages.values()))
     for page, text in pages.items():
         write_text(page, filled(text))
-    draw(RESULTS / "accuracy.svg")
+    if "README.md" in names:
+        draw(RESULTS / "accuracy.svg")
     return 0
 
 
@@ -71,7 +83,7 @@ def filled(text: str) -> str:
             continue  # some tables take long to make
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         made = make().replace("\\", "\\\\")
-        text = pattern.sub(rf"\g<1>{made}\n\g<2>", text)
+        text = pattern.sub(rf"\g<1>{made}\n\g<2>" if made else r"\g<1>\g<2>", text)
     return text
 
 

@@ -170,6 +170,7 @@ class ParquetTable:
         try:
             with pq.ParquetFile(self.path, pre_buffer=False) as file:
                 for batch in file.iter_batches(BLOCK_ROWS, columns=list(wanted)):
+                    batch.validate(full=True)  # text that is no UTF-8 is passed on unseen
                     self.done += batch.num_rows
                     yield batch
         except (pa.ArrowException, OSError, ValueError) as error:

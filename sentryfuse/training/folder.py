@@ -4,7 +4,7 @@ torch is loaded only by what trains or opens a model; a folder that may not be u
 
 | file | there while |
 | --- | --- |
-| `state.safetensors` | training; `train` goes on from it |
+| `state.safetensors` | training, until the model is there; `train` goes on from it |
 | `history.json` | trained, scores not written yet |
 | `config.json`, `model.safetensors`, `README.md` | trained |
 | `metrics.json` | finished; written last |
@@ -13,7 +13,6 @@ torch is loaded only by what trains or opens a model; a folder that may not be u
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentryfuse.errors import CheckpointError, ConfigError
-from sentryfuse.files import read_json, write_atomically, write_json, writing
+from sentryfuse.files import PARTIAL, read_json, room_beside, write_atomically, write_json, writing
 
 if TYPE_CHECKING:
     from sentryfuse.data import Windows
@@ -42,7 +41,7 @@ def check_free(folder: Path, *, overwrite: bool) -> None:
     """
     if overwrite or not folder.is_dir():
         return
-    inside = {path.name for path in folder.iterdir() if not path.name.endswith(".partial")}
+    inside = {path.name for path in folder.iterdir() if not path.name.endswith(PARTIAL)}
     if METRICS in inside or (MODEL[-1] in inside and not inside & {STATE, HISTORY}):
         raise ConfigError(f"{folder} holds a finished model; add --overwrite or choose another --out")
     if inside and not inside & {STATE, HISTORY}:
@@ -155,7 +154,8 @@ def train_into(
     check_training(windows)  # before there is a folder
     settings = recipe.settings
     identity = identity_of(recipe.make_model(windows), windows, settings)
-    trained = not (folder / METRICS).is_file() and (folder / HISTORY).is_file()
+    done = all((folder / name).is_file() for name in (HISTORY, MODEL[-1]))
+    trained = done and not (folder / METRICS).is_file()
     if group.leads and trained and overwrite and not _is_of(folder, identity):
         (folder / HISTORY).unlink()
         trained = False
@@ -172,6 +172,7 @@ def train_into(
             return {}
         model.with_about({"epochs": len(history)})
         _write_model(folder, model, {"identity": identity, "history": history})
+    (folder / STATE).unlink(missing_ok=True)
     metrics = _metrics(model, windows, settings, history, group)
     write_json(folder / METRICS, metrics)
     (folder / HISTORY).unlink()
@@ -182,13 +183,13 @@ def _train(
     folder: Path, windows: Windows, recipe: Recipe, group: ProcessGroup, *, overwrite: bool
 ) -> tuple[SentryModel, list[dict[str, Any]]]:
     """Train, from where a killed training of the same settings stopped."""
-    from sentryfuse.training import train
+    from sentryfuse.training.loop import run_epochs
 
     state = folder / STATE
 
     def once() -> tuple[SentryModel, list[dict[str, Any]]]:
         model = recipe.make_model(windows)
-        return model, train(model, windows, settings=recipe.settings, state_file=state, device=group.device)
+        return model, run_epochs(model, windows, recipe.settings, state, group.device, fresh=True)
 
     try:
         return once()
@@ -207,12 +208,12 @@ def _write_model(folder: Path, model: SentryModel, history: Mapping[str, Any]) -
     write_json(folder / HISTORY, history)
     with (
         writing(folder),
-        tempfile.TemporaryDirectory(prefix=".", suffix=".partial", dir=folder) as room,
+        room_beside(folder / "model") as room,
     ):
-        model.write_into(Path(room))
+        model.write_into(room)
         for name in MODEL:
             with write_atomically(folder / name) as draft:
-                (Path(room) / name).replace(draft)
+                (room / name).replace(draft)
 
 
 def _is_of(folder: Path, identity: Mapping[str, Any]) -> bool:

@@ -79,7 +79,10 @@ def train(
         choice, made on validation people.
     """
     settings = settings or TrainSettings()
-    return run_epochs(model, windows, settings, state_file, device, fresh=True, callbacks=callbacks)
+    history = run_epochs(model, windows, settings, state_file, device, fresh=True, callbacks=callbacks)
+    if state_file is not None and ProcessGroup(torch.device(device)).leads:
+        state_file.unlink(missing_ok=True)
+    return history
 
 
 def run_epochs(
@@ -92,7 +95,10 @@ def run_epochs(
     fresh: bool,
     callbacks: Sequence[Callback] = (),
 ) -> list[dict[str, Any]]:
-    """The loop itself: `train`, or without `fresh` `fine_tune`, which changes no statistics and no gate."""
+    """The loop itself: `train`, or without `fresh` `fine_tune`, which changes no statistics and no gate.
+
+    The state file stays: whoever keeps what comes of it removes it then.
+    """
     windows = matched(model.layout.modalities, model.config.classes, windows, target=model.config.target)
     check_training(windows)
     if settings.balance and not windows.target.of_classes:
@@ -162,7 +168,6 @@ def run_epochs(
             mixture, judged = fit_mixture(model, windows, fit, balance=settings.balance, seed=settings.seed)
             model.with_mixture(mixture).with_about({"out_of_person": judged})
             model.set_target(mixture.readout.target)
-    state.remove()
     return history
 
 

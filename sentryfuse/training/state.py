@@ -111,11 +111,6 @@ class TrainState:
         history: list[dict[str, Any]] = about["history"]
         return history
 
-    def remove(self) -> None:
-        """The training is done; nothing is left to resume."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
-
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from benchmarks.reliability.mutants import sealed
 from sentryfuse.bundle import SEAL, Bundle, load_bundle, save_bundle
 from sentryfuse.errors import BundleError, ConfigError
 from sentryfuse.types import Budget
-from tests.bundle.mutants import sealed
 from tests.tiny import CLASSES, GOLDEN, NAMES, SENSOR_SETS
 
 pytestmark = pytest.mark.device

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.reliability.made import D, everything
+from benchmarks.reliability.wiring import Wiring
 from sentryfuse.bundle import load_bundle, save_bundle
 from sentryfuse.bundle.container import Inconsistent
 from sentryfuse.bundle.routes import check_routes
@@ -21,8 +23,6 @@ from sentryfuse.errors import BundleError
 from sentryfuse.graph.kinds import _KINDS
 from sentryfuse.planning.layout import AttentionRule, Block, Layout, Step
 from sentryfuse.types import Modality
-from tests.bundle.made import D, everything
-from tests.bundle.mutants import Wiring
 
 pytestmark = pytest.mark.device
 

@@ -11,11 +11,11 @@ import numpy as np
 import onnx
 import pytest
 
+from benchmarks.reliability.made import everything
+from benchmarks.reliability.mutants import at_place, places, signed, taken_apart
 from sentryfuse.bundle import Bundle, load_bundle
 from sentryfuse.engine.parts import whole
 from sentryfuse.errors import BundleError
-from tests.bundle.made import everything
-from tests.bundle.mutants import _at, _places, signed, taken_apart
 from tests.runtime.counting import multiplied
 from tests.tiny import GOLDEN
 
@@ -50,8 +50,8 @@ def executed_and_told(bundle: Bundle, present: tuple[str, ...]) -> tuple[int, in
 def changes(manifest: dict[str, Any]) -> list[tuple[tuple[Any, ...], Any]]:
     """Every number of a layout, made another one."""
     found: list[tuple[tuple[Any, ...], Any]] = []
-    for place in _places(manifest["layout"], ("layout",)):
-        value = _at(manifest, place)
+    for place in places(manifest["layout"], ("layout",)):
+        value = at_place(manifest, place)
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
         others = {0, 1, value - 1, value + 1, value * 2, value // 2, 19}
@@ -107,7 +107,7 @@ def told_wrong(
 ) -> bool:
     """Whether it is refused; one that is not must tell what it executes."""
     changed = copy.deepcopy(manifest)
-    _at(changed, place[:-1])[place[-1]] = value
+    at_place(changed, place[:-1])[place[-1]] = value
     path = room / "changed.bundle"
     path.write_bytes(signed(changed, tensors))
     try:

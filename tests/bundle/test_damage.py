@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.reliability.made import everything
+from benchmarks.reliability.mutants import KINDS, Mutant, all_mutants, every_field
+from benchmarks.reliability.wiring import WIRING
 from sentryfuse.bundle import Bundle, load_bundle, save_bundle
 from sentryfuse.engine import Session
 from sentryfuse.errors import BudgetError, BundleError
 from sentryfuse.types import Budget
-from tests.bundle.made import everything
-from tests.bundle.mutants import KINDS, WIRING, Mutant, all_mutants, every_field
 from tests.tiny import GOLDEN, tiny_batch
 
 pytestmark = pytest.mark.device

@@ -11,11 +11,11 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from benchmarks.reliability.made import everything
 from sentryfuse.bundle import load_bundle, save_bundle
 from sentryfuse.errors import BundleError
 from sentryfuse.graph import Part
 from sentryfuse.planning.operators import OPERATORS
-from tests.bundle.made import everything
 
 pytestmark = pytest.mark.device
 

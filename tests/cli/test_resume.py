@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+from sentryfuse import files
 from sentryfuse.pruning import evaluation
+from sentryfuse.training import folder
 from sentryfuse.training.state import TrainState
 
 
@@ -70,6 +74,37 @@ def test_a_training_stopped_while_it_is_scored_only_scores_again(command, monkey
         patch.setattr(TrainState, "save", stop)  # training again would stop here
         done = command(*line, "--json", "-")
     assert done.code == 0
+    assert len(done.json["history"]) == 2
+    assert names(run) == ["README.md", "config.json", "metrics.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize("written", [0, 1, 4])
+def test_a_training_stopped_while_its_model_is_written_only_writes_it_again(
+    command, monkeypatch, training, written
+):
+    """After so many of its files; a kill in there once cost the training, or made the folder useless."""
+    run, line = training
+    places: list[Path] = []
+    whole = files.write_atomically
+
+    @contextmanager
+    def write_and_stop(path, **more):
+        if Path(path).name != "state.safetensors":
+            if len(places) == written:
+                raise KeyboardInterrupt
+            places.append(Path(path))
+        with whole(path, **more) as draft:
+            yield draft
+
+    with monkeypatch.context() as patch:
+        for module in (files, folder):
+            patch.setattr(module, "write_atomically", write_and_stop)
+        assert command(*line).code == 130
+    assert len(places) == written
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainState, "save", stop)  # training again would stop here
+        done = command(*line, "--json", "-")
+    assert done.code == 0, done.err
     assert len(done.json["history"]) == 2
     assert names(run) == ["README.md", "config.json", "metrics.json", "model.safetensors"]
 

@@ -46,6 +46,7 @@ A_SIZES = PatchSizes(MODALITIES[0], 2)
 
 
 def patch(name: str, tokens: int) -> Step:
+    """An encoder that cuts a window into two patches."""
     sizes = PatchSizes(next(m for m in MODALITIES if m.name == name), 2)
     return Step(
         f"embed.{name}",
