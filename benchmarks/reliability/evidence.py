@@ -72,7 +72,8 @@ class Evidence:
             "no summary": int(self.summary is None),
             "FAULT": sum(row["status"] == "FAULT" for row in self.windows),
             "answers without a live sensor": sum(
-                row["status"] in ("OK", "DEGRADED") and not {m.name for m in self._moving} & set(row["present"])
+                row["status"] in ("OK", "DEGRADED")
+                and not {m.name for m in self._moving} & set(row["present"])
                 for row in self.windows
             ),
             "sent but not used": lost,

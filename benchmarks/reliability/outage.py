@@ -20,9 +20,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from benchmarks.reliability.evidence import Evidence
-from benchmarks.reliability.processes import HERE, Broker, Heartbeat, free_port, resident_mb
+from benchmarks.reliability.processes import HERE, Broker, Heartbeat, free_port, resident_mb, started
 from benchmarks.reliability.publisher import BUNDLE, PREFIX
-from benchmarks.reliability.record import ROOT, Record
+from benchmarks.reliability.record import Record
 
 FULL = 600  # seconds of the outage; chaos lasts half of it
 AWAY_S, SHORTEST_S = 60.0, 20.0
@@ -59,7 +59,9 @@ def run(out: Path, *, count: int = FULL, seed: int = 0) -> dict[str, Any]:
 def _tell(found: dict[str, Any]) -> None:
     """Gather what must be 0."""
     found["wrong"] = {
-        f"{part}: {what}": n for part in ("outage", "chaos") for what, n in found.get(part, {}).get("wrong", {}).items()
+        f"{part}: {what}": n
+        for part in ("outage", "chaos")
+        for what, n in found.get(part, {}).get("wrong", {}).items()
     }
 
 
@@ -79,17 +81,13 @@ class Trial:
         asked = ["run", BUNDLE, "--source", f"mqtt://{HERE}:{self.port}/{PREFIX}?qos=1", "--hop-s", HOP_S]
         asked += ["--wait-s", WAIT_S, "--json", self.answers, "--events", self.events, "--log", "error"]
         with self._said.open("wb") as said:
-            self.command = subprocess.Popen(
-                [sys.executable, "-m", "sentryfuse", *map(str, asked)], cwd=ROOT, stdout=said, stderr=said
-            )
+            self.command = started([sys.executable, "-m", "sentryfuse", *asked], said=said)
 
     def publish(self, sensors: str, *, chaos: int | None = None) -> None:
         """Start a publisher of some sensors."""
         more = [] if chaos is None else ["--chaos", str(chaos)]
         asked = ["-m", "benchmarks.reliability.publisher", str(self.port), f"{self.log}-{sensors}"]
-        self._publishers[sensors] = subprocess.Popen(
-            [sys.executable, *asked, "--sensors", sensors, *more], cwd=ROOT
-        )
+        self._publishers[sensors] = started([sys.executable, *asked, "--sensors", sensors, *more])
 
     def silence(self, sensors: str) -> None:
         """Kill a publisher."""

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import getpass
-import os
 import shutil
 import socket
 import subprocess
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
+
+from benchmarks.reliability.record import ROOT
 
 HERE = "127.0.0.1"  # nothing leaves this machine
 MOSQUITTO = shutil.which(
     "mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/sbin"
 )
+SETPRIV = shutil.which("setpriv")  # of util-linux; without it a part that is killed leaves programs behind
 PATIENCE_S = 30.0
 _BEAT_S, _PAUSE_S = 0.05, 0.3
 
@@ -26,6 +29,19 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind((HERE, 0))
         return int(probe.getsockname()[1])
+
+
+def started(
+    asked: Sequence[object], *, said: IO[bytes] | int = subprocess.DEVNULL
+) -> subprocess.Popen[bytes]:
+    """Start a program in the repository that ends with us, also when we are killed.
+
+    Args:
+        asked: its words; the first one is the program.
+        said: where all it prints goes.
+    """
+    with_us = [] if SETPRIV is None else [SETPRIV, "--pdeathsig", "KILL"]
+    return subprocess.Popen([*with_us, *map(str, asked)], cwd=ROOT, stdout=said, stderr=said)
 
 
 class Broker:
@@ -52,9 +68,7 @@ class Broker:
         """
         if MOSQUITTO is None:
             raise RuntimeError("there is no mosquitto here; install it, such as apt-get install mosquitto")
-        self._process = subprocess.Popen(
-            [MOSQUITTO, "-c", str(self._settings)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        self._process = started([MOSQUITTO, "-c", self._settings])
         until = time.monotonic() + PATIENCE_S
         while time.monotonic() < until:
             with socket.socket() as probe:
@@ -124,12 +138,12 @@ def resident_mb(pid: int) -> float:
 
 def open_files(pid: int) -> int:
     """File handles of a process."""
-    return len(os.listdir(f"/proc/{pid}/fd"))
+    return len([*Path(f"/proc/{pid}/fd").iterdir()])
 
 
 def threads(pid: int) -> int:
     """Threads of a process."""
-    return len(os.listdir(f"/proc/{pid}/task"))
+    return len([*Path(f"/proc/{pid}/task").iterdir()])
 
 
 def slope(times: list[float], values: list[float]) -> float:
