@@ -3,13 +3,16 @@
     python -m benchmarks.reliability.endless run MODEL.bundle --source endless:SEED ...
 
 It registers the source `endless:` as a package of somebody else would, and is the command otherwise. Sensors
-are away for a few windows, send what is no number, or stand still, at random.
+are away for a few windows, send what is no number, or stand still, at random. `live:SEED` is a healthy one
+that goes on by the clock.
 """
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Self
 
 import numpy as np
 
@@ -61,7 +64,7 @@ class Endless:
     def close(self) -> None:
         """Nothing to let go."""
 
-    def __enter__(self) -> Endless:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -91,6 +94,54 @@ class Endless:
                 times = np.asarray(first_s + np.arange(m.length) / rate, np.float64)
                 made.append(Packet(m.name, values, times, float(times[-1])))
             yield made
+
+
+class Live(Endless):
+    """The same on our own clock: what was made while we were stopped comes at once.
+
+    Args:
+        modalities: sensors to send.
+        seed: of values.
+    """
+
+    is_live = True
+
+    def __init__(self, modalities: Sequence[Modality], seed: int) -> None:
+        super().__init__(modalities, seed)
+        self.start_s = self._begin_s = time.monotonic() - self._window_s
+        self._rng, self._sent = np.random.default_rng(seed), {m.name: 0 for m in modalities}
+        self._modalities = modalities
+
+    def now_s(self) -> float:
+        """Our monotonic clock [s]."""
+        return time.monotonic()
+
+    def news(self) -> list[dict[str, str]]:
+        """Nothing to tell."""
+        return []
+
+    def unread(self) -> dict[str, float]:
+        """All can be read."""
+        return {}
+
+    def read(self, timeout_s: float) -> list[Packet]:
+        """What was sampled since the last call."""
+        time.sleep(min(timeout_s, 0.02))
+        made, now = [], time.monotonic()
+        for m in self._modalities:
+            due, sent = int((now - self._begin_s) * m.rate_hz) if m.rate_hz else 1, self._sent[m.name]
+            if due > sent:
+                values = self._rng.standard_normal((due - sent, m.n_channels)).astype(np.float32)
+                times = self._begin_s + np.arange(sent, due) / (m.rate_hz or 1.0)
+                made.append(Packet(m.name, values, np.asarray(times, np.float64), now))
+                self._sent[m.name] = due
+        return made
+
+
+@register_source("live")
+def opened_live(address: str, modalities: Sequence[Modality], options: Mapping[str, str]) -> Live:
+    """Open `live:SEED`."""
+    return Live(modalities, int(address or 0))
 
 
 @register_source("endless")
