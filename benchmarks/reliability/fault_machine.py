@@ -30,7 +30,7 @@ _DRAW_W = 5.0
 _WINDOWS = 40  # of the recording that programs answer
 _FEW = 0.1  # share of the trials for what starts a program
 _LIMITS = {  # the least and the most that is left, and of what; a file that may not grow is a full disk
-    "memory": (195_000_000, 250_000_000, resource.RLIMIT_AS),
+    "memory": (170_000_000, 230_000_000, resource.RLIMIT_AS),
     "file handles": (6, 20, resource.RLIMIT_NOFILE),
     "file size": (1000, 25_000, resource.RLIMIT_FSIZE),
 }
@@ -229,7 +229,7 @@ CASES = (
     *(
         Case("F18", what, "one sentence, or answers", exhausted(kind), share=_FEW)
         for kind, what in (
-            ("memory", "0.195-0.25 GB of memory to run in"),
+            ("memory", "0.17-0.23 GB of memory to run in"),
             ("file handles", "6-20 file handles"),
             ("file size", "the disk of both files is full after 1-25 kB"),
             ("disk", "the disk of --json is full"),
