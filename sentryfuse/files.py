@@ -6,19 +6,29 @@ A power cut, a full disk or Ctrl-C in the middle leaves the old content; a reade
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
+import time
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 from sentryfuse.errors import ConfigError, InputError
 
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows has no such locks
+    fcntl = None  # type: ignore[assignment]
+
 PARTIAL = ".partial"  # end of the names of temporary folders
+_YOUNG_S = 10.0  # a temporary folder may be made and not locked yet
+_SWEPT: set[Path] = set()  # targets beside which this process has looked for what others left
 _UMASK = os.umask(0)  # it can only be read by setting it
 os.umask(_UMASK)
 
@@ -49,7 +59,7 @@ def write_atomically(path: str | Path, *, mode: int | None = None) -> Iterator[P
             yield path
             return
         path = path.resolve()  # a link stays a link; what it points to is replaced
-        with _room_beside(path) as room:
+        with room_beside(path) as room:
             draft = room / path.name
             yield draft
             if mode is None:
@@ -85,7 +95,7 @@ def folder_atomically(path: str | Path, *, overwrite: bool = False) -> Iterator[
                 f"cannot write folder {path}: it exists and is not empty; choose another name or remove it"
             )
         path = path.resolve()
-        with _room_beside(path) as room:
+        with room_beside(path) as room:
             draft = room / path.name
             draft.mkdir()
             yield draft
@@ -198,13 +208,59 @@ def read_json_lines(path: str | Path) -> tuple[list[tuple[int, Any]], bool]:
 
 
 @contextmanager
-def _room_beside(path: Path) -> Iterator[Path]:
-    """A temporary folder on the same file system, so that a rename is one step."""
+def room_beside(path: str | Path) -> Iterator[Path]:
+    """A temporary folder on the same file system, so that a rename is one step; gone afterwards.
+
+    A process that is killed leaves its folder. The next one that writes the same target takes it away:
+    folders of one target begin alike, and who works in one holds a lock on it, which ends with the process.
+
+    Args:
+        path: what is being written; missing parent folders are made.
+
+    Yields:
+        The folder, empty.
+    """
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    mine = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]}-"
+    if path not in _SWEPT:
+        _SWEPT.add(path)
+        _sweep(path.parent, mine)
     with tempfile.TemporaryDirectory(
-        prefix=".", suffix=PARTIAL, dir=path.parent, ignore_cleanup_errors=True
+        prefix=mine, suffix=PARTIAL, dir=path.parent, ignore_cleanup_errors=True
     ) as room:
-        yield Path(room)
+        handle = _locked(Path(room))
+        try:
+            yield Path(room)
+        finally:
+            if handle is not None:
+                os.close(handle)
+
+
+def _sweep(folder: Path, beginning: str) -> None:
+    """Remove the temporary folders of one target whose processes are gone."""
+    for entry in os.scandir(folder):
+        if not (entry.name.startswith(beginning) and entry.name.endswith(PARTIAL)):
+            continue
+        with suppress(OSError):  # somebody else was faster, or may not
+            handle = _locked(Path(entry.path))
+            if handle is not None:
+                if time.time() - entry.stat().st_mtime > _YOUNG_S:
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                os.close(handle)
+
+
+def _locked(folder: Path) -> int | None:
+    """A handle that keeps a folder for this process; `None` where another has it, or there are no locks."""
+    if fcntl is None:
+        return None
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
 
 
 @contextmanager

@@ -2,7 +2,11 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import string
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -247,3 +251,63 @@ def test_what_safetensors_could_not_write_is_a_sentence(tmp_path):
 def test_names_that_are_no_text_are_escaped_in_json(tmp_path):
     files.write_json(tmp_path / "a.json", {"name": "b\udcff"})
     assert files.read_json(tmp_path / "a.json") == {"name": "b\udcff"}
+
+
+KILLED = """
+import os, pathlib, signal, sys
+from sentryfuse.files import {writer}
+with {writer}(sys.argv[1]) as draft:
+    (draft / "half" if draft.is_dir() else draft).write_text("half")
+    print(flush=True)
+    os.kill(os.getpid(), signal.{signal})
+"""
+
+
+def left_by(writer: str, path: Path, *, ended: str = "SIGKILL") -> subprocess.Popen[bytes]:
+    """A process that begins to write and is killed, or stopped, in the middle."""
+    code = KILLED.format(writer=writer, signal=ended)
+    process = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    if ended == "SIGKILL":
+        process.wait()
+        process.stdout.close()
+    return process
+
+
+def make_old(folder: Path) -> None:
+    for room in folder.glob(f"*{files.PARTIAL}"):
+        os.utime(room, (time.time() - 60, time.time() - 60))
+
+
+@pytest.mark.skipif(files.fcntl is None, reason="no locks here")
+@pytest.mark.parametrize("writer", ["write_atomically", "folder_atomically", "room_beside"])
+def test_what_a_killed_writer_left_goes_with_the_next_one_of_that_target(tmp_path, writer):
+    left_by(writer, tmp_path / "a")
+    left_by("write_atomically", tmp_path / "b")
+    assert len(names_in(tmp_path)) == 2
+    make_old(tmp_path)
+    files.write_text(tmp_path / "a", "whole")
+    assert len(names_in(tmp_path)) == 2  # what was left of the other target is not ours
+    files.write_text(tmp_path / "b", "whole")
+    assert names_in(tmp_path) == {"a", "b"}
+
+
+@pytest.mark.skipif(files.fcntl is None, reason="no locks here")
+def test_what_a_living_or_a_young_writer_has_stays(tmp_path):
+    writer = left_by("write_atomically", tmp_path / "a", ended="SIGSTOP")
+    left_by("write_atomically", tmp_path / "c")
+    make_old(tmp_path)
+    left_by("write_atomically", tmp_path / "b")
+    try:
+        files.write_text(tmp_path / "a", "whole")
+        files.write_text(tmp_path / "b", "whole")
+        files.write_text(tmp_path / "c", "whole")
+        rooms = names_in(tmp_path) - {"a", "b", "c"}
+        assert len(rooms) == 2
+        writer.send_signal(signal.SIGCONT)
+        assert writer.wait(timeout=20) == 0
+        assert (tmp_path / "a").read_text() == "half"  # the last one to end wins
+    finally:
+        writer.kill()
+        writer.communicate()

@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import os
 import struct
+import tokenize
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -25,6 +27,7 @@ SMALL = 16_000_000  # of names and settings [bytes]
 MAX_BYTES = 16_000_000_000
 VARIABLE = "SENTRYFUSE_MAX_GB"  # also reaches what a command starts, as no option would
 _MOST_GB = 1e6
+_OBJECTS = "Python objects, which are never loaded; store numbers or fixed-length text"
 _PIECE = 1 << 22  # read at once [bytes]
 _DAMAGE = (
     OSError,
@@ -37,6 +40,7 @@ _DAMAGE = (
     TypeError,
     KeyError,
     struct.error,
+    tokenize.TokenError,  # numpy reads the headers of Python 2 word by word
     zlib.error,
     zipfile.BadZipFile,
 )
@@ -58,6 +62,30 @@ def max_bytes_asked() -> int:
     if not 0 < asked_gb <= _MOST_GB:
         raise ConfigError(f"{VARIABLE} is {text!r:.40}; give a number of gigabytes, such as 16")
     return int(asked_gb * 1e9)
+
+
+def read_npy(path: Path) -> NDArray[Any]:
+    """One array from a npy file.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        DataError: missing, damaged, larger or smaller than its header says, or of Python objects.
+    """
+    try:
+        with path.open("rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            form, values = _read_array(stream, size, values=True)
+    except FileNotFoundError as error:
+        raise DataError(f"there is no file {path}; check the name") from error
+    except _DAMAGE as error:
+        raise DataError(
+            f"{path} is not a npy file or is damaged ({_short(error)}); write it with numpy.save"
+        ) from error
+    if form.dtype.hasobject or values is None:
+        raise DataError(f"{path} holds {_OBJECTS}")
+    return values
 
 
 class Form(NamedTuple):
@@ -173,23 +201,14 @@ class Archive:
         member = self._members[key]
         try:
             with self._zip.open(member) as stream:
-                shape, fortran, dtype, header = _read_header(stream)
-                if dtype.hasobject:
-                    raise DataError(
-                        f"{self.path}: {key} holds Python objects, which are never loaded; "
-                        "store numbers "
-                        "or fixed-length text"
-                    )
-                form = Form(shape, dtype)
-                if header + form.n_bytes != member.file_size:
-                    raise ValueError("its size is not what its header says")
-                return form, _read_values(stream, fortran, form) if values else None
-        except DataError:
-            raise
+                form, found = _read_array(stream, member.file_size, values=values)
         except _DAMAGE as error:
             raise DataError(
                 f"{self.path}: {key} is damaged ({_short(error)}); write the file again"
             ) from error
+        if form.dtype.hasobject:
+            raise DataError(f"{self.path}: {key} holds {_OBJECTS}")
+        return form, found
 
     def _checked_members(self, max_bytes: int) -> dict[str, zipfile.ZipInfo]:
         members: dict[str, zipfile.ZipInfo] = {}
@@ -228,15 +247,25 @@ def _short(error: BaseException) -> str:
     return text[0][:120] if text else type(error).__name__
 
 
+def _read_array(stream: IO[bytes], size: int, *, values: bool) -> tuple[Form, NDArray[Any] | None]:
+    """What a npy file of so many bytes holds; values where asked for, and never of Python objects."""
+    shape, fortran, dtype, header = _read_header(stream)
+    form = Form(shape, dtype)
+    if dtype.hasobject:
+        return form, None
+    if header + form.n_bytes != size:
+        raise ValueError("its size is not what its header says")
+    return form, _read_values(stream, fortran, form) if values else None
+
+
 def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
     """Shape, order, dtype and header length [bytes] of a npy member."""
     version = npy.read_magic(stream)
-    if version == (1, 0):
-        shape, fortran, dtype = npy.read_array_header_1_0(stream)
-    elif version == (2, 0):
-        shape, fortran, dtype = npy.read_array_header_2_0(stream)
-    else:
+    if version not in ((1, 0), (2, 0)):
         raise ValueError(f"npy version {version} is unknown")
+    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    with warnings.catch_warnings(action="ignore"):  # that it was written by Python 2
+        shape, fortran, dtype = read(stream)
     if any(side < 0 for side in shape):
         raise ValueError("a negative shape")
     return shape, bool(fortran), dtype, stream.tell()

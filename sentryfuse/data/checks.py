@@ -194,7 +194,7 @@ def scan(
         return present
     undeclared = False
     for part in chunks(len(values), values[0].size):
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):  # some NaN of a damaged file complain
             physical = values[part].astype(np.float32) * scale
         if np.isfinite(physical).all():
             continue

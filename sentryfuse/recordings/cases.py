@@ -164,12 +164,14 @@ def _check_facts(path: Path, facts: Mapping[str, str]) -> None:
 
 def _case(path: Path, number: int, channels: Sequence[str]) -> NDArray[np.float32]:
     try:
-        rows = [
-            np.array(
-                [np.nan if c.strip() in ("?", "NaN", "") else float(c) for c in cells.split(",")], np.float32
-            )
-            for cells in channels
-        ]
+        with np.errstate(over="ignore"):  # too large for float32 is infinite, which is refused later
+            rows = [
+                np.array(
+                    [np.nan if c.strip() in ("?", "NaN", "") else float(c) for c in cells.split(",")],
+                    np.float32,
+                )
+                for cells in channels
+            ]
     except ValueError as error:
         raise DataError(f"{path} line {number}: {str(error)[:80]}; mend that case or take it out") from error
     if not rows or not len(rows[0]):

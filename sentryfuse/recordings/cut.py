@@ -29,6 +29,7 @@ from sentryfuse.recordings.store import WindowStore
 
 VALUES_AT_ONCE = 1 << 21  # of windows cut together
 LEAST_GAP_STEPS = 2.5
+MOST_EMPTY = 10**6  # windows of a stretch that may be nearly all empty
 _TOLERANCE = 0.05  # of a rate, relative
 
 
@@ -65,7 +66,7 @@ def cut_recording(recording: Recording, recipe: Recipe, store: WindowStore, coun
         counts: grows by what was tried, kept and dropped.
 
     Raises:
-        DataError: a sensor runs at another rate than the recipe says.
+        DataError: a sensor runs at another rate than the recipe says, or a time is far from all others.
     """
     tracks = [_track(recording, sensor, recipe, counts) for sensor in recipe.sensors]
     moving = [t for t in tracks if t is not None and t.sensor.rate_hz > 0]
@@ -76,10 +77,16 @@ def cut_recording(recording: Recording, recipe: Recipe, store: WindowStore, coun
     slack = min(t.step_ns for t in moving) / 2
     for begin, end, code in _stretches(moving, labels, whole=whole, window_ns=window_ns):
         counts.stretches += 1
-        n = int((end - begin - window_ns + slack) // hop_ns) + 1 if end - begin + slack >= window_ns else 0
+        length_ns = end - begin
+        n = int((length_ns - window_ns + slack) // hop_ns) + 1 if length_ns + slack >= window_ns else 0
+        if n > max(MOST_EMPTY, 100 * sum(len(t.samples) for t in moving)):  # cutting would have no end
+            raise DataError(
+                f"{recording.title} reaches over {length_ns / 1e9:.3g} s, {n} windows, nearly all empty; a "
+                "time in it is wrong, or the unit of its times: mend it"
+            )
         if not n:
             counts.short += 1
-            counts.short_s += (end - begin) / 1e9
+            counts.short_s += length_ns / 1e9
             continue
         counts.tried += n
         if whole and code < 0 and labels is not None:

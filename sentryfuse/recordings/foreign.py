@@ -21,12 +21,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sentryfuse.data.archive import Archive, max_bytes_asked
+from sentryfuse.data.archive import Archive, max_bytes_asked, read_npy
 from sentryfuse.data.windows import Windows
 from sentryfuse.errors import ConfigError, DataError
 from sentryfuse.recordings.arrays import make_windows
 from sentryfuse.recordings.cases import by_neighbours
-from sentryfuse.recordings.columns import first_line
 from sentryfuse.recordings.names import unit_of
 
 _KEYS = {
@@ -131,14 +130,7 @@ def _arrays(paths: Sequence[Path]) -> dict[str, NDArray[Any]]:
                 )
             with Archive(path, max_bytes=max_bytes_asked()) as archive:
                 return {key: archive.read(key) for key in archive.names()}
-        try:
-            found[path.stem] = np.load(path, allow_pickle=False)
-        except FileNotFoundError as error:
-            raise DataError(f"there is no file {path}; check the name") from error
-        except (OSError, ValueError, EOFError) as error:
-            raise DataError(
-                f"{path} is not a npy file or is damaged ({first_line(error)}); write it with numpy.save"
-            ) from error
+        found[path.stem] = read_npy(path)
     return found
 
 

@@ -31,6 +31,7 @@ _NEVER_EMPTY = frozenset({"sensor", "label", "split", "subject", "recording"})
 _ROWS_OF_A_PERSON = 20  # at least, on average
 _CELLS = 2000  # looked at to tell numbers from words
 _MOST = 0.9  # of the cells of a column of numbers are numbers, at least
+_LONGEST_NAME = 500  # letters of a column
 _NICE = 0.003  # a rate this near to a whole number is one, relative
 
 
@@ -61,10 +62,16 @@ def look(table: Table) -> Look:
     """Read the beginning of a table and find out what its columns are.
 
     Raises:
-        DataError: it cannot be read, or has no column of numbers.
+        DataError: it cannot be read, has no column of numbers, or one whose name is none.
     """
     import pyarrow as pa
 
+    endless = next((name for name in table.columns if len(name) > _LONGEST_NAME), None)
+    if endless is not None:
+        raise DataError(
+            f"{table.name} has a column whose name is {len(endless)} letters long; give it one of at most "
+            f"{_LONGEST_NAME}"
+        )
     first = next(iter(table.blocks(dict.fromkeys(table.columns, "text"))), None)
     if first is None or not first.num_rows:
         raise DataError(f"{table.name} holds no row; leave it out or record it again")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sentryfuse.files import room_beside
 from sentryfuse.recordings.collect import Collector
 from sentryfuse.recordings.counts import Counts
 from sentryfuse.recordings.cut import cut_recording
@@ -78,9 +78,8 @@ def make_file(recipe: Recipe, out: Path) -> Made:
         InputError: the system refuses to write.
     """
     check_hop(recipe)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".", suffix=".cutting", dir=out.parent) as room:
-        storage = Storage(Path(room))
+    with room_beside(out) as room:
+        storage = Storage(room)
         collector = collect_files(recipe, storage)
         store, dealt = cut_and_deal(collector, storage)
         store.save(out, dealt, licence=recipe.licence or None)

@@ -248,8 +248,10 @@ def load_recipe(path: Path) -> Recipe:
         ) from error
     except OSError as error:
         raise DataError(f"cannot read {path}: {(error.strerror or str(error)).lower()}; check it") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not TOML ({error}); mend it, or guess a new one") from error
+    # of ValueError: no TOML, no UTF-8, or a number of thousands of digits
+    except (ValueError, RecursionError) as error:
+        reason = str(error).splitlines()[0][:160]
+        raise DataError(f"{path} is not TOML ({reason}); mend it, or guess a new one") from error
     recipe = make_recipe(data, str(path))
     return recipe.model_copy(update={"folder": str((path.parent / recipe.folder).resolve())})
 

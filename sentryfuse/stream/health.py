@@ -12,6 +12,8 @@ from typing import Any
 from sentryfuse.errors import ConfigError, InputError
 from sentryfuse.files import read_json
 
+_MOST = 1e15  # of a number in a rule; more is written by mistake
+
 
 class Verdict(StrEnum):
     """Why a sensor is used for a window or not. Only `OK` is used."""
@@ -82,13 +84,15 @@ class HealthRules:
             if item.name == "stuck_samples_of":
                 continue
             value, least = getattr(self, item.name), smallest.get(item.name, 0)
-            if not (math.isfinite(value) and value >= least):
-                raise ConfigError(f"{item.name} must be a number of {least} or more, not {value}")
+            if not least <= value <= _MOST:  # NaN as well
+                raise ConfigError(f"{item.name} must be a number of {least} or more, not {value!s:.40}")
             if item.name in below_one and value >= 1:
                 raise ConfigError(f"{item.name} {value} is a share and must be below 1; give for example 0.2")
         for name, number in self.stuck_samples_of.items():
-            if number != 0 and number < 2:
-                raise ConfigError(f"stuck_samples_of {name} must be 0 (never) or 2 and more, not {number}")
+            if number != 0 and not 2 <= number <= _MOST:
+                raise ConfigError(
+                    f"stuck_samples_of {name} must be 0 (never) or 2 and more, not {number!s:.40}"
+                )
 
     def stuck_after(self, name: str, rate_hz: float, length: int) -> int:
         """Equal samples in a row that mean stuck, 0 = never.

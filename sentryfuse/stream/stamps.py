@@ -15,9 +15,8 @@ from sentryfuse.errors import DataError
 
 UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 NAMES = ("t", "time", "ts", "timestamp", "datetime", "unix", "epoch", "uptime")
-_UNIT = re.compile(
-    r"^(.*?)[\s_.]*[\[(]?(?<![a-z])(ns|us|µs|ms|s|sec|seconds|msec|millis)[\])]?$", re.IGNORECASE
-)
+_UNIT = re.compile(r"[\[(]?(?<![a-z])(ns|us|µs|ms|s|sec|seconds|msec|millis)[\])]?$", re.IGNORECASE)
+_TAIL = 12  # letters in which a unit stands, with its brackets and the letter before it
 _SHORT = {"µs": "us", "sec": "s", "seconds": "s", "msec": "ms", "millis": "ms"}
 _LARGE = ((1e17, "ns"), (1e14, "us"), (1e11, "ms"))  # seconds as large as that are the year 5138 and later
 _NEAR = 2.0  # a step that differs less from a sensor's period is that period
@@ -38,11 +37,14 @@ def stamp_of(text: str) -> float:
 
 def unit_in(name: str) -> tuple[str, str | None]:
     """A name without the unit at its end, and that unit: `time_ms`, `Time [s]`, `uptime (us)`."""
-    found = _UNIT.match(name.strip())
-    if found is None or not found[1]:
-        return name.strip(), None
-    unit = found[2].lower()
-    return found[1].strip(" _."), _SHORT.get(unit, unit)
+    name = name.strip()
+    start = max(0, len(name) - _TAIL)  # a name may be a quarter of a megabyte of anything
+    found = _UNIT.search(name, start)
+    before = name[: found.start()].rstrip(" \t\r\n\f\v\xa0_.") if found else ""
+    if found is None or not before:
+        return name, None
+    unit = found[1].lower()
+    return before.strip(" _."), _SHORT.get(unit, unit)
 
 
 def unit_of_size(largest: float) -> str | None:

@@ -71,7 +71,8 @@ def read_csv(path: Path, modalities: Sequence[Modality], *, time: str | None = N
     for m in modalities:
         if m.name not in columns or not table.size:
             continue
-        values = table[:, columns[m.name]].astype(np.float32)
+        with np.errstate(over="ignore"):  # too large for float32 is infinite, which is judged later
+            values = table[:, columns[m.name]].astype(np.float32)
         rows = ~np.isnan(values).all(axis=1)
         if rows.any():
             found[m.name] = table[rows, stamps], values[rows]

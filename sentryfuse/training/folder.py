@@ -13,7 +13,6 @@ torch is loaded only by what trains or opens a model; a folder that may not be u
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentryfuse.errors import CheckpointError, ConfigError
-from sentryfuse.files import read_json, write_atomically, write_json, writing
+from sentryfuse.files import PARTIAL, read_json, room_beside, write_atomically, write_json, writing
 
 if TYPE_CHECKING:
     from sentryfuse.data import Windows
@@ -42,7 +41,7 @@ def check_free(folder: Path, *, overwrite: bool) -> None:
     """
     if overwrite or not folder.is_dir():
         return
-    inside = {path.name for path in folder.iterdir() if not path.name.endswith(".partial")}
+    inside = {path.name for path in folder.iterdir() if not path.name.endswith(PARTIAL)}
     if METRICS in inside or (MODEL[-1] in inside and not inside & {STATE, HISTORY}):
         raise ConfigError(f"{folder} holds a finished model; add --overwrite or choose another --out")
     if inside and not inside & {STATE, HISTORY}:
@@ -207,12 +206,12 @@ def _write_model(folder: Path, model: SentryModel, history: Mapping[str, Any]) -
     write_json(folder / HISTORY, history)
     with (
         writing(folder),
-        tempfile.TemporaryDirectory(prefix=".", suffix=".partial", dir=folder) as room,
+        room_beside(folder / "model") as room,
     ):
-        model.write_into(Path(room))
+        model.write_into(room)
         for name in MODEL:
             with write_atomically(folder / name) as draft:
-                (Path(room) / name).replace(draft)
+                (room / name).replace(draft)
 
 
 def _is_of(folder: Path, identity: Mapping[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import time
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from sentryfuse.errors import DataError
 from sentryfuse.recordings.columns import numbers, words
 from sentryfuse.recordings.dialect import find_dialect, is_number
+from sentryfuse.recordings.look import look
 from sentryfuse.recordings.tables import CsvTable, open_table
 
 PLAIN = "time,x,label\n0,1.5,walk\n1,-2,run\n2,,run\n"
@@ -177,3 +179,18 @@ def test_cells_that_look_like_numbers_are():
     assert all(is_number(c) for c in ("1", "-1.5", "+.5", "1e-3", "inf"))
     assert not any(is_number(c) for c in ("", "x", "1,5", "1.2.3", "0x1"))
     assert is_number("1,5", ",")
+
+
+def test_a_cell_of_digits_only_is_looked_at_in_no_time():
+    started = time.process_time()
+    assert not is_number("1" * 100_000 + "x")
+    assert is_number("1" * 100_000 + ".5")
+    assert time.process_time() - started < 1
+
+
+def test_a_column_whose_name_is_longer_than_any_name_is_refused(tmp_path):
+    (tmp_path / "x.csv").write_text(f"time,{'[x' * 50_000},y\n0,1,2\n1,2,3\n")
+    started = time.process_time()
+    with pytest.raises(DataError, match="100000 letters"):
+        look(open_table(tmp_path / "x.csv"))
+    assert time.process_time() - started < 1

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from typing import Any
 
 import numpy as np
@@ -178,3 +179,11 @@ def test_names_and_units_can_be_said():
     with pytest.raises(UnreadableError, match="no key 'uhr'"):
         read_payload(message, OTHER, binary=False, fields=Fields.of("uhr", "raw"))
     assert Fields.of(":us", None) == Fields(None, "us", None)
+
+
+@pytest.mark.parametrize("key", ["_" * 100_000, "x" + " ." * 50_000, "(" * 100_000, "s" * 100_000])
+def test_a_key_as_long_as_a_message_is_looked_at_in_no_time(key):
+    started = time.process_time()
+    with pytest.raises(UnreadableError, match="key"):
+        parsed(text(**{key: 1}), OTHER, binary=False)
+    assert time.process_time() - started < 1
