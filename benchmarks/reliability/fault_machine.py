@@ -198,7 +198,8 @@ def other_sensors(stage: Stage, rng: np.random.Generator) -> Outcome:
     a, b = (tuple(n for n in names if rng.random() < 0.6) or names[:1] for _ in range(2))
     if a == b:
         b = tuple(n for n in names if n not in a) or names[:-1]
-    window = {name: s.values[None] for name, s in stage.samples(stage.start(rng, 1), 1).items()}
+    samples = stage.samples(stage.start(rng, 1), 1)
+    window = {name: samples[name].values[None, -m.length :] for name, m in stage.modalities.items()}
     right, other = (Session(stage.bundle, stage.bundle.plan(s), batch=1).run(window)[0] for s in (a, b))
     noticed = bool(np.abs(right - other).max() > 1e-5)
     return Outcome(noticed, None, int(not noticed))

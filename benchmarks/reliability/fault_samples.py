@@ -106,8 +106,7 @@ def frozen(n: int) -> Trial:
             equal = min(n, inside) if inside - n < m.length else 0
             if equal and found is None and verdict == "stuck":
                 found = result.end_s - float(times[at])
-            in_window = min(n, inside) - max(0, inside - m.length)
-            wrong += in_window >= limit and inside <= n and verdict == "ok"
+            wrong += limit <= inside <= n and verdict == "ok"
         return Outcome(found is not None, found, wrong + played.broken())
 
     return trial

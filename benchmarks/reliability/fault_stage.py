@@ -20,7 +20,7 @@ from sentryfuse.runtime import Events, Result, Runtime
 from sentryfuse.stream import HealthRules, Packet
 from sentryfuse.types import Budget, Modality
 
-PACKET_S = 0.2  # what a packet spans
+PACKET_S = 0.2  # what a packet spans, or a little less
 LATENCY_S = 0.004  # from its last sample to its arrival
 TICK_S = 0.1  # from one look at the stream to the next
 Floats = NDArray[np.float32]
@@ -178,7 +178,8 @@ class Stage:
         self.moving = [m for m in bundle.layout.modalities if m.rate_hz > 0]
         self.window_s = max(m.length / m.rate_hz for m in self.moving)
         self.n_windows = min(len(recorded[m.name]) // round(self.window_s * m.rate_hz) for m in self.moving)
-        self.rules = HealthRules()
+        self.rules = HealthRules()  # what is promised
+        self.play_rules = self.rules  # what the runtime goes by
         self._clean: dict[tuple[int, int], Played] = {}
 
     def scale(self, name: str) -> tuple[Floats, Floats]:
@@ -192,8 +193,12 @@ class Stage:
     def silence_s(self, name: str) -> float:
         """How long nothing may come of a sensor, by the rules [s]."""
         m = self.modalities[name]
-        spans = max(1, round(PACKET_S * m.rate_hz)) / m.rate_hz
-        return max(self.rules.silent_s, 2 / m.rate_hz, 2 * spans)
+        return max(self.rules.silent_s, 2 / m.rate_hz, 2 * self.packet_size(m) / m.rate_hz)
+
+    def packet_size(self, m: Modality) -> int:
+        """Samples in a packet; none of them spans two windows."""
+        most = max(1, round(PACKET_S * m.rate_hz))
+        return max(size for size in range(1, most + 1) if m.length % size == 0)
 
     def some(self, rng: np.random.Generator) -> Modality:
         """A sensor that is sampled again and again."""
@@ -222,7 +227,7 @@ class Stage:
         made = {}
         for name, (times, values) in samples.items():
             m = self.modalities[name]
-            size = max(1, round(PACKET_S * m.rate_hz))
+            size = self.packet_size(m)
             made[name] = [
                 Packet(
                     name,
@@ -259,7 +264,7 @@ class Stage:
         told = Told()
         results: list[Result] = []
         with Runtime(
-            self.bundle, source, rules=self.rules, deadline_ms=60_000, events=told, kept=8, budget=budget
+            self.bundle, source, rules=self.play_rules, deadline_ms=60_000, events=told, kept=8, budget=budget
         ) as runtime:
             while not source.ended:
                 if budgets is not None:

@@ -102,7 +102,8 @@ def repeated(stage: Stage, rng: np.random.Generator) -> Outcome:
             twice += len(p.values)
     packets[m.name] = messy
     played = stage.play(packets, WINDOWS)
-    uncounted = abs(played.counters["sensors"][m.name]["duplicate"] - twice)
+    counted = played.counters["sensors"][m.name]  # once its window is cut, what comes twice is late
+    uncounted = abs(counted["duplicate"] + counted["late"] - twice)
     return Outcome(None, None, differing(played, stage.clean(first, WINDOWS)) + uncounted + played.broken())
 
 
