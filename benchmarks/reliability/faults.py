@@ -104,27 +104,3 @@ def stage_of(windows: Windows, bundle: Path) -> Stage:
     values = windows.batch(rows, loaded.names)
     recorded = {name: x.reshape(-1, x.shape[-1]) for name, x in values.items()}
     return Stage(loaded, recorded, windows.y[rows])
-
-
-def table(found: dict[str, Any]) -> str:
-    """One row per fault and strength."""
-    heads = ("fault", "what is injected", "what must come of it", "trials", "noticed", "after, p50 / max [s]")
-    lines = [(*heads, "limit [s]", "wrong", "measured")]
-    for row in found["rows"].values():
-        after, measured = row["after_s"], row["measured"]
-        noticed = f"{row['noticed']} of {row['to notice']}" if row["to notice"] else "nothing to notice"
-        lines.append(
-            (
-                row["fault"],
-                row["what"],
-                row["wanted"],
-                f"{row['trials']:,}",
-                noticed,
-                f"{after['p50']:.2f} / {after['max']:.2f}" if after else "",
-                f"{row['limit_s']:.2f}" if row["limit_s"] is not None else "",
-                str(row["wrong"]),
-                ", ".join(f"{name} {value:.3g}" for name, value in measured.items()),
-            )
-        )
-    first, *rest = (f"| {' | '.join(line)} |" for line in lines)
-    return "\n".join((first, "| " + " | ".join("---" for _ in lines[0]) + " |", *rest))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+from tables import campaign
 from tables.rows import Row, result, table
 
 PARTS = ("corrupt", "fuzz", "kills", "switches", "soak", "faults", "outage", "swaps")
@@ -63,7 +64,12 @@ def _numbers(tree: Any, name: str) -> Iterator[tuple[str, Any]]:
         yield name, tree
 
 
-OWN: dict[str, Callable[[Row], str]] = {}  # of parts whose numbers stand in a table of their own
+OWN: dict[str, Callable[[Row], str]] = {  # of parts whose numbers stand in a table of their own
+    "switches": campaign.switches,
+    "soak": campaign.soak,
+    "faults": campaign.faults,
+    "outage": campaign.outage,
+}
 TABLES: dict[str, Callable[[], str]] = {
     "reliability": overview,
     **{f"reliability_{name}": partial(of_part, name) for name in PARTS},

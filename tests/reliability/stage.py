@@ -1,4 +1,4 @@
-"""A stage for faults that is made in milliseconds: the golden bundle and noise, of which one sensor is hurt."""
+"""A stage for faults, made in milliseconds: the golden bundle and noise, of which one sensor is hurt."""
 
 from __future__ import annotations
 
