@@ -10,9 +10,10 @@ import pytest
 from benchmarks.reliability import outage, soak, switches
 from benchmarks.reliability.evidence import Evidence
 from benchmarks.reliability.processes import MOSQUITTO, Heartbeat, slope
+from benchmarks.reliability.publisher import BUNDLE as PUBLISHED
 from sentryfuse.bundle import load_bundle
 
-BUNDLE = load_bundle(switches.BUNDLE)
+BUNDLE = load_bundle(PUBLISHED)
 WINDOWS = 60
 
 
