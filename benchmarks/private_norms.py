@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sentryfuse.model import Selection
-from sentryfuse.model.pretrained import ModelConfig, SentryModel
+from sentryfuse.model.config import ModelConfig
+from sentryfuse.model.pretrained import SentryModel
 from sentryfuse.planning.cost import count
 from sentryfuse.types import check_present
 

@@ -19,6 +19,7 @@ from tables.rows import RATIOS, RESULTS, results, scores
 from sentryfuse.files import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT))  # parts of the campaign are modules, which make their own tables
 TABLES = {
     "answers": accuracy.answers_table,
     "range": accuracy.range_table,

@@ -34,7 +34,8 @@ from sentryfuse.engine.session import Session
 from sentryfuse.graph.patch_sizes import PatchSizes
 from sentryfuse.model import Selection
 from sentryfuse.model.call import Call
-from sentryfuse.model.pretrained import ModelConfig, SentryModel
+from sentryfuse.model.config import ModelConfig
+from sentryfuse.model.pretrained import SentryModel
 from sentryfuse.model.tokens import PatchTokens
 from sentryfuse.planning.layout import Layout
 from sentryfuse.planning.plan import plan_layout

@@ -43,7 +43,9 @@ def test_every_command_and_option_of_the_readme_exists(command, capsys):
         assert option in text
 
 
-@pytest.mark.parametrize("target", ["install", "demo", "test", "lint", "data-test", "slow-test", "lowest"])
+@pytest.mark.parametrize(
+    "target", ["install", "demo", "test", "lint", "data-test", "slow-test", "campaign", "lowest"]
+)
 def test_every_make_target_of_the_readme_exists(target):
     assert f"make {target}" in README
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)

@@ -18,7 +18,8 @@ from typing import Any
 
 from benchmarks.reliability.apart import OverdueError, Watched, apart
 from benchmarks.reliability.record import ROOT, Record
-from benchmarks.reliability.tally import Tally
+from benchmarks.reliability.tally import Tally, quantile_ms
+from benchmarks.tables.rows import table as markdown
 
 FULL = 100_000
 CHUNK = 1000
@@ -44,6 +45,21 @@ def run(out: Path, *, count: int = FULL, seed: int = 0) -> dict[str, Any]:
             record.found["wrong"] = {what: tally.counts[what] for what in WRONG}
             record.advance(record.done + size)
     return record.found
+
+
+def table(found: dict[str, Any]) -> str:
+    """What became of the files, and what refusing them took."""
+    tally = found["tally"]
+    n = sum(tally["bins"].values())
+    counts: dict[str, int] = tally["counts"]
+    made = {name: k for name, k in counts.items() if name.endswith((", damaged", ", signed again"))}
+    came = {name: k for name, k in counts.items() if name not in made}
+    rows = [[f"made: {name}", f"{count:,}"] for name, count in made.items()]
+    rows += [[name, f"{came.get(name, 0):,}"] for name in (*sorted(came.keys() - {*WRONG}), *WRONG)]
+    times = " / ".join(f"{quantile_ms(tally['bins'], share):.2f}" for share in (0.5, 0.99))
+    rows.append(["time of one, p50 / p99 / max [ms]", f"{times} / {tally['longest_ms']:.0f}"])
+    rows.append(["memory above a good bundle's, most [MB]", f"{tally['grown_mb']:.0f}"])
+    return markdown([f"{n:,} bundles", ""], rows)
 
 
 def chunk(given: dict[str, Any], watched: Watched) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.reliability import fault_machine, fault_samples, fault_times
+from benchmarks.reliability import fault_machine, fault_samples, fault_times, tables
 from benchmarks.reliability.fault_stage import Case, Outcome, Stage
 from benchmarks.reliability.record import ROOT, Record
 from sentryfuse.bundle import load_bundle
@@ -104,3 +104,8 @@ def stage_of(windows: Windows, bundle: Path) -> Stage:
     values = windows.batch(rows, loaded.names)
     recorded = {name: x.reshape(-1, x.shape[-1]) for name, x in values.items()}
     return Stage(loaded, recorded, windows.y[rows])
+
+
+def table(found: dict[str, Any]) -> str:
+    """What docs/reliability.md shows."""
+    return tables.faults(found)

@@ -21,6 +21,7 @@ from benchmarks.reliability.mutate import Mutator
 from benchmarks.reliability.parsers import PARSERS, SHARES
 from benchmarks.reliability.record import Record
 from benchmarks.reliability.tally import Tally
+from benchmarks.tables.rows import table as markdown
 
 FULL = sum(SHARES.values())
 CHUNK_S = 20.0  # of work, about; a chunk is done again as a whole where a process ends
@@ -70,6 +71,19 @@ def run(out: Path, *, count: int = FULL, seed: int = 0, only: str | None = None)
                 }
                 record.advance(sum(each["done"] for each in told.values()))
     return record.found
+
+
+def table(found: dict[str, Any]) -> str:
+    """A row per parser."""
+    heads = ("parser", "inputs", "read", "refused", "wrong", "longest [ms]", "memory grown [MB]")
+    rows = []
+    for name, told in found["parsers"].items():
+        counts = told["counts"]
+        wrong = sum(counts.get(what, 0) for what in WRONG)
+        numbers = (told["done"], counts.get("read", 0), counts.get("refused", 0), wrong)
+        sizes = (told["longest_ms"], told["grown_mb"])
+        rows.append([name.replace("_", " "), *(f"{n:,}" for n in numbers), *(f"{x:.1f}" for x in sizes)])
+    return markdown(heads, rows)
 
 
 def chunk(given: dict[str, Any], watched: Watched) -> dict[str, Any]:

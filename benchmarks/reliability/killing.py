@@ -7,6 +7,7 @@ import os
 import random
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 from benchmarks.reliability.record import Record
@@ -42,6 +43,7 @@ class Work:
     def __init__(self, room: Path, record: Record) -> None:
         self.room, self.found = room, record.found
         self.counts: Counter[str] = Counter(record.found["counts"])
+        self._lengths: dict[str, float] = {}
         self._processes = multiprocessing.get_context("forkserver")
         self._processes.set_forkserver_preload([*LOADED])
         (room / "data").mkdir()
@@ -59,8 +61,8 @@ class Work:
         if len(self.found["findings"]) < 50:
             self.found["findings"].append(f"{what}: {how}"[:300])
 
-    def whole(self, arguments: list[str], folder: Path) -> float:
-        """A command that nobody kills; gives its seconds."""
+    def whole(self, arguments: list[str], folder: Path, *, timed: bool = True) -> None:
+        """A command that nobody kills; kills are drawn over the shortest time that a timed one took."""
         started = time.monotonic()
         process = self._processes.Process(target=begin, args=(arguments, str(folder)))
         process.start()
@@ -70,10 +72,13 @@ class Work:
             self.wrong("next command failed", f"{arguments[0]} exits {process.exitcode}: {said}")
             process.kill()
             process.join()
-        return time.monotonic() - started
+        took, kind = time.monotonic() - started, arguments[0]
+        if timed:
+            self._lengths[kind] = min(took, self._lengths.get(kind, took))
 
-    def killed(self, arguments: list[str], folder: Path, length_s: float, rng: random.Random) -> bool:
+    def killed(self, arguments: list[str], folder: Path, rng: random.Random) -> bool:
         """A command that is killed at a random moment; whether it was still at work."""
+        length_s = self._lengths[arguments[0]]
         process = self._processes.Process(target=begin, args=(arguments, str(folder)))
         process.start()
         if rng.random() < 0.5:
@@ -160,11 +165,10 @@ def write_recording(path: Path) -> Path:
 
 
 def _state(folder: Path) -> dict[str, float]:
-    """Names and times of what is in a folder, two levels deep."""
+    """Names and times of what is in a folder and below it."""
     found = {}
-    for path in folder.glob("**/*"):
-        try:
-            found[str(path)] = path.stat().st_mtime
-        except OSError:
-            continue
+    for place, _, names in os.walk(folder):  # what goes away meanwhile is left out
+        for name in (".", *names):
+            with suppress(OSError):
+                found[f"{place}/{name}"] = Path(place, name).stat().st_mtime
     return found

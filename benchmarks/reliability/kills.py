@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from benchmarks.reliability.killing import Work, write_stream, write_table
 from benchmarks.reliability.record import ROOT, Record
+from benchmarks.tables.rows import table as markdown
 
 FULL = 500
 TURN = ("run", "export", "make", "train", "export", "make", "run", "train", "run", "export")
@@ -62,6 +63,13 @@ def run(out: Path, *, count: int = FULL, seed: int = 0) -> dict[str, Any]:
     return record.found
 
 
+def table(found: dict[str, Any]) -> str:
+    """What was killed, what was found afterwards, and what was wrong."""
+    counts = {name: n for name, n in found["counts"].items() if name not in WRONG}
+    rows = [[name, f"{n:,}"] for name, n in (counts | found["wrong"]).items()]
+    return markdown(("kill -9", ""), rows)
+
+
 class Command(Protocol):
     """What is killed."""
 
@@ -80,14 +88,14 @@ class Train:
     def __init__(self, work: Work) -> None:
         self._work, self._place = work, work.folder("train")
         self._arguments = ["train", "--data", str(work.recording), "--epochs", "3", "--seed", "5", "--quiet"]
-        self._length_s = work.whole([*self._arguments, "--out", "never-killed"], self._place)
+        work.whole([*self._arguments, "--out", "never-killed"], self._place)
         self._wanted = _weights(self._place / "never-killed")
         self._lives, self._kills = 0, 0
 
     def point(self, rng: random.Random) -> bool:
         """One kill, of a training that may have been killed before."""
         out = f"life-{self._lives}"
-        died = self._work.killed([*self._arguments, "--out", out], self._place, self._length_s, rng)
+        died = self._work.killed([*self._arguments, "--out", out], self._place, rng)
         self._kills += died
         folder = self._place / out
         if folder.is_dir():
@@ -103,7 +111,7 @@ class Train:
             return
         folder = self._place / f"life-{self._lives}"
         if not (folder / "metrics.json").is_file():
-            self._work.whole([*self._arguments, "--out", folder.name], self._place)
+            self._work.whole([*self._arguments, "--out", folder.name], self._place, timed=False)
         if _weights(folder) != self._wanted:
             self._work.wrong("resumed to other weights", f"after {self._kills} kills")
         self._work.counts["trainings compared"] += 1
@@ -136,14 +144,14 @@ class Export:
         for seed in (1, 2):
             name = f"run-{seed}"
             asked = f"train --data {work.recording} --epochs 1 --seed {seed} --quiet --out {name}"
-            work.whole(asked.split(), self._place)
+            work.whole(asked.split(), self._place, timed=False)
             self._runs.append(name)
         private, self._public, _ = write_keys(self._place / "key")
         self._sign = ["--sign", str(private)]
         self._folder = self._place / "out"
         self._digests = []
         for name in self._runs:
-            self._length_s = work.whole(self._arguments(name), self._place)
+            work.whole(self._arguments(name), self._place)
             self._digests.append(load_bundle(self._folder / "m.bundle").digest)
         self._turn = 0
 
@@ -157,7 +165,7 @@ class Export:
 
         self._turn += 1
         asked = self._arguments(self._runs[self._turn % 2], sign=self._turn % 4 < 2)
-        died = self._work.killed(asked, self._place, self._length_s, rng)
+        died = self._work.killed(asked, self._place, rng)
         try:
             bundle = load_bundle(self._folder / "m.bundle")
         except BundleError as error:
@@ -190,7 +198,7 @@ class Make:
         self._digests = []
         for length in (1, 2):
             (self._place / f"{length}.toml").write_text(RECIPE.format(length=length))
-            self._length_s = work.whole(self._arguments(length), self._place)
+            work.whole(self._arguments(length), self._place)
             self._digests.append(load_windows(self._folder / "x.npz").digest)
         self._turn = 0
 
@@ -203,7 +211,7 @@ class Make:
         from sentryfuse.errors import DataError
 
         self._turn += 1
-        died = self._work.killed(self._arguments(1 + self._turn % 2), self._place, self._length_s, rng)
+        died = self._work.killed(self._arguments(1 + self._turn % 2), self._place, rng)
         try:
             digest = load_windows(self._folder / "x.npz").digest
         except DataError as error:
@@ -228,7 +236,7 @@ class Run:
         self._work, self._place = work, work.folder("run")
         self._bundle = ROOT / "tests" / "golden" / "tiny-v3.bundle"
         write_stream(self._place / "stream.csv", self._bundle)
-        self._length_s = work.whole(self._arguments("first"), self._place)
+        work.whole(self._arguments("first"), self._place)
         self._turn, self._torn = 0, set[tuple[str, bytes]]()
 
     def _arguments(self, name: str, *, rotate: bool = False) -> list[str]:
@@ -241,7 +249,7 @@ class Run:
         self._turn += 1
         rotate = self._turn % 2 == 0
         name = f"{'rotated' if rotate else 'plain'}-{self._turn // 20}"
-        died = self._work.killed(self._arguments(name, rotate=rotate), self._place, self._length_s, rng)
+        died = self._work.killed(self._arguments(name, rotate=rotate), self._place, rng)
         self._look(name)
         if self._turn % 10 in (8, 9):
             self._work.whole(self._arguments(name, rotate=rotate), self._place)

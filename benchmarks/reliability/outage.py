@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from benchmarks.reliability import tables
 from benchmarks.reliability.evidence import Evidence
 from benchmarks.reliability.processes import HERE, Broker, Heartbeat, free_port, resident_mb, started
 from benchmarks.reliability.publisher import BUNDLE, PREFIX
@@ -261,3 +262,8 @@ def chaos(seconds: float, *, seed: int) -> dict[str, Any]:
 def _answers_after(rows: Sequence[dict[str, Any]]) -> bool:
     """Whether a window was answered of this moment."""
     return any(row["kind"] == "window" and row["status"] in ("OK", "DEGRADED") for row in rows)
+
+
+def table(found: dict[str, Any]) -> str:
+    """What docs/reliability.md shows."""
+    return tables.outage(found)

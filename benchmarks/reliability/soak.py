@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.reliability import tables
 from benchmarks.reliability.processes import Heartbeat, open_files, resident_mb, slope, started, threads
 from benchmarks.reliability.publisher import BUNDLE
 from benchmarks.reliability.record import Record
@@ -164,3 +165,8 @@ def _write_trace(path: Path) -> None:
 
 def _quantiles(times: list[float]) -> dict[str, float]:
     return {f"p{q}": float(np.percentile(times, q)) for q in (50, 99)} if times else {}
+
+
+def table(found: dict[str, Any]) -> str:
+    """What docs/reliability.md shows."""
+    return tables.soak(found)

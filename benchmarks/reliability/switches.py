@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.reliability import tables
 from benchmarks.reliability.processes import resident_mb, slope
 from benchmarks.reliability.publisher import BUNDLE
 from benchmarks.reliability.record import Record
@@ -327,3 +328,8 @@ class Judge:
         self.wrong["mixed"] += not (same and right)
         self.tally["switches"] += self._plan_id not in ("", line["plan_id"])
         self._plan_id, self._said = line["plan_id"], (line["plan_id"], line["probabilities"])
+
+
+def table(found: dict[str, Any]) -> str:
+    """What docs/reliability.md shows."""
+    return tables.switches(found)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib import import_module
 from typing import Any
 
-from tables import campaign
 from tables.rows import Row, result, table
 
 PARTS = ("corrupt", "fuzz", "kills", "switches", "soak", "faults", "outage", "swaps")
@@ -32,11 +32,12 @@ def overview() -> str:
 
 
 def of_part(name: str) -> str:
-    """The table of one part, empty without a result."""
+    """The table of one part, its own where it makes one; empty without a result."""
     found = result(f"reliability/{name}.json")
     if found is None:
         return ""
-    return OWN.get(name, listed)(found)
+    own: Callable[[Row], str] = getattr(import_module(f"benchmarks.reliability.{name}"), "table", listed)
+    return own(found).rstrip("\n")
 
 
 def listed(found: Row) -> str:
@@ -64,12 +65,6 @@ def _numbers(tree: Any, name: str) -> Iterator[tuple[str, Any]]:
         yield name, tree
 
 
-OWN: dict[str, Callable[[Row], str]] = {  # of parts whose numbers stand in a table of their own
-    "switches": campaign.switches,
-    "soak": campaign.soak,
-    "faults": campaign.faults,
-    "outage": campaign.outage,
-}
 TABLES: dict[str, Callable[[], str]] = {
     "reliability": overview,
     **{f"reliability_{name}": partial(of_part, name) for name in PARTS},

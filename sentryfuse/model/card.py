@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from sentryfuse.readout.worth import worth
 
 if TYPE_CHECKING:
-    from sentryfuse.model.pretrained import ModelConfig, SentryModel
+    from sentryfuse.model.config import ModelConfig
+    from sentryfuse.model.pretrained import SentryModel
 
 
 def model_card(model: SentryModel) -> str:

@@ -8,11 +8,12 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any, Protocol
 
 from sentryfuse.errors import ConfigError
@@ -24,6 +25,7 @@ EXECUTORS = ("local", "ray")
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 # Without it a new process looks for modules in the current folder first, and would run what lies there.
 OWN_MODULES = {"PYTHONSAFEPATH": "1"}
+PACKAGES = Path(__file__).resolve().parents[2]  # where this package was found
 
 
 class Executor(Protocol):
@@ -196,13 +198,15 @@ class RayExecutor:
         _check_address(address)
         own = {} if address else {"num_cpus": jobs, "include_dashboard": False}
         try:
-            self._ray.init(
-                address=address or "local",
-                log_to_driver=False,
-                logging_level="error",
-                runtime_env={"env_vars": ONE_THREAD},
-                **own,
-            )
+            # workers look for modules in the folder this is called in, whatever their environment says
+            with chdir(PACKAGES):
+                self._ray.init(
+                    address=address or "local",
+                    log_to_driver=False,
+                    logging_level="error",
+                    runtime_env={"env_vars": ONE_THREAD | OWN_MODULES},
+                    **own,
+                )
         except (ConnectionError, ValueError, RuntimeError, self._ray.exceptions.RayError) as error:
             reason = str(error).split("\n")[0]
             raise ConfigError(f"Ray cannot be used at {address or 'this machine'}: {reason}") from error

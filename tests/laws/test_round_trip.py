@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sentryfuse.errors import CheckpointError, ConfigError, InputError
-from sentryfuse.model.pretrained import ModelConfig, from_pretrained
+from sentryfuse.model.config import ModelConfig
+from sentryfuse.model.pretrained import from_pretrained
 from sentryfuse.pruning.cut import prune
 from sentryfuse.pruning.scorers import make_plan
 from sentryfuse.types import Budget

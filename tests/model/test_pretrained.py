@@ -7,7 +7,7 @@ import torch
 
 from sentryfuse.errors import CheckpointError, ConfigError
 from sentryfuse.model.card import model_card
-from sentryfuse.model.pretrained import ModelConfig
+from sentryfuse.model.config import ModelConfig
 from tests.tiny import CASES, MODALITIES, tiny_model
 
 

@@ -8,10 +8,15 @@ import pytest
 
 pytestmark = pytest.mark.campaign
 
-COUNTS = {  # parts and so many that each takes a minute or less
+COUNTS = {  # parts and so many that each takes a minute or two
     "corrupt": 600,
     "fuzz": 20_000,
-    "kills": 4,
+    "kills": 8,
+    "switches": 2000,
+    "soak": 60,
+    "faults": 1,
+    "outage": 60,
+    "swaps": 10,
 }
 
 

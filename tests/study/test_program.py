@@ -110,6 +110,18 @@ def test_ray_and_processes_give_the_same_lines(files):
 
 
 @pytest.mark.slow
+def test_workers_of_ray_run_no_module_of_the_current_folder(files):
+    pytest.importorskip("ray")
+    folder, words = files
+    (folder / "safetensors.py").write_text("from pathlib import Path\n\nPath(__file__ + '.ran').touch()\n")
+    words = [words[0], "-P", *words[1:], "--out", str(folder / "ray"), "--engine", "ray"]
+    own = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run(words, cwd=folder, capture_output=True, check=False, env=own)
+    assert lines(folder / "ray")  # some of it ran, whatever else is in the folder of data
+    assert not (folder / "safetensors.py.ran").exists()
+
+
+@pytest.mark.slow
 def test_a_cluster_that_is_not_there_is_one_sentence(files):
     pytest.importorskip("ray")
     folder, words = files

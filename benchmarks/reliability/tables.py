@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from tables.rows import Row, table
+from sentryfuse.report import markdown_table
+
+Row = dict[str, Any]
 
 
 def switches(found: Row) -> str:
@@ -100,6 +102,12 @@ def outage(found: Row) -> str:
     wrong = dict.fromkeys(what for part in parts for what in part["wrong"])
     rows += [(f"**{what}**", *(f"{p['wrong'].get(what, 0):,}" for p in parts)) for what in wrong]
     return table(("what", "outage", "chaos")[: len(parts) + 1], rows)
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A markdown table from lists."""
+    made = markdown_table([dict(zip(heads, row, strict=True)) for row in rows], heads)
+    return made.rstrip("\n")
 
 
 def _times(times: Mapping[str, float]) -> str:
