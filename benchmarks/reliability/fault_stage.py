@@ -22,6 +22,7 @@ from sentryfuse.types import Budget, Modality
 
 PACKET_S = 0.2  # what a packet spans, or a little less
 LATENCY_S = 0.004  # from its last sample to its arrival
+STARTS = 24  # places of the recording that trials begin at
 TICK_S = 0.1  # from one look at the stream to the next
 Floats = NDArray[np.float32]
 Times = NDArray[np.float64]
@@ -205,8 +206,9 @@ class Stage:
         return self.moving[int(rng.integers(len(self.moving)))]
 
     def start(self, rng: np.random.Generator, windows: int) -> int:
-        """A window of the recording from which so many follow."""
-        return int(rng.integers(max(1, self.n_windows - windows)))
+        """A window from which so many follow; of few, since each is answered without a fault too."""
+        last = max(1, self.n_windows - windows)
+        return int(rng.integers(STARTS)) * last // STARTS
 
     def samples(self, first: int, windows: int) -> dict[str, Samples]:
         """A stretch of the recording that begins at 0 s; arrays of its own."""
@@ -279,7 +281,7 @@ class Stage:
         """The same stretch without a fault."""
         key = (first, windows)
         if key not in self._clean:
-            self._clean = {key: self.play(self.packets(self.samples(first, windows)), windows)}
+            self._clean[key] = self.play(self.packets(self.samples(first, windows)), windows)
         return self._clean[key]
 
 

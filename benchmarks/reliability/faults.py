@@ -21,7 +21,7 @@ from benchmarks.reliability.record import ROOT, Record
 from sentryfuse.bundle import load_bundle
 from sentryfuse.data import Windows, open_data
 
-FULL = 100  # trials of each row
+FULL = 50  # trials of each row
 EPOCHS = 4
 MODELS = ROOT / "runs" / "reliability"
 CASES: tuple[Case, ...] = (*fault_samples.CASES, *fault_times.CASES, *fault_machine.CASES)
