@@ -40,13 +40,13 @@ def run(out: Path, *, count: int = FULL, seed: int = 0) -> dict[str, Any]:
     """
     with Record(out, "soak", count=count, seed=seed) as record:
         if not record.done:
-            record.found |= soak(float(count), seed=seed)
+            record.found |= soak(float(count), seed=seed, record=record)
             record.advance(count)
     return record.found
 
 
-def soak(seconds: float, *, seed: int) -> dict[str, Any]:
-    """Run the command for so long, and look at it from outside."""
+def soak(seconds: float, *, seed: int, record: Record) -> dict[str, Any]:
+    """Run the command for so long, and look at it from outside; minutes are saved as they pass."""
     with tempfile.TemporaryDirectory() as folder, Heartbeat() as heart:
         home = Path(folder)
         lines, events, said = home / "answers", home / "events", home / "said"
@@ -57,7 +57,7 @@ def soak(seconds: float, *, seed: int) -> dict[str, Any]:
         with said.open("wb") as where:
             command = started([sys.executable, "-m", "benchmarks.reliability.endless", *asked], said=where)
         try:
-            minutes = _watch(command, lines, heart, seconds)
+            minutes = _watch(command, lines, heart, seconds, record)
             died = command.poll() is not None
             command.terminate()
             code = command.wait(60)
@@ -99,7 +99,7 @@ def soak(seconds: float, *, seed: int) -> dict[str, Any]:
 
 
 def _watch(
-    command: subprocess.Popen[bytes], lines: Path, heart: Heartbeat, seconds: float
+    command: subprocess.Popen[bytes], lines: Path, heart: Heartbeat, seconds: float, record: Record
 ) -> list[dict[str, Any]]:
     """A row for every minute or part of one: what the process held at its end, and times of its windows."""
     while command.poll() is None and not _latest(lines):
@@ -133,6 +133,8 @@ def _watch(
             }
         )
         done = last
+        record.found |= {"minutes": rows, "wrong": {"not finished": 1}}
+        record.save()
     return rows
 
 
