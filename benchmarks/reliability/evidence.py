@@ -13,6 +13,7 @@ from sentryfuse.stream import HealthRules
 
 _GOOD = ("ok", "recovering")
 _SPARE = 2  # samples at the edges of a window that may belong to its neighbour
+_SOME = 10  # windows that are wrong are shown
 _CALM_S = 2.0  # around a pause of the machine and a change of the connection
 Span = tuple[float, float]
 
@@ -42,15 +43,13 @@ class Evidence:
         self.events, self.pauses, self._wait_s = list(events), list(pauses), wait_s
         modalities = load_bundle(BUNDLE).layout.modalities
         self._moving = [m for m in modalities if m.rate_hz > 0]
-        self._sent: dict[str, list[tuple[float, float]]] = {}  # (sample taken, confirmed), in order
-        for m in self._moving:
-            rows = [row for row in sent if row["kind"] == "sent" and row["sensor"] == m.name]
-            self._sent[m.name] = sorted(
-                (row["taken_s"] + i / m.rate_hz, row["confirmed_s"]) for row in rows for i in range(row["n"])
-            )
+        self._sent = self._samples(sent, "sent")
+        self._tried = self._samples(sent, "tried")
+        self.astray: list[dict[str, Any]] = []  # some of the windows that are wrong
 
     def counts(self) -> dict[str, Any]:
         """Windows by status and by verdict, events, and pauses of the machine."""
+        self.wrong()  # finds those astray
         return {
             "windows": len(self.windows),
             "statuses": dict(Counter(row["status"] for row in self.windows)),
@@ -61,11 +60,13 @@ class Evidence:
             "pauses": len(self.pauses),
             "paused_s": sum(b - a for a, b in self.pauses),
             "windows_judged": sum(self._is_judged(row) for row in self.windows),
+            "astray": self.astray,
         }
 
     def wrong(self) -> dict[str, int]:
         """What must be 0."""
         ids = [row["window_id"] for row in self.windows]
+        self.astray = []
         lost, made_up = self._lost_and_made_up()
         return {
             "window ids with a gap or twice": int(ids != list(range(len(ids)))),
@@ -118,6 +119,18 @@ class Evidence:
             for name, found in zip(names, (connected, answered, every), strict=True)
         }
 
+    def _samples(self, sent: Sequence[dict[str, Any]], kind: str) -> dict[str, list[tuple[float, float]]]:
+        """Sensor -> its samples in order: taken, and confirmed where that is told [s]."""
+        found = {}
+        for m in self._moving:
+            rows = [row for row in sent if row["kind"] == kind and row["sensor"] == m.name]
+            found[m.name] = sorted(
+                (row["taken_s"] + i / m.rate_hz, row.get("confirmed_s", row["taken_s"]))
+                for row in rows
+                for i in range(row["n"])
+            )
+        return found
+
     def _lost_and_made_up(self) -> tuple[int, int]:
         """Windows without a sensor that was sent whole and in time, and with one that was not sent.
 
@@ -129,15 +142,20 @@ class Evidence:
             judged = self._is_judged(row)
             for m in self._moving:
                 begin = row["end_s"] - m.length / m.rate_hz
-                n, verdict = self._n_sent(m.name, begin, row["end_s"]), row["verdicts"][m.name]
+                verdict = row["verdicts"][m.name]
+                n = self._n_of(self._sent[m.name], begin, row["end_s"])
+                tried = self._n_of(self._tried[m.name], begin, row["end_s"])
                 spare = _SPARE if m.length > 20 else 1
-                lost += judged and n >= m.length and verdict not in _GOOD
-                made_up += verdict == "ok" and n < (1 - rules.max_gap) * m.length - spare
+                is_lost = judged and n >= m.length and verdict not in _GOOD
+                is_made_up = verdict == "ok" and tried < (1 - rules.max_gap) * m.length - spare
+                lost, made_up = lost + is_lost, made_up + is_made_up
+                if (is_lost or is_made_up) and len(self.astray) < _SOME:
+                    facts = {"sensor": m.name, "verdict": verdict, "confirmed": n, "tried": tried}
+                    self.astray.append({"window_id": row["window_id"], **facts})
         return lost, made_up
 
-    def _n_sent(self, name: str, begin: float, end: float) -> int:
-        """Samples taken in a time that the broker confirmed before the window was cut."""
-        rows = self._sent[name]
+    def _n_of(self, rows: list[tuple[float, float]], begin: float, end: float) -> int:
+        """Samples taken in a time, and confirmed before the window was cut."""
         low, high = bisect_left(rows, (begin, 0.0)), bisect_right(rows, (end, 0.0))
         return sum(confirmed <= end + self._wait_s for _, confirmed in rows[low:high])
 

@@ -2,8 +2,8 @@
 
     python -m benchmarks.reliability.publisher PORT LOG [--sensors acc,temp] [--chaos SEED]
 
-One JSON line per message: its sensor, when its first sample was taken and when the broker confirmed it,
-both monotonic [s]; or that it was not sent, since there was no broker. `--chaos` sends messages twice,
+One JSON line when a message goes out, and one when the broker has confirmed it: its sensor, when its first
+sample was taken and when that was, all monotonic [s]; or that it was not sent, since there was no broker. `--chaos` sends messages twice,
 late and out of order, and rubbish between them.
 """
 
@@ -104,6 +104,8 @@ class Publisher:
         if not self._client.is_connected():
             self._write({"kind": "unsent", **row})
             return
+        # what the broker has taken and nobody lived to write down, or to hear confirmed, may be used as well
+        self._write({"kind": "tried", **row})
         number = self._client.publish(f"{PREFIX}/{m.name}", payload, qos=1).mid
         with self._lock:  # never held while the client is called, which has locks of its own
             confirmed_s = self._early.pop(number, None)

@@ -106,8 +106,9 @@ def test_a_short_outage_and_a_short_chaos(tmp_path):
 def sent(name, rate_hz, seconds, n):
     """Messages of a sensor, confirmed at once."""
     return [
-        {"kind": "sent", "sensor": name, "taken_s": t, "n": n, "confirmed_s": t + n / rate_hz}
+        {"kind": kind, "sensor": name, "taken_s": t, "n": n, "confirmed_s": t + n / rate_hz}
         for t in np.arange(0, seconds, n / rate_hz)
+        for kind in ("tried", "sent")
     ]
 
 
@@ -141,6 +142,8 @@ def test_evidence_notices_what_was_sent_and_not_used_and_the_other_way_round():
     assert wrong(evidence(gap, events=lost)) == {}
     half = [m for m in [*sent("acc", 16.0, 40, 4), *sent("temp", 4.0, 40, 1)] if not 11 < m["taken_s"] < 13]
     assert wrong(evidence(healthy, messages=half))["used but not sent"] > 3
+    unheard = [m for m in [*sent("acc", 16.0, 40, 4), *sent("temp", 4.0, 40, 1)] if m["kind"] == "tried"]
+    assert wrong(evidence(healthy, messages=unheard)) == {}  # confirmed to nobody, and yet used
     assert wrong(evidence(healthy[:3] + healthy[4:])) == {"window ids with a gap or twice": 1}
 
 
