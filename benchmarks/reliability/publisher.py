@@ -3,8 +3,8 @@
     python -m benchmarks.reliability.publisher PORT LOG [--sensors acc,temp] [--chaos SEED]
 
 One JSON line when a message goes out, and one when the broker has confirmed it: its sensor, when its first
-sample was taken and when that was, all monotonic [s]; or that it was not sent, since there was no broker. `--chaos` sends messages twice,
-late and out of order, and rubbish between them.
+sample was taken and when that was, all monotonic [s]; or that it was not sent, since there was no broker.
+`--chaos` sends messages twice, late and out of order, and rubbish between them.
 """
 
 from __future__ import annotations
