@@ -154,7 +154,7 @@ def main() -> None:
     torch.set_num_threads(1)
     model = from_pretrained(options.run).with_mixture(None).eval()
     config = model.config
-    windows = prepared(load_windows(options.data), normalise=config.normalise, floor=config.subject_floor)
+    windows = prepared(load_windows(options.data), config)
     for ratio in options.ratio or [0.9, 0.95]:
         search = Search(model, windows, ratio)
         whole = search.sets[0]

@@ -58,8 +58,9 @@ def export_bundle(model: SentryModel, path: str | Path, sign: str | Path | None 
     manifest = {
         "layout": model.layout.to_json(),
         "classes": list(config.classes),
-        "normalise": config.normalise,
+        "normalise": "train" if config.normalise == "auto" else config.normalise,
         "subject_floor": {k: list(v) for k, v in config.subject_floor.items()},
+        **({} if not config.subject_prior else {"subject_prior": dict(config.subject_prior)}),
         "readout": None if mixture is None else mixture.settings(),
         **({} if config.target.of_classes else {"target": asdict(config.target)}),
         "about": {**config.about, "backbone": config.backbone, "preset": config.preset},

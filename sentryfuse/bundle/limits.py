@@ -18,6 +18,7 @@ from sentryfuse.planning.layout import Layout
 from sentryfuse.target import CLASSES, Target
 
 DIGEST = "0" * 64
+NUMBER = 1.2345678901234567e-30  # as long as any
 
 
 def check_exportable(
@@ -43,8 +44,9 @@ def check_exportable(
         "format": FORMAT,
         "layout": layout.to_json(),
         "classes": list(classes),
-        "normalise": "train",
-        "subject_floor": {},
+        "normalise": "subject",  # the longer one
+        "subject_floor": {m.name: [NUMBER] * m.n_channels for m in layout.modalities},
+        "subject_prior": {m.name: [[NUMBER] * m.n_channels] * 4 for m in layout.modalities},
         "readout": None,
         "about": {},
         "digests": dict.fromkeys(shapes, DIGEST),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ class Bundle:
         classes: names of the classes, numbers or labels.
         normalise: "train" (inside the model) or "subject" (each person's own statistics first).
         subject_floor: modality -> smallest deviation used per subject, `(C,)`.
+        subject_prior: modality -> what is supposed of a person nobody has seen, `(4, C)`; empty = nothing.
         weights: all weights of the big model by name.
         gate: presence -> importance.
         mixture: the readout and its weight beside the transformer; `None` = there is none.
@@ -62,6 +63,7 @@ class Bundle:
     mixture: Mixture | None = None
     target: Target = CLASSES
     signed_by: str = ""
+    subject_prior: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         """What it is, in one line."""
@@ -170,6 +172,7 @@ def _load(path: str | Path, verifier: Verifier | None) -> Bundle:
         classes=manifest.classes,
         normalise=manifest.normalise,
         subject_floor=manifest.subject_floor,
+        subject_prior=manifest.subject_prior,
         weights=parts["weights"],
         gate=gate,
         about=manifest.about,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated, Any, Literal
 
@@ -22,6 +22,9 @@ from sentryfuse.target import CLASSES, Target
 from sentryfuse.types import Name
 
 Deviation = Annotated[float, Interval(gt=0, le=3e38)]
+Positive = Annotated[tuple[Deviation, ...], Len(1, 4096)]
+Mean = Annotated[float, Interval(ge=-3e38, le=3e38)]
+Prior = tuple[Annotated[tuple[Mean, ...], Len(1, 4096)], Positive, Positive, Positive]
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Manifest:
         classes: names of the classes, numbers or labels.
         normalise: "train" (inside the model) or "subject" (each person's own statistics first).
         subject_floor: modality -> smallest deviation used per subject, `(C,)`.
+        subject_prior: modality -> what is supposed of a person, `(4, C)`, of `subject_prior`.
         readout: settings of the readout beside the transformer; `None` = there is none.
         about: facts for people.
         digests: tensor name -> sha256 of its content.
@@ -49,6 +53,7 @@ class Manifest:
     about: Mapping[str, Any]
     digests: Mapping[str, str]
     target: Target = CLASSES
+    subject_prior: Mapping[Name, Prior] = field(default_factory=dict)
 
 
 @cache
@@ -110,6 +115,9 @@ def _check(manifest: Manifest) -> None:
     for name, floor in manifest.subject_floor.items():
         if len(floor) != sizes.get(name):
             raise Inconsistent(f"has {len(floor)} numbers in subject_floor for {name}")
+    for name, prior in manifest.subject_prior.items():
+        if {len(row) for row in prior} != {sizes.get(name)}:
+            raise Inconsistent(f"has {len(prior[0])} numbers in subject_prior for {name}")
     try:
         json.dumps(manifest.about, ensure_ascii=False, allow_nan=False).encode()
     except ValueError:  # half of a character, or a number too large for a float

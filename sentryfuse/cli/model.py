@@ -108,7 +108,7 @@ def train(
             backbone=backbone,
             preset=preset,
             attention=attention,
-            normalise="train" if normalise == "auto" else normalise,
+            normalise=normalise,
             fold=fold,
         )
         metrics = train_into(out, windows, recipe, group=group, overwrite=overwrite)

@@ -7,14 +7,9 @@ A recording is an npz file in one layout (`npz`), or the embedded synthetic one 
 
 from sentryfuse.data.catalogue import list_data, open_data
 from sentryfuse.data.describe import describe
-from sentryfuse.data.normalise import (
-    RunningStatistics,
-    Statistics,
-    by_subject,
-    subject_floor,
-    training_statistics,
-)
+from sentryfuse.data.normalise import RunningStatistics, Statistics, training_statistics
 from sentryfuse.data.npz import load_windows, save_windows
+from sentryfuse.data.people import by_subject, subject_floor, subject_prior
 from sentryfuse.data.presence import (
     Curriculum,
     PresenceGroups,
@@ -49,6 +44,7 @@ __all__ = [
     "save_windows",
     "split_by_subject",
     "subject_floor",
+    "subject_prior",
     "synthetic_wearable",
     "training_statistics",
 ]

@@ -8,20 +8,19 @@ looked at.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sentryfuse.data.checks import chunks
-from sentryfuse.data.windows import SubjectStatistics, Windows
+from sentryfuse.data.windows import Windows
 from sentryfuse.errors import ConfigError, DataError
 
 Floats = NDArray[np.float64]
 
-_CONSTANT = 1e-7  # below this share of its own mean a spread is rounding of float32, not signal
-_FLOOR_SHARE = 0.05  # of a typical person's spread: below it a quiet sensor's noise would be blown up
+CONSTANT = 1e-7  # below this share of its own mean a spread is rounding of float32, not signal
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,83 +53,17 @@ def training_statistics(windows: Windows, indices: NDArray[np.integer[Any]]) -> 
     Raises:
         DataError: no window.
     """
-    _refuse_empty(windows, indices)
+    refuse_empty(windows, indices)
     means = {}
     stds = {}
     withins = {}
     for name in windows.names:
-        moments = _window_moments(windows, name, indices)
-        mean, std = _pooled(*moments)
+        moments = window_moments(windows, name, indices)
+        mean, std = pooled(*moments)
         means[name] = mean.astype(np.float32)
-        stds[name] = _or_one(std, mean).astype(np.float32)
+        stds[name] = or_one(std, mean).astype(np.float32)
         withins[name] = _within(*moments).astype(np.float32)
     return Statistics(means, stds, withins)
-
-
-def subject_floor(windows: Windows, indices: NDArray[np.integer[Any]]) -> dict[str, NDArray[np.float32]]:
-    """Smallest standard deviation that standardising by subject divides by.
-
-    Args:
-        windows: the recording, not yet standardised.
-        indices: positions of the training windows, `(n,)`.
-
-    Returns:
-        Modality -> `(C,)`, physical units: 0.05 times the median over the training subjects of
-        their standard deviation; where that is 0 the training standard deviation, where that is 0
-        too, 1.
-
-    Raises:
-        DataError: no window.
-
-    Source:
-        Our choice; it keeps a subject whose sensor hardly moved from becoming pure noise.
-    """
-    _refuse_empty(windows, indices)
-    windows = replace(windows, by_subject=None)
-    floors = {}
-    for name in windows.names:
-        _, _, count, std = _of_subjects(windows, name, indices)
-        floor = np.zeros(std.shape[1])
-        for channel in range(std.shape[1]):
-            measured = std[count[:, channel] > 0, channel]
-            floor[channel] = _FLOOR_SHARE * np.median(measured) if len(measured) else 0
-        mean, pooled = _pooled(*_window_moments(windows, name, indices))
-        still = floor <= _FLOOR_SHARE * _CONSTANT * np.abs(mean)
-        floors[name] = np.where(still, _or_one(pooled, mean), floor).astype(np.float32)
-    return floors
-
-
-def by_subject(windows: Windows, floor: Mapping[str, ArrayLike]) -> Windows:
-    """The same windows, each to be standardised by its own subject; nothing is copied.
-
-    Args:
-        windows: the recording.
-        floor: modality -> `(C,)`, smallest standard deviation to divide by, of `subject_floor`;
-            take it from the training recording when another one is standardised.
-
-    Returns:
-        Windows whose `batch` gives `(x - mean) / max(std, floor)` with the statistics of all
-        windows of the subject in this recording.
-
-    Raises:
-        ConfigError: a floor is missing, of another length or not positive.
-    """
-    windows = replace(windows, by_subject=None)
-    means = {}
-    stds = {}
-    everything = np.arange(len(windows))
-    for m in windows.modalities:
-        lowest = np.asarray(floor.get(m.name, np.nan), dtype=np.float64)
-        if lowest.shape != (m.n_channels,) or not (lowest > 0).all():
-            raise ConfigError(
-                f"{windows.name} needs a positive floor for each of the {m.n_channels} channels "
-                f"of {m.name}; take it from subject_floor of the training recording"
-            )
-        _, mean, count, std = _of_subjects(windows, m.name, everything)
-        means[m.name] = np.where(count > 0, mean, 0).astype(np.float32)
-        stds[m.name] = np.maximum(std, lowest).astype(np.float32)
-    subjects = np.unique(windows.subject)
-    return replace(windows, by_subject=SubjectStatistics(subjects, means, stds))
 
 
 class RunningStatistics:
@@ -187,6 +120,11 @@ class RunningStatistics:
         self._count = total
 
     @property
+    def count(self) -> Floats:
+        """Observations so far, the prior's among them, `(C,)` [samples]."""
+        return self._count
+
+    @property
     def mean(self) -> NDArray[np.float32]:
         """Mean so far, `(C,)`, physical units."""
         return self._mean.astype(np.float32)
@@ -198,7 +136,12 @@ class RunningStatistics:
         return std
 
 
-def _refuse_empty(windows: Windows, indices: NDArray[np.integer[Any]]) -> None:
+def refuse_empty(windows: Windows, indices: NDArray[np.integer[Any]]) -> None:
+    """No window has no statistics.
+
+    Raises:
+        DataError: there is none.
+    """
     if len(indices) == 0:
         raise DataError(
             f"{windows.name}: no window to take statistics from; the training split is empty, "
@@ -222,7 +165,7 @@ def _moments(values: NDArray[Any]) -> tuple[Floats, Floats, Floats]:
     return count, mean, np.einsum("ntc,ntc->nc", wide, wide)
 
 
-def _window_moments(
+def window_moments(
     windows: Windows, name: str, indices: NDArray[np.integer[Any]]
 ) -> tuple[Floats, Floats, Floats]:
     """`_moments` of many windows, chunk by chunk."""
@@ -235,32 +178,22 @@ def _window_moments(
     return count, mean, m2
 
 
-def _pooled(count: Floats, mean: Floats, m2: Floats) -> tuple[Floats, Floats]:
+def pooled(count: Floats, mean: Floats, m2: Floats) -> tuple[Floats, Floats]:
     """Moments of windows `(n, C)` -> mean and deviation of each channel, `(C,)`; 0 where never measured."""
     group = np.zeros(len(count), dtype=np.intp)
-    total, centre, spread = _grouped(group, 1, count, mean, m2)
+    total, centre, spread = grouped(group, 1, count, mean, m2)
     return centre[0], np.sqrt(spread[0] / np.maximum(total[0], 1))
 
 
 def _within(count: Floats, mean: Floats, m2: Floats) -> Floats:
     """Moments of windows `(n, C)` -> root of the mean variance inside one that has two values, `(C,)`."""
-    varies = (count > 1) & (np.sqrt(m2 / np.maximum(count, 1)) > _CONSTANT * np.abs(mean))
+    varies = (count > 1) & (np.sqrt(m2 / np.maximum(count, 1)) > CONSTANT * np.abs(mean))
     variance = np.where(varies, m2 / np.maximum(count, 1), 0)
     inside: Floats = np.sqrt(variance.sum(0) / np.maximum((count > 1).sum(0), 1))
     return inside
 
 
-def _of_subjects(
-    windows: Windows, name: str, indices: NDArray[np.integer[Any]]
-) -> tuple[NDArray[np.int64], Floats, Floats, Floats]:
-    """Subjects `(S,)`, and mean, count and standard deviation of each, `(S, C)`."""
-    subjects, group = np.unique(windows.subject[indices], return_inverse=True)
-    count, mean, m2 = _window_moments(windows, name, indices)
-    total, centre, spread = _grouped(group, len(subjects), count, mean, m2)
-    return subjects, centre, total, np.sqrt(spread / np.maximum(total, 1))
-
-
-def _grouped(
+def grouped(
     group: NDArray[np.intp], n_groups: int, count: Floats, mean: Floats, m2: Floats
 ) -> tuple[Floats, Floats, Floats]:
     """Merge window moments `(n, C)` into those of groups `(n_groups, C)`."""
@@ -275,6 +208,6 @@ def _grouped(
     return total, centre, add(m2 + count * (mean - centre[group]) ** 2)
 
 
-def _or_one(std: Floats, mean: Floats) -> Floats:
+def or_one(std: Floats, mean: Floats) -> Floats:
     """1 instead of a spread that is only rounding, which would blow up the first new value."""
-    return np.where(std <= _CONSTANT * np.abs(mean), 1.0, std)
+    return np.where(std <= CONSTANT * np.abs(mean), 1.0, std)

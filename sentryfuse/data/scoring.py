@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +22,27 @@ Planner = Callable[[tuple[str, ...]], Plan]
 Beside = Callable[[NDArray[np.intp], Sequence[str], NDArray[np.float32] | None], NDArray[np.float32]]
 
 
-def prepared(windows: Windows, *, normalise: str, floor: Mapping[str, Any]) -> Windows:
+class Standardised(Protocol):
+    """A model's configuration or a bundle: how it wants its windows."""
+
+    @property
+    def normalise(self) -> str:
+        """Only "subject" has windows standardised before the model sees them."""
+
+    @property
+    def subject_floor(self) -> Mapping[str, Any]:
+        """Modality -> smallest deviation of a person, `(C,)`."""
+
+    @property
+    def subject_prior(self) -> Mapping[str, Any]:
+        """Modality -> what is supposed of a person, `(4, C)`."""
+
+
+def prepared(windows: Windows, model: Standardised) -> Windows:
     """The recording as the model wants it: as it is, or standardised by subject (once)."""
-    if normalise == "train" or windows.by_subject is not None:
+    if model.normalise != "subject" or windows.by_subject is not None:
         return windows
-    return by_subject(windows, floor)
+    return by_subject(windows, model.subject_floor, model.subject_prior)
 
 
 def answer_all(

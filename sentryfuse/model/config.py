@@ -27,9 +27,11 @@ class ModelConfig:
         shape: sizes before pruning, as a dictionary of the backbone's shape type.
         attention: which core at which length.
         widths: block name -> KV groups of its heads or FFN channels, where they differ from `shape`.
-        normalise: "train" (statistics of the training windows, inside the model) or "subject" (each
-            person's own statistics first).
+        normalise: "train" (statistics of the training windows, inside the model), "subject" (each person's
+            own statistics first), or "auto" (not trained yet; as "train" until then).
         subject_floor: modality -> smallest deviation used per subject, `(C,)`; "subject" only.
+        subject_prior: modality -> what is supposed of a person nobody has seen, `(4, C)`, see
+            `sentryfuse.data.subject_prior`; "subject" only, models without it suppose nothing.
         about: free facts for the model card (data set, seed, epochs, scores).
         slots: names of the modalities the model was made for, in order; those that are not among
             `modalities` have been cut away for good. Empty = `modalities`.
@@ -47,6 +49,7 @@ class ModelConfig:
     widths: Mapping[str, int | Sequence[int]] = field(default_factory=dict)
     normalise: str = "train"
     subject_floor: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    subject_prior: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
     slots: tuple[str, ...] = ()
     readout: Mapping[str, Any] | None = None
@@ -63,8 +66,8 @@ class ModelConfig:
         if len(self.classes) < self.target.least_outputs:
             what = "two classes" if self.target.of_classes else "one number or label"
             raise ConfigError(f"a model needs at least {what}, got {len(self.classes)}")
-        if self.normalise not in ("train", "subject"):
-            raise ConfigError(f"normalise {self.normalise!r} is unknown; choose train or subject")
+        if self.normalise not in ("auto", "train", "subject"):
+            raise ConfigError(f"normalise {self.normalise!r} is unknown; choose auto, train or subject")
         if not self.slots:
             object.__setattr__(self, "slots", tuple(names))
         if len(set(self.slots)) != len(self.slots) or not set(names) <= set(self.slots):
@@ -76,8 +79,9 @@ class ModelConfig:
     def to_json(self) -> dict[str, Any]:
         """A dictionary for `json.dumps`."""
         body = {"format": FORMAT, **asdict(self)}
-        if not self.encoders:
-            del body["encoders"]
+        for key in ("encoders", "subject_prior"):
+            if not body[key]:
+                del body[key]
         return body
 
     @classmethod
@@ -94,11 +98,12 @@ class ModelConfig:
                 "use the version of sentryfuse that wrote it"
             )
         try:
-            own = ("target", "encoders")  # models without them may have no such keys
+            own = ("target", "encoders", "subject_prior")  # models without them may have no such keys
             body = {key: data[key] for key in cls.__dataclass_fields__ if key not in own}
             body["target"] = _target(data.get("target", {}))
             encoders = data.get("encoders", {})
             body["encoders"] = {name: TracedEncoder.from_json(e) for name, e in encoders.items()}
+            body["subject_prior"] = data.get("subject_prior", {})
             body["slots"] = tuple(data["slots"])
             body["modalities"] = tuple(Modality.from_json(m) for m in data["modalities"])
             body["classes"] = tuple(data["classes"])

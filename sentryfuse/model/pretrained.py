@@ -138,9 +138,20 @@ class SentryModel(nn.Module):
             tokens.own.load_state_dict(module.state_dict())
         return self
 
-    def set_subject_floor(self, floor: Mapping[str, Sequence[float]]) -> None:
-        """Remember the smallest deviation used per subject, modality name -> `(C,)`."""
-        self.config = replace(self.config, subject_floor=dict(floor))
+    def set_normalise(self, normalise: str) -> None:
+        """Say how windows are standardised: "train" or "subject"."""
+        self.config = replace(self.config, normalise=normalise)
+
+    def set_subject(
+        self, floor: Mapping[str, Sequence[float]], prior: Mapping[str, Sequence[Sequence[float]]]
+    ) -> None:
+        """Remember what standardising by person needs.
+
+        Args:
+            floor: modality -> smallest deviation of a person, `(C,)`.
+            prior: modality -> what is supposed of a person nobody has seen, `(4, C)`; may be empty.
+        """
+        self.config = replace(self.config, subject_floor=dict(floor), subject_prior=dict(prior))
 
     def set_target(self, target: Target) -> None:
         """Remember what numbers or labels are standardised by."""
@@ -219,7 +230,7 @@ def create_model(
     classes: Sequence[str],
     preset: str = "small",
     attention: str = "sentry",
-    normalise: str = "train",
+    normalise: str = "auto",
     target: Target = CLASSES,
     options: Mapping[str, Any] | None = None,
     widths: Mapping[str, int | Sequence[int]] | None = None,
@@ -234,7 +245,7 @@ def create_model(
         preset: starting sizes.
         attention: "sentry", or "dense": softmax over all tokens, every query head with a key/value head of
             its own unless `options` say otherwise.
-        normalise: "train" or "subject".
+        normalise: "train", "subject", or "auto": what folds of training people choose when it is trained.
         target: what is asked for; `windows.target` of a recording.
         options: fields of the backbone's shape that replace the preset's, such as `{"d_model": 32}`.
         widths: block name -> KV groups of its heads or FFN channels.

@@ -69,7 +69,7 @@ class Calibration:
         seed: int = 0,
     ) -> None:
         self.model = model.eval()
-        self.windows = prepared(windows, normalise=model.config.normalise, floor=model.config.subject_floor)
+        self.windows = prepared(windows, model.config)
         self.mixture, self.seed = present == "mixture", seed
         names = check_present(None if self.mixture else present, model.names)
         self._on = np.array([name in names for name in windows.names])

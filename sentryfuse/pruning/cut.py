@@ -57,6 +57,7 @@ def prune(model: SentryModel, plan: Plan) -> SentryModel:
         modalities=tuple(m for m in model.config.modalities if m.name in plan.present),
         widths=widths,
         subject_floor={name: v for name, v in model.config.subject_floor.items() if name in plan.present},
+        subject_prior={name: v for name, v in model.config.subject_prior.items() if name in plan.present},
         encoders={name: e for name, e in model.config.encoders.items() if name in plan.present},
         about={**model.config.about, "pruned": {"plan_id": plan.plan_id, "present": plan.present}},
     )

@@ -75,7 +75,7 @@ def evaluate(
         BudgetError: a ratio outside 0..1.
     """
     windows = matched(model.layout.modalities, model.config.classes, windows, target=model.config.target)
-    windows = prepared(windows, normalise=model.config.normalise, floor=model.config.subject_floor)
+    windows = prepared(windows, model.config)
     answering = placed(model.eval(), torch.device(device))
     model = placed(model, torch.device("cpu"))
     calibrator = Calibrator(model, windows)  # one pass serves all that need it

@@ -92,7 +92,7 @@ def compare(
     bundle = bundle_of(run_or_bundle)
     windows = matched(bundle.layout.modalities, bundle.classes, windows, target=bundle.target)
     check_labelled(windows, "comparing needs them; store y")
-    windows = prepared(windows, normalise=bundle.normalise, floor=bundle.subject_floor)
+    windows = prepared(windows, bundle)
     taught = np.concatenate([windows.indices(word) for word in FITTED_ON])
     if not len(taught):
         raise ConfigError(f"{windows.name} has no training window to fit rivals on; choose another --fold")

@@ -229,13 +229,16 @@ def person_of(bundle: Bundle) -> Person | None:
     Raises:
         ConfigError: it lacks the smallest deviation of a sensor.
     """
-    return Person(bundle.names, bundle.subject_floor) if bundle.normalise == "subject" else None
+    if bundle.normalise != "subject":
+        return None
+    return Person(bundle.names, bundle.subject_floor, bundle.subject_prior)
 
 
 def scale_of(bundle: Bundle) -> Scale | None:
-    """Mean and deviation in training by sensor; `None` where the model sees each person's own."""
+    """Mean and deviation in training by sensor; `None` where the model sees each person's own alone."""
     if bundle.normalise == "subject":
-        return None
+        typical = {name: np.asarray(rows, np.float32) for name, rows in bundle.subject_prior.items()}
+        return {name: (mean, std) for name, (mean, _, _, std) in typical.items()} or None
     found = {}
     for step in bundle.layout.steps:
         if step.window:

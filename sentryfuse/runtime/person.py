@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sentryfuse.bundle import Bundle
 from sentryfuse.data import RunningStatistics
+from sentryfuse.data.people import shrunk
 from sentryfuse.errors import ConfigError
 from sentryfuse.readout import Person as Moments
 from sentryfuse.statistics import features
@@ -22,17 +23,24 @@ FARTHEST = 20.0  # own deviations; what lies beyond is clipped, so that one spik
 class Person:
     """Standardises windows by what was seen of this person so far, as training did by the whole recording.
 
-    Early windows are answered from little: the first one is standardised by itself.
+    Early windows are answered from little: from what is supposed of people in general and the few of their
+    own; in a bundle that supposes nothing the first one is standardised by itself.
 
     Args:
         names: every sensor of the model.
         floor: modality -> smallest deviation, `(C,)`, physical units, of the bundle.
+        prior: modality -> `(4, C)` of `sentryfuse.data.subject_prior`; empty supposes nothing.
 
     Raises:
         ConfigError: a sensor without a floor.
     """
 
-    def __init__(self, names: tuple[str, ...], floor: Mapping[str, ArrayLike]) -> None:
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        floor: Mapping[str, ArrayLike],
+        prior: Mapping[str, ArrayLike] | None = None,
+    ) -> None:
         missing = [name for name in names if name not in floor]
         if missing:
             raise ConfigError(
@@ -40,6 +48,7 @@ class Person:
                 f"{', '.join(missing)}; train and export again"
             )
         self._floor = {name: np.asarray(floor[name], np.float32) for name in names}
+        self._prior = {name: np.asarray(rows, np.float64) for name, rows in (prior or {}).items()}
         self._seen: dict[str, RunningStatistics] = {}
 
     def standardise(self, values: Mapping[str, Array]) -> dict[str, Array]:
@@ -60,7 +69,8 @@ class Person:
                 far = FARTHEST * np.maximum(seen.std, floor)
                 x = np.clip(x, seen.mean - far, seen.mean + far)
                 seen.update(x[0])
-            made[name] = ((x - seen.mean) / np.maximum(seen.std, floor)).astype(np.float32)
+            mean, std = shrunk(self._prior.get(name), seen.count / x.shape[1], seen.mean, seen.std)
+            made[name] = ((x - mean) / np.maximum(std, floor)).astype(np.float32)
         return made
 
 

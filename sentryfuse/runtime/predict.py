@@ -91,7 +91,7 @@ def answer_windows(
     if not isinstance(windows, Windows):
         windows = _of_arrays(bundle, windows)
     windows = matched(bundle.layout.modalities, bundle.classes, windows, target=bundle.target, labels=False)
-    windows = prepared(windows, normalise=bundle.normalise, floor=bundle.subject_floor)
+    windows = prepared(windows, bundle)
     indices = windows.indices(split)
     if not len(indices):
         raise ConfigError(f"{windows.name} has no window in split {split}; choose another split")

@@ -72,7 +72,7 @@ def replay(
     """
     windows = matched(bundle.layout.modalities, bundle.classes, windows, target=bundle.target, labels=False)
     changes = _checked(schedule, bundle)
-    windows = prepared(windows, normalise=bundle.normalise, floor=bundle.subject_floor)
+    windows = prepared(windows, bundle)
     step_s = window_length_s(windows.modalities)
     records = []
     labelled = windows.labelled

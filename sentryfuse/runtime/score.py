@@ -73,7 +73,7 @@ def score(
         BudgetError: a budget no sub-network reaches.
     """
     windows = matched(bundle.layout.modalities, bundle.classes, windows, target=bundle.target)
-    windows = prepared(windows, normalise=bundle.normalise, floor=bundle.subject_floor)
+    windows = prepared(windows, bundle)
     ways = [Way(b, "gate", partial(bundle.plan, budget=b, profile=profile)) for b in budgets]
     return score_all(
         windows,

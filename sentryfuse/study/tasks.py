@@ -158,7 +158,8 @@ def check_same(folder: Path, model: SentryModel, settings: TrainSettings) -> Non
     """
     wanted = json.loads(json.dumps(model.config.to_json()))
     config, metrics = read_json(folder / "config.json"), read_json(folder / METRICS)
-    pairs = {key: (config.get(key), wanted[key]) for key in wanted if key not in ("about", "subject_floor")}
+    own = ("about", "subject_floor", "subject_prior")  # what training adds
+    pairs = {key: (config.get(key), wanted[key]) for key in wanted if key not in own}
     for key in ("dataset", "seed", "elastic", "fold"):
         pairs[key] = (config["about"].get(key), wanted["about"].get(key))
     asked = json.loads(json.dumps(asdict(settings)))
@@ -218,7 +219,7 @@ def _ready(
     data, file, folder = where
     model = from_pretrained(folder)
     windows = _recording(data, file, training.dataset, training.fold)
-    windows = prepared(windows, normalise=training.normalise, floor=model.config.subject_floor)
+    windows = prepared(windows, model.config)
     sample = make_sample(windows, n, missing_rates=rates, seed=training.seed)
     return Subject(model, windows, n_calibration, seed=training.seed), sample
 

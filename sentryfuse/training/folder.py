@@ -86,7 +86,7 @@ class Recipe:
         backbone: of `create_model`, as the next three.
         preset: sizes.
         attention: "sentry" or "dense".
-        normalise: "train" or "subject".
+        normalise: "train", "subject" or "auto".
         fold: `I/K`, written into the model card; `None` = the recording's own split.
     """
 
@@ -94,7 +94,7 @@ class Recipe:
     backbone: str = "maestro"
     preset: str = "small"
     attention: str = "sentry"
-    normalise: str = "train"
+    normalise: str = "auto"
     fold: str | None = None
 
     def make_model(self, windows: Windows) -> SentryModel:

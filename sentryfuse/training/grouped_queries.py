@@ -237,7 +237,7 @@ def _with_one(x: Tensor) -> Tensor:
 
 def _calibrate(model: SentryModel, windows: Windows) -> dict[str, list[_Inputs]]:
     """Inputs of every attention on training windows with all the sensors they have."""
-    windows = prepared(windows, normalise=model.config.normalise, floor=model.config.subject_floor)
+    windows = prepared(windows, model.config)
     pool = windows.indices("train")
     if not len(pool):
         raise ConfigError(

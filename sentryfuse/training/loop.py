@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +19,10 @@ from sentryfuse.data.matching import matched
 from sentryfuse.errors import ConfigError
 from sentryfuse.model.pretrained import SentryModel, bundle_name
 from sentryfuse.progress import Progress, say
+from sentryfuse.readout import Fit
 from sentryfuse.training.callbacks import Callback, wants_to_stop
 from sentryfuse.training.distributed import ProcessGroup, check_device
-from sentryfuse.training.mixture import fit_mixture
+from sentryfuse.training.mixture import fit_beside, fit_mixture
 from sentryfuse.training.settings import TrainSettings
 from sentryfuse.training.state import TrainState, identity_of
 from sentryfuse.training.steps import Run
@@ -101,6 +102,7 @@ def run_epochs(
     check_exportable(model.layout, model.config.classes, shapes, model.config.target)
     group = ProcessGroup(check_device(device) if isinstance(device, str) else device)
     home = model.device
+    fit = _chosen(model, windows, settings, group) if fresh else None
     run = Run(model, windows, settings, group, fresh=fresh)
     identity = identity_of(model, windows, settings)
     said = json.dumps(identity).encode()
@@ -153,12 +155,37 @@ def run_epochs(
     if fresh:
         run.finish_gate()
         if settings.readout != "none":
-            say("fitting the readout")
-            kind = cast(Any, settings.readout)
-            mixture, judged = fit_mixture(
-                model, windows, normalise=kind, balance=settings.balance, seed=settings.seed
-            )
+            if fit is None:
+                say("fitting the readout")
+            fit = fit or fit_beside(windows, settings)
+            mixture, judged = fit_mixture(model, windows, fit, balance=settings.balance, seed=settings.seed)
             model.with_mixture(mixture).with_about({"out_of_person": judged})
             model.set_target(mixture.readout.target)
     state.remove()
     return history
+
+
+def _chosen(model: SentryModel, windows: Windows, settings: TrainSettings, group: ProcessGroup) -> Fit | None:
+    """Settle how the transformer's windows are standardised: as the readout's folds of people choose.
+
+    A transformer that reads each person's own deviations answers new people better exactly where a readout
+    does; whatever says so must not look at the transformer, which would have to be trained twice.
+
+    Returns:
+        The readout that was fitted for it; `None` where nothing had to be asked.
+    """
+    if model.config.normalise != "auto":
+        return None
+    own = {"population": "train", "person": "subject", "none": "train"}.get(settings.readout)
+    if model.config.encoders:  # may ask for physical units
+        own = "train"
+    if own is not None:
+        model.set_normalise(own)
+        return None
+    fit = None
+    if group.leads:
+        say("fitting the readout")
+        fit = fit_beside(windows, settings)
+        own = "train" if fit.readout.person_weight is None else "subject"
+    model.set_normalise(group.broadcast((own or "").encode()).decode())
+    return fit

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from sentryfuse.data.scoring import BATCH, prepared
 from sentryfuse.model.pretrained import SentryModel
 from sentryfuse.readout import Fit, Mixture, fit_readout, fit_weights
 from sentryfuse.readout.recording import features_of
+from sentryfuse.training.settings import TrainSettings
 
 MOST_WINDOWS = 1500  # of the validation people that weights are fitted to
 SETS_OF_A_SIZE = 4
@@ -24,47 +25,58 @@ Judged = dict[int, tuple[Doubles, Doubles, NDArray[Any]]]  # as `fit_weights` ta
 ReadoutKind = Literal["auto", "population", "person", "none"]
 
 
-def fit_mixture(
-    model: SentryModel,
-    windows: Windows,
-    *,
-    normalise: Literal["auto", "population", "person"],
-    balance: bool = False,
-    seed: int = 0,
-) -> tuple[Mixture, dict[str, Any]]:
-    """Fit a readout to a recording and weigh it against a model that was trained on it.
-
-    The readout learns from the people of training and validation, its choices are made by folds of them; the
-    weights come from validation people, whom the transformer has not seen and the folds have left out.
+def fit_beside(windows: Windows, settings: TrainSettings) -> Fit:
+    """Fit a readout to the people of training and validation; its choices are made by folds of them.
 
     Args:
-        model: trained on the recording; not changed.
         windows: the recording.
-        normalise: what features are standardised by: "population", "person", or "auto", what folds choose.
-        balance: the model was trained with every class counting alike, and the readout shall, too.
-        seed: of folds and trees.
-
-    Returns:
-        The readout and the weights of both by number of sensors present; and what validation people say, of
-        whom none of the answers has seen: the "measure" (accuracy, r2 or map) of "readout", "transformer" and
-        "both" with all sensors, at most 1, and the number of "people". Empty without validation people.
+        settings: of the training; `readout` says what features are standardised by.
 
     Raises:
         DataError: no window to learn from.
     """
+    kind = settings.readout
+    seen = _seen(windows)
     with threadpool_limits(1):  # small matrices: several threads mostly wait for each other
-        seen = np.flatnonzero((windows.split < 2) & windows.present.any(1))
-        fit = fit_readout(
+        return fit_readout(
             features_of(windows, seen),
             windows.y[seen],
             windows.subject[seen],
             windows.classes,
             present=windows.present[seen],
-            target=model.config.target,
-            normalise=normalise,
-            balance=balance,
-            seed=seed,
+            target=windows.target.fitted(windows.y[windows.indices("train")]),
+            normalise=cast(Any, "auto" if kind == "none" else kind),
+            balance=settings.balance,
+            seed=settings.seed,
         )
+
+
+def _seen(windows: Windows) -> NDArray[np.intp]:
+    """Windows a readout learns from."""
+    return np.flatnonzero((windows.split < 2) & windows.present.any(1))
+
+
+def fit_mixture(
+    model: SentryModel, windows: Windows, fit: Fit, *, balance: bool = False, seed: int = 0
+) -> tuple[Mixture, dict[str, Any]]:
+    """Weigh a readout of a recording against a model that was trained on it.
+
+    The weights come from validation people, whom the transformer has not seen and the folds have left out.
+
+    Args:
+        model: trained on the recording; not changed.
+        windows: the recording.
+        fit: of `fit_beside` on the same recording.
+        balance: the model was trained with every class counting alike, and the readout, too.
+        seed: of the windows that are looked at.
+
+    Returns:
+        The readout and the weights of both by number of sensors present; and what validation people say, of
+        whom none of the answers has seen: the "measure" (accuracy, r2 or map) of "readout", "transformer" and
+        "both" with all sensors, at most 1, and the number of "people". Empty without validation people.
+    """
+    with threadpool_limits(1):
+        seen = _seen(windows)
         judged = np.flatnonzero(windows.split[seen] == 1)
         if len(judged) > MOST_WINDOWS:
             judged = np.sort(np.random.default_rng(seed).choice(judged, MOST_WINDOWS, replace=False))
@@ -97,7 +109,7 @@ def _answers(
     target = model.config.target
     y = windows.y if target.of_classes else target.standardised(windows.y)
     names, rng = windows.names, np.random.default_rng(0)
-    ready = prepared(windows, normalise=model.config.normalise, floor=model.config.subject_floor)
+    ready = prepared(windows, model.config)
     found: Judged = {}
     for size in range(len(names), 0, -1):
         sets = list(combinations(range(len(names)), size))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from sentryfuse.data import Curriculum, Windows, batches, subject_floor, training_statistics
+from sentryfuse.data import Curriculum, Windows, batches, subject_floor, subject_prior, training_statistics
 from sentryfuse.data.scoring import prepared
 from sentryfuse.gate.memory import SaliencyMemory
 from sentryfuse.gate.saliency import SaliencyScale, batch_saliency, saliency_loss, unit_factors
@@ -55,10 +55,13 @@ class Run:
         self.model, self.settings, self.group, self.fresh = model, settings, group, fresh
         indices = windows.indices("train")
         if model.config.normalise == "subject" and not model.config.subject_floor:
-            floor = subject_floor(windows, indices)
-            model.set_subject_floor({name: values.tolist() for name, values in floor.items()})
+            floor, prior = subject_floor(windows, indices), subject_prior(windows, indices)
+            model.set_subject(
+                {name: values.tolist() for name, values in floor.items()},
+                {name: values.tolist() for name, values in prior.items()},
+            )
         self.partly_measured = {m.name for m in windows.modalities if m.may_miss and m.length > 1}
-        self.windows = prepared(windows, normalise=model.config.normalise, floor=model.config.subject_floor)
+        self.windows = prepared(windows, model.config)
         self.indices = indices
         if fresh:
             model.set_target(windows.target.fitted(windows.y[indices]))

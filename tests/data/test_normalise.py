@@ -7,10 +7,8 @@ from hypothesis import strategies as st
 
 from sentryfuse.data import (
     RunningStatistics,
-    by_subject,
     checks,
     make_windows,
-    subject_floor,
     training_statistics,
 )
 from sentryfuse.errors import ConfigError, DataError
@@ -78,75 +76,6 @@ def test_a_channel_never_measured_has_mean_zero_and_spread_one():
 def test_no_training_window_is_an_error():
     with pytest.raises(DataError, match="training split is empty"):
         training_statistics(recording(np.ones((2, 2, 1))), np.array([], int))
-
-
-def personal(seed=0):
-    """Six people with their own offset and spread; the last hardly moves."""
-    rng = np.random.default_rng(seed)
-    subject = np.repeat([1, 2, 3, 4, 5, 9], 20)
-    offset = rng.normal(0, 50, 10)[subject][:, None, None]
-    spread = np.array([0, 1, 2, 3, 4, 5, 0, 0, 0, 1e-4])[subject][:, None, None]
-    return offset + spread * rng.normal(size=(120, 10, 1)), subject
-
-
-def test_by_subject_everybody_looks_alike_but_the_still_one_stays_still():
-    x, subject = personal()
-    windows = recording(x, subject)
-    floor = subject_floor(windows, np.flatnonzero(subject < 4))
-    got = by_subject(windows, floor).batch(np.arange(120))["a"]
-    assert floor["a"][0] == pytest.approx(0.05 * 2, rel=0.1)
-    for who in (1, 2, 3, 4, 5):
-        mine = got[subject == who]
-        assert abs(mine.mean()) < 1e-3
-        assert mine.std() == pytest.approx(1, abs=1e-3)
-    assert 0 < got[subject == 9].std() < 0.01
-
-
-def test_by_subject_never_looks_at_labels_or_split():
-    x, subject = personal()
-    first = recording(x, subject, y=np.arange(120) % 2)
-    second = recording(x, subject, y=1 - np.arange(120) % 2).with_split(subject % 3)
-    floor = subject_floor(first, np.arange(60))
-    np.testing.assert_array_equal(
-        by_subject(first, floor).batch(np.arange(120))["a"],
-        by_subject(second, floor).batch(np.arange(120))["a"],
-    )
-
-
-def test_by_subject_undoes_how_each_person_wears_the_sensor():
-    x, subject = personal()
-    gain = np.linspace(1, 3, 10)[subject][:, None, None]
-    floor = {"a": np.array([1e-6])}
-    busy = subject < 9
-    plain = by_subject(recording(x, subject), floor).batch(np.arange(120))["a"]
-    worn = by_subject(recording(gain * x + 7 * gain, subject), floor).batch(np.arange(120))["a"]
-    np.testing.assert_allclose(worn[busy], plain[busy], atol=2e-3)
-
-
-def test_missing_values_stay_missing_and_do_not_move_the_others():
-    x, subject = personal()
-    holes = x.copy()
-    holes[::3, 2] = np.nan
-    windows = by_subject(recording(holes, subject), {"a": np.array([0.1])})
-    got = windows.batch(np.arange(120))["a"]
-    np.testing.assert_array_equal(np.isnan(got), np.isnan(holes))
-    assert abs(np.nanmean(got[subject == 3])) < 1e-3
-
-
-def test_the_floor_falls_back_to_the_training_spread_and_then_to_one():
-    subject = np.repeat([1, 2, 3], 4)
-    still = np.broadcast_to(subject[:, None, None], (12, 3, 1))  # people differ, nobody moves
-    floor = subject_floor(recording(np.array(still, float), subject), np.arange(12))
-    assert floor["a"][0] == pytest.approx(np.std([1, 2, 3]))
-    floor = subject_floor(recording(np.full((12, 3, 1), 4.0), subject), np.arange(12))
-    assert floor["a"][0] == 1
-
-
-def test_a_floor_that_does_not_fit_is_refused():
-    windows = recording(np.ones((4, 3, 2)))
-    for floor in ({}, {"a": np.ones(3)}, {"a": np.zeros(2)}):
-        with pytest.raises(ConfigError, match="positive floor"):
-            by_subject(windows, floor)
 
 
 @given(st.integers(0, 10_000), st.lists(st.integers(1, 9), min_size=1, max_size=5))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -130,11 +132,15 @@ def test_nothing_to_answer_is_an_error_and_not_an_empty_table():
         answer_all(WINDOWS, indices, present=mask, plan_for=plan_for, answer=oracle)
 
 
+def asked(normalise, floor):
+    return SimpleNamespace(normalise=normalise, subject_floor=floor, subject_prior={})
+
+
 def test_windows_are_standardised_by_subject_only_when_the_model_wants_it():
     floor = {"acc": [0.1] * 3, "temp": [0.1], "age": [0.1] * 2}
-    assert prepared(WINDOWS, normalise="train", floor={}) is WINDOWS
-    once = prepared(WINDOWS, normalise="subject", floor=floor)
-    twice = prepared(once, normalise="subject", floor=floor)
+    assert prepared(WINDOWS, asked("train", {})) is WINDOWS
+    once = prepared(WINDOWS, asked("subject", floor))
+    twice = prepared(once, asked("subject", floor))
     index = WINDOWS.indices("test")
     for name, x in by_subject(WINDOWS, floor).batch(index).items():
         assert np.array_equal(once.batch(index)[name], x, equal_nan=True)

@@ -204,6 +204,9 @@ def test_statistics_and_floors_travel_with_the_model(saved, tmp_path):
     for name in model.names:
         for mine, theirs in zip(model.statistics(name), tiny_model().statistics(name), strict=True):
             assert np.array_equal(mine, theirs)
-    model.set_subject_floor({"acc": [0.5, 0.25, 1.0]})
+    prior = {"acc": [[0.0] * 3, [1.0] * 3, [5.0] * 3, [2.0] * 3]}
+    model.set_subject({"acc": [0.5, 0.25, 1.0]}, prior)
     model.save_pretrained(tmp_path / "again")
-    assert from_pretrained(tmp_path / "again").config.subject_floor == {"acc": [0.5, 0.25, 1.0]}
+    config = from_pretrained(tmp_path / "again").config
+    assert config.subject_floor == {"acc": [0.5, 0.25, 1.0]}
+    assert config.subject_prior == prior

@@ -19,12 +19,13 @@ from tests.tiny import NAMES, tiny_batch, tiny_model, tiny_windows
 
 def test_sensors_the_plan_does_not_name_are_gone_with_all_they_own():
     model = tiny_model()
-    model.set_subject_floor({"acc": [1.0, 1.0, 1.0], "temp": [1.0]})
+    model.set_subject({"acc": [1.0, 1.0, 1.0], "temp": [1.0]}, {"acc": [[1.0] * 3] * 4, "temp": [[1.0]] * 4})
     small = prune(model, make_plan(model, ("temp", "age"), Budget(ratio=0.5)))
     assert small.names == ("temp", "age")
     assert not [name for name in small.tensors() if ".acc." in name]
     assert small.gate.hidden.weight.shape[1] == 2
     assert small.config.subject_floor == {"temp": [1.0]}
+    assert small.config.subject_prior == {"temp": [[1.0]] * 4}
     with pytest.raises(ConfigError, match="unknown sensor acc"):
         small({"acc": torch.zeros(1, 64, 3)}, ["acc"])
 

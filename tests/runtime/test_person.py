@@ -7,8 +7,10 @@ import warnings
 import numpy as np
 import pytest
 
+from sentryfuse.data import by_subject, make_windows
 from sentryfuse.errors import ConfigError
 from sentryfuse.runtime.person import Person
+from sentryfuse.types import Modality
 
 pytestmark = pytest.mark.device
 
@@ -56,3 +58,31 @@ def test_a_channel_that_is_measured_later_starts_then():
 def test_a_sensor_without_a_floor_is_refused():
     with pytest.raises(ConfigError, match="acc"):
         Person(("skin", "acc"), FLOOR)
+
+
+PRIOR = {"skin": np.array([[36.0, 4.0], [1.0, 2.0], [5.0, 20.0], [2.0, 3.0]])}
+
+
+def test_a_person_whose_stream_ends_is_known_as_a_person_of_a_recording():
+    person, seen = Person(("skin",), FLOOR, PRIOR), windows(30)
+    for window in seen:
+        last = person.standardise(window)["skin"]
+    whole = make_windows(
+        "r",
+        (Modality("skin", 1.0, 40, ("a", "b")),),
+        raw={"skin": np.concatenate([window["skin"] for window in seen])},
+        y=np.zeros(30, int),
+        classes=("p", "q"),
+        subject=np.zeros(30, int),
+        split=np.zeros(30, int),
+    )
+    there = by_subject(whole, FLOOR, PRIOR).batch(np.array([29]))["skin"]
+    np.testing.assert_allclose(last, there, atol=1e-3)
+
+
+def test_the_first_window_is_read_as_a_typical_persons():
+    high = {"skin": np.full((1, 40, 2), 40.0, np.float32)}
+    by_itself = Person(("skin",), FLOOR).standardise(high)["skin"]
+    drawn = Person(("skin",), FLOOR, PRIOR).standardise(high)["skin"]
+    assert np.abs(by_itself).max() < 1e-3
+    assert (drawn > 1).all()

@@ -20,10 +20,21 @@ from sentryfuse.target import Target
 from sentryfuse.training import TrainSettings, train
 from sentryfuse.training.steps import Run, class_weights
 from sentryfuse.types import Modality
+from tests.awkward import people
 from tests.tiny import CLASSES, MAESTRO, MODALITIES, tiny_model, tiny_windows
 
 WINDOWS = tiny_windows(144)
 SETTINGS = TrainSettings(epochs=3, batch_size=16, seed=3, warm_up=0.2, gate_until=0.8, readout="none")
+
+
+def levels(windows):
+    """The same recording, every sensor of every person on a level of their own."""
+    raw = dict(windows.raw)
+    for m in windows.modalities:
+        if m.length > 1:
+            level = np.random.default_rng(1).normal(0, 20, (10, 1, m.n_channels))
+            raw[m.name] = (raw[m.name] + level[windows.subject]).astype(np.float32)
+    return replace(windows, raw=raw)
 
 
 def fresh(**options) -> SentryModel:
@@ -238,6 +249,26 @@ def test_a_model_standardised_by_subject_remembers_its_floors():
     train(model, WINDOWS, settings=replace(SETTINGS, epochs=1, elastic="none"))
     assert set(model.config.subject_floor) == set(WINDOWS.names)
     assert evaluate(model, WINDOWS)[0]["n_windows"] == len(WINDOWS.indices("test"))
+
+
+@pytest.mark.parametrize("readout", ["auto", "person", "population", "none"])
+def test_windows_are_standardised_as_the_readout_is(readout):
+    model, windows = fresh(), levels(tiny_windows(240))
+    assert model.config.normalise == "auto"
+    train(model, windows, settings=replace(SETTINGS, epochs=1, elastic="none", readout=readout))
+    by_person = model.mixture is not None and model.mixture.readout.person_weight is not None
+    assert readout == "auto" or by_person == (readout == "person")
+    assert model.config.normalise == ("subject" if by_person else "train")
+    assert set(model.config.subject_prior) == (set(windows.names) if by_person else set())
+
+
+@pytest.mark.slow
+def test_where_people_differ_the_folds_choose_their_own_statistics():
+    windows = people()
+    windows = windows.with_split(np.where(windows.subject < 2, 1, windows.split))
+    model = create_model("maestro", modalities=windows.modalities, classes=windows.classes, options=MAESTRO)
+    train(model, windows, settings=replace(SETTINGS, epochs=1, elastic="none", readout="auto"))
+    assert model.config.normalise == "subject"
 
 
 @pytest.mark.parametrize(
