@@ -12,7 +12,7 @@ from sentryfuse.bundle import load_bundle
 from sentryfuse.stream import HealthRules
 
 _GOOD = ("ok", "recovering")
-_SPARE = 2  # samples at the edges of a window that may belong to its neighbour
+_SPARE = 2  # samples at the edges of a window; a publisher that is started again samples at another phase
 _SOME = 10  # windows that are wrong are shown
 _CALM_S = 2.0  # around a pause of the machine and a change of the connection
 Span = tuple[float, float]
@@ -120,12 +120,15 @@ class Evidence:
         }
 
     def _samples(self, sent: Sequence[dict[str, Any]], kind: str) -> dict[str, list[tuple[float, float]]]:
-        """Sensor -> its samples in order: taken, and confirmed where that is told [s]."""
+        """Sensor -> its samples in order: sampled, and confirmed where that is told [s].
+
+        A message goes out one period after its last sample, so by its arrival that is when samples are taken.
+        """
         found = {}
         for m in self._moving:
             rows = [row for row in sent if row["kind"] == kind and row["sensor"] == m.name]
             found[m.name] = sorted(
-                (row["taken_s"] + i / m.rate_hz, row.get("confirmed_s", row["taken_s"]))
+                (row["taken_s"] + (i + 1) / m.rate_hz, row.get("confirmed_s", row["taken_s"]))
                 for row in rows
                 for i in range(row["n"])
             )
@@ -145,9 +148,8 @@ class Evidence:
                 verdict = row["verdicts"][m.name]
                 n = self._n_of(self._sent[m.name], begin, row["end_s"])
                 tried = self._n_of(self._tried[m.name], begin, row["end_s"])
-                spare = _SPARE if m.length > 20 else 1
                 is_lost = judged and n >= m.length and verdict not in _GOOD
-                is_made_up = verdict == "ok" and tried < (1 - rules.max_gap) * m.length - spare
+                is_made_up = verdict == "ok" and tried < (1 - rules.max_gap) * m.length - _SPARE
                 lost, made_up = lost + is_lost, made_up + is_made_up
                 if (is_lost or is_made_up) and len(self.astray) < _SOME:
                     facts = {"sensor": m.name, "verdict": verdict, "confirmed": n, "tried": tried}
