@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from statistics import fmean, stdev
 
-from tables import accuracy, conditioning, reliability, speed, study
+from tables import accuracy, conditioning, reliability, serving, speed, study
 from tables.rows import RATIOS, RESULTS, results, scores
 
 from sentryfuse.files import write_text
@@ -25,6 +25,7 @@ TABLES = {
     "range": accuracy.range_table,
     "folds": accuracy.folds_table,
     "ways": accuracy.ways_table,
+    "first_windows": accuracy.first_windows_table,
     "pruning": accuracy.pruning_table,
     "sets": accuracy.sets_table,
     "backbones": accuracy.backbones_table,
@@ -36,6 +37,7 @@ TABLES = {
     "switching": speed.switching_table,
     "absence": speed.absence_table,
     "size": speed.size_table,
+    "serving": serving.serving_table,
     "study": study.study_table,
     "finetuned": study.finetuned_table,
     "cells": study.cells_table,
@@ -48,7 +50,7 @@ TABLES = {
     "tokens_verdict": conditioning.tokens_verdict,
     **reliability.TABLES,
 }
-PAGES = ("README.md", "docs/answers.md", "docs/conditioning.md", "docs/reliability.md")
+PAGES = ("README.md", "docs/answers.md", "docs/conditioning.md", "docs/serve.md", "docs/reliability.md")
 
 
 def main() -> int:

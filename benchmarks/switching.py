@@ -3,7 +3,8 @@
     python benchmarks/switching.py                    about half an hour; run it when nothing else runs
     python benchmarks/switching.py --only time
 
-Four parts, each under its own key of docs/results/switching.json; `--only` leaves the others as they are:
+Four parts, each under its own key of docs/results/switching.json; `--only` leaves the others as they are
+(a fifth, `stream`, is of `benchmarks/switching_stream.py`):
 
     time    warm and cold switches, a thread answering windows all the while
     memory  resident memory of 1,024 plans used in turn against one dense session, in fresh processes

@@ -8,6 +8,7 @@
         ├── BudgetError                     no sub-network fits; the message names the nearest
         ├── CheckpointError                 a folder written by `sentryfuse train` or `prune`
         └── BundleError                     a bundle file
+            └── SignatureError              it is not signed with the key that was asked for
 
 A message has three parts: what was asked, what there is, what to do. The command line prints it as one
 line and exits with 2.
@@ -46,3 +47,7 @@ class CheckpointError(InputError):
 
 class BundleError(InputError):
     """A bundle file is damaged, of another version or not a bundle."""
+
+
+class SignatureError(BundleError):
+    """A bundle is not signed with the key that was asked for, or was changed since."""

@@ -120,20 +120,40 @@ def folds_table() -> str:
 
 
 def ways_table() -> str:
-    """dsads: ours beside other ways to reach the same budget, each with its readout."""
+    """Ours beside other ways to reach the same budget, each with its readout; a table for each recording."""
     found = json.loads((RESULTS / "ranges.json").read_text())["rows"]
+    return "\n\n".join(
+        _ways_of(name, [row for row in found if row["dataset"] == name])
+        for name in dict.fromkeys(row["dataset"] for row in found)
+    )
+
+
+def _ways_of(name: str, found: list[Row]) -> str:
+    metric = "auroc" if name == "physionet2012" else "accuracy"
     ratios = sorted({row["ratio"] for row in found})
     rows = []
     for way in dict.fromkeys(row["way"] for row in found):
         own = {row["ratio"]: row for row in found if row["way"] == way}
         cells = [
-            f"{100 * own[r]['accuracy']:.1f} / {100 * own[r]['one_missing']['accuracy']:.1f}"
-            if r in own
-            else "-"
+            f"{100 * own[r][metric]:.1f} / {100 * own[r]['one_missing'][metric]:.1f}" if r in own else "-"
             for r in ratios
         ]
         rows.append([way, *cells])
-    return table(["dsads", *(f"r = {ratio:g}" for ratio in ratios)], rows)
+    return table([f"{name}, {metric}", *(f"r = {ratio:g}" for ratio in ratios)], rows)
+
+
+def first_windows_table() -> str:
+    """Answers of a new person's first windows in a stream, mean over the recordings' folds."""
+    found = json.loads((RESULTS / "first_windows.json").read_text())["rows"]
+    rows = []
+    for name in dict.fromkeys(row["dataset"] for row in found):
+        for who in dict.fromkeys(row["who"] for row in found):
+            own = [row for row in found if (row["dataset"], row["who"]) == (name, who)]
+            cells = [
+                f"{100 * fmean(row[key] for row in own):.1f}" for key in ("first_20", "first_100", "all")
+            ]
+            rows.append([name, who, str(len(own)), *cells])
+    return table(["data", "who answers", "folds", "first 20", "first 100", "all"], rows)
 
 
 def _same(one: Row, other: Row) -> bool:

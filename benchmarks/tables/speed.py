@@ -85,6 +85,28 @@ def switching_table() -> str:
         rows.append(
             ["the same, processor time of the builder", f"{cpu['p50']:.1f} / {cpu['p99']:.1f} ms", ""]
         )
+    if "stream" in found:
+        for way, part in found["stream"]["ways"].items():
+            changed, same = (
+                " / ".join(f"{part[name][p]:.1f}" for p in ("p50", "p90", "p99"))
+                for name in ("changed_ms", "same_ms")
+            )
+            rows.append(
+                [
+                    f"cut of a window to its answer, {way}: another sub-network than before, p50 / p90 / p99",
+                    f"{changed} ms",
+                    f"{part['switches']:,} switches",
+                ]
+            )
+            windows = part["windows"] - part["switches"]
+            rows.append([f"{way}: the same as before", f"{same} ms", f"{windows:,} windows"])
+            rows.append(
+                [
+                    f"{way}: processor time of all",
+                    f"{part['processor_ms_per_window']:.1f} ms a window",
+                    f"{100 * part['share_of_a_core']:.1f} % of a core",
+                ]
+            )
     if "memory" in found:
         part = found["memory"]
         rows.append(

@@ -17,7 +17,7 @@ from sentryfuse.bundle.routes import check_routes
 from sentryfuse.bundle.signature import Verifier, read_verifier
 from sentryfuse.bundle.sizes import check_sizes
 from sentryfuse.bundle.tensors import check_names, check_values
-from sentryfuse.errors import BundleError
+from sentryfuse.errors import BundleError, SignatureError
 from sentryfuse.gate.predict import NumpyGate
 from sentryfuse.graph import Misfit, Writer
 from sentryfuse.planning.importance import levelled
@@ -130,8 +130,8 @@ def load_bundle(path: str | Path, verify: str | Path | None = None) -> Bundle:
         The bundle; nothing is kept open, and its arrays cannot be written to.
 
     Raises:
-        BundleError: not a bundle, damaged, of another format version, or not self-consistent; or, where
-            asked for, not signed with that key.
+        BundleError: not a bundle, damaged, of another format version, or not self-consistent;
+            `SignatureError` where it is not signed with the key that was asked for.
         ConfigError: `verify` is not such a key.
         ModuleNotFoundError: `verify` without the extra `sign`.
     """
@@ -140,6 +140,8 @@ def load_bundle(path: str | Path, verify: str | Path | None = None) -> Bundle:
         return _load(path, verifier)
     except (Inconsistent, Misfit) as error:
         raise BundleError(f"{path} {_short(error)}; export it again") from None
+    except SignatureError as error:
+        raise SignatureError(f"{path} {_short(error)}") from None
     except BundleError as error:
         raise BundleError(f"{path} {_short(error)}") from None
     except (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError) as error:

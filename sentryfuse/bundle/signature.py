@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sentryfuse.errors import BundleError, ConfigError
+from sentryfuse.errors import ConfigError, SignatureError
 from sentryfuse.files import write_atomically, write_text
 
 SUFFIX = ".sig"
@@ -53,7 +53,7 @@ class Verifier:
             content: every byte of it.
 
         Raises:
-            BundleError: not signed, signed with another key, or changed since; without the path.
+            SignatureError: not signed, signed with another key, or changed since; without the path.
         """
         from cryptography.exceptions import InvalidSignature
 
@@ -64,25 +64,25 @@ class Verifier:
             with beside.open("rb") as stream:
                 said = stream.read(_LENGTH + 1)
         except FileNotFoundError:
-            raise BundleError(
+            raise SignatureError(
                 f"is not signed: there is no {beside.name} beside it; export it with --sign, or copy that "
                 "file as well"
             ) from None
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
-            raise BundleError(f"has a signature {beside.name} that cannot be read: {reason}") from None
+            raise SignatureError(f"has a signature {beside.name} that cannot be read: {reason}") from None
         found = _LINE.fullmatch(said.decode("ascii", "replace"))
         if found is None:
-            raise BundleError(f"has a damaged signature {beside.name}; copy both files again")
+            raise SignatureError(f"has a damaged signature {beside.name}; copy both files again")
         if found[1] != self.key_id:
-            raise BundleError(
+            raise SignatureError(
                 f"is signed with another key, {found[1][:SHOWN]}, and {self.name} is "
                 f"{self.key_id[:SHOWN]}; get it from whom you trust, or verify with their key"
             )
         try:
             self.key.verify(bytes.fromhex(found[2]), _digest(content))
         except InvalidSignature:
-            raise BundleError(
+            raise SignatureError(
                 f"is not what was signed with {self.name}: it or its {SUFFIX} was changed since; copy both "
                 "files again"
             ) from None

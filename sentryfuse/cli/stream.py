@@ -93,6 +93,13 @@ def run(
             metavar="HOST:PORT", help="Page, health, metrics and answers over HTTP; see docs/serve.md."
         ),
     ] = None,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="Serve what takes the place of the bundle's file, without a pause; docs/runtime.md.",
+        ),
+    ] = False,
     windows: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Stop after so many windows.")
     ] = None,
@@ -101,6 +108,13 @@ def run(
     ] = False,
     engine: Annotated[str, typer.Option(help="onnxruntime or openvino.")] = "onnxruntime",
     threads: Threads = 1,
+    ahead_mb: Annotated[
+        float,
+        typer.Option(
+            metavar="X",
+            help="Memory for sub-networks built before they are needed on a live source [MB]; 0 builds none.",
+        ),
+    ] = 32.0,
     verify: Verify = None,
     events: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Append what happens as JSON lines.")
@@ -159,6 +173,7 @@ def run(
     from sentryfuse.power import open_reader, read_policy
     from sentryfuse.runtime import Events, Runtime
     from sentryfuse.runtime.service import Notifier, Service
+    from sentryfuse.runtime.watching import BundleWatch
     from sentryfuse.stream import open_publisher, open_source, read_rules
 
     budget = limits.budgets[0]
@@ -169,7 +184,9 @@ def run(
     meter = f"trace:{trace}" if trace is not None else power
     if rules is not None and meter is None:
         meter = "auto"
-    loaded = open_bundle(bundle, device, verify=verify)
+    load = partial(open_bundle, device=device, verify=verify)
+    watching = BundleWatch(bundle) if watch else None  # before it is read, so that no change is missed
+    loaded = load(bundle)
     tally = Tally(loaded.names)
     with ExitStack() as opened:
         stop = opened.enter_context(stoppable())
@@ -197,6 +214,7 @@ def run(
                 max_age_ms=max_age_ms,
                 threads=threads,
                 engine=engine,
+                ahead_mb=ahead_mb,
                 events=log,
             )
         )
@@ -205,9 +223,9 @@ def run(
         if serve is not None:
             from sentryfuse.serve import open_server
 
-            lines = opened.enter_context(
-                open_server(serve, runtime, lines, partial(open_bundle, device=device, verify=verify))
-            )
+            lines = opened.enter_context(open_server(serve, runtime, lines, load))
+        if watching is not None:
+            opened.enter_context(watching.start(runtime, load))
         notifier = opened.enter_context(closing(Notifier()))
         with live(runtime, tally), Service(runtime, notifier) as service:
             _answer_all(runtime, tally, lines, windows, stop, service)

@@ -1,39 +1,48 @@
 """Warm sub-networks of one bundle: planned once, built on one thread at a time, the latest kept.
 
-A runtime asks `ready` between two windows, which never waits, and tells `prepare` what it will need. What
-an engine builds may answer on several threads, but building itself is not promised to be safe there, so
-one lock guards it, for all `Sessions` of the process.
+A runtime asks `ready` between two windows, which never waits, tells `prepare` what it will need and `expect`
+what it may need. What an engine builds may answer on several threads, but building itself is not promised to
+be safe there, so one lock guards it, for all `Sessions` of the process.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
-from collections.abc import Collection, Iterable
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
+from statistics import median
 from threading import Condition, Lock, Thread
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 from sentryfuse.bundle import Bundle
 from sentryfuse.engine.engines import ENGINE, Engine, find_engine, list_engines
+from sentryfuse.engine.plans import Plans
 from sentryfuse.engine.session import Session
+from sentryfuse.engine.warm import WarmSessions
 from sentryfuse.errors import ConfigError
 from sentryfuse.planning.profile import DeviceProfile
 from sentryfuse.types import Budget, Plan
 
 KEPT = 4
 MAX_PLANS = 64  # of some 40 kB for a model of a million weights
+LATEST = 9  # builds whose times are remembered
 
 _log = logging.getLogger("sentryfuse.runtime")
 _BUILDING = Lock()
+Likely = Callable[[], Plan | None]
 
 
-class _Made(NamedTuple):
-    """A plan with its name, which takes longer to compute than a switch may last."""
+def _unlock() -> None:
+    """In the child of a fork the thread that was building is gone, and nobody would release its lock."""
+    global _BUILDING
+    _BUILDING = Lock()
 
-    plan: Plan
-    plan_id: str
-    profile: DeviceProfile | None  # held so that no other profile gets its identity
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock)
 
 
 class Sessions:
@@ -47,6 +56,7 @@ class Sessions:
         max_plans: plans remembered.
         batch: windows per call; `None` allows any.
         apart: sensors whose own steps run apart; see `Session`.
+        built: told how long each build took [s], by one thread at a time.
 
     Raises:
         ConfigError: a number below 1, or an engine that is unknown or not installed.
@@ -62,6 +72,7 @@ class Sessions:
         max_plans: int = MAX_PLANS,
         batch: int | None = 1,
         apart: Collection[str] = (),
+        built: Callable[[float], None] | None = None,
     ) -> None:
         if min(threads, kept, max_plans) < 1 or (batch is not None and batch < 1):
             raise ConfigError(
@@ -70,15 +81,16 @@ class Sessions:
             )
         self.bundle, self.threads, self.kept, self.batch = bundle, threads, kept, batch
         self.engine, self.max_plans, self.apart = find_engine(engine), max_plans, frozenset(apart)
+        self._built = built
         self._lock = Lock()
-        self._plans: OrderedDict[object, _Made] = OrderedDict()
-        self._ids: OrderedDict[int, _Made] = OrderedDict()  # of plans by identity
-        self._warm: OrderedDict[str, Session] = OrderedDict()
-        self._pinned: dict[str, Session] = {}
+        self._plans = Plans(bundle, max_plans)
+        self._warm = WarmSessions(kept)
         self._failed: dict[str, Exception] = {}
         self._needed: Plan | None = None  # somebody waits for it
-        self._wanted: Plan | None = None  # built ahead of time
+        self._wanted: Plan | None = None  # somebody will
+        self._likely: Likely | None = None  # tells what somebody may
         self._begun: str | None = None
+        self._took: deque[float] = deque(maxlen=LATEST)  # wall time of builds [s]
         self._changed = Condition(self._lock)
         self._worker: Thread | None = None
         self._closed = False
@@ -111,21 +123,7 @@ class Sessions:
             ConfigError: an unknown sensor.
             BudgetError: no sub-network fits.
         """
-        if present is not None and not isinstance(present, str):
-            present = tuple(present)
-        key = (present, budget, id(profile))
-        with self._lock:
-            made = self._plans.get(key)
-            if made is not None:
-                self._plans.move_to_end(key)
-                return made.plan
-        plan = self.bundle.plan(present, budget, profile)
-        with self._lock:
-            made = self._plans.setdefault(key, _Made(plan, plan.plan_id, profile))
-            self._remember(made)
-            if len(self._plans) > self.max_plans:
-                self._plans.popitem(last=False)
-        return made.plan
+        return self._plans.plan(present, budget, profile)
 
     def ready(self, plan: Plan) -> Session | None:
         """The session of a plan if it can answer now; never waits for a build.
@@ -134,11 +132,25 @@ class Sessions:
             Exception: what went wrong when it was prepared; raised once, then it may be prepared again.
         """
         with self._lock:
-            plan_id = self._id(plan)
+            plan_id = self._plans.name(plan)
             session = self._find(plan_id)
             if session is None and plan_id in self._failed:
                 raise self._failed.pop(plan_id)
             return session
+
+    def look(self, plan: Plan) -> float | None:
+        """Memory that a plan's session takes of `most_mb` of `expect` [MB]; `None` = it is not ready.
+
+        Looking is no use of it, but of those built ahead it will be the last to be let go.
+        """
+        with self._lock:
+            return self._warm.look(self._plans.name(plan))
+
+    @property
+    def build_ms(self) -> float:
+        """How long a build takes lately, from its begin to its end; the median [ms], 0 before the first."""
+        with self._lock:
+            return 1e3 * median(self._took) if self._took else 0.0
 
     def get(self, plan: Plan) -> Session:
         """The session of a plan, built now if need be.
@@ -147,16 +159,14 @@ class Sessions:
             ConfigError: the plan belongs to another model, or this is closed.
         """
         with self._lock:
-            session = self._find(self._id(plan))
+            session = self._find(self._plans.name(plan))
         return session or self._build(plan)
 
     def pin(self, plan: Plan) -> Session:
         """As `get`, and it stays until `close`: for what must answer at any moment."""
         session = self.get(plan)
         with self._lock:
-            plan_id = self._id(plan)
-            self._pinned[plan_id] = session
-            self._warm.pop(plan_id, None)
+            self._warm.pin(self._plans.name(plan), session)
         return session
 
     def prepare(self, plan: Plan, *, needed: bool = False) -> None:
@@ -174,27 +184,41 @@ class Sessions:
         """
         with self._lock:
             self._check_open()
-            plan_id = self._id(plan)
-            there = plan_id == self._begun or self._find(plan_id) is not None
+            plan_id = self._plans.name(plan)
+            there = plan_id == self._begun or self._warm.touch(plan_id)
             if needed:
                 self._needed = None if there else plan
             else:
                 self._wanted = None if there else plan
-            if there:
-                self._changed.notify_all()
-                return
-            self._failed.pop(plan_id, None)
-            if self._worker is None or not self._worker.is_alive():  # a fork has none of its parent's threads
-                self._begun = None
-                self._worker = Thread(target=self._work, name="sentryfuse-sessions", daemon=True)
-                self._worker.start()
-            self._changed.notify_all()
+            if not there:
+                self._failed.pop(plan_id, None)
+                self._wake()
+
+    def expect(self, likely: Likely, *, most_mb: float) -> None:
+        """Have sessions that may be needed built on the worker thread, while it has nothing else to do.
+
+        They are kept beside the `kept` used ones, and so are used ones that would go: those that were used,
+        built or looked at longest ago are let go first.
+
+        Args:
+            likely: called on the worker thread for one plan after the other, until it gives `None`; then
+                again with the next `expect`. It must not build, and what it raises ends it.
+            most_mb: memory that all of them take together, about [MB].
+
+        Raises:
+            ConfigError: this is closed.
+        """
+        with self._lock:
+            self._check_open()
+            self._warm.spare_mb = most_mb
+            self._likely = likely
+            self._wake()
 
     def is_preparing(self, plan: Plan) -> bool:
         """Whether a plan is being built or waits for that."""
         with self._lock:
-            waiting = (self._id(p) for p in (self._needed, self._wanted) if p is not None)
-            return self._id(plan) in {self._begun, *waiting}
+            waiting = (self._plans.name(p) for p in (self._needed, self._wanted) if p is not None)
+            return self._plans.name(plan) in {self._begun, *waiting}
 
     def failures(self) -> dict[str, Exception]:
         """Preparations that went wrong and that `ready` has not told yet, by plan id."""
@@ -212,37 +236,36 @@ class Sessions:
             Whether what was waited for has come.
         """
         with self._lock:
-            plan_id = None if plan is None else self._id(plan)
+            plan_id = None if plan is None else self._plans.name(plan)
 
             def done() -> bool:
-                if plan_id is not None and (plan_id in self._failed or self._find(plan_id) is not None):
+                if plan_id is not None and (plan_id in self._failed or self._warm.peek(plan_id)):
                     return True
-                return self._needed is None and self._wanted is None and self._begun is None
+                return not (self._needed or self._wanted or self._likely or self._begun)
 
             return self._changed.wait_for(done, timeout_s)
 
     def drop(self, plan: Plan) -> None:
         """Let the session of a plan go, so that the next one is built anew."""
         with self._lock:
-            plan_id = self._id(plan)
-            gone = self._warm.pop(plan_id, None), self._pinned.pop(plan_id, None)
-        del gone  # freeing a session takes longer than others may wait for the lock
+            self._warm.drop(self._plans.name(plan))
+        self._free()
 
     def close(self) -> None:
         """Stop the worker and let all sessions go; failures that nobody asked for are logged."""
         with self._lock:
             self._closed = True
-            self._needed = self._wanted = None
+            self._needed = self._wanted = self._likely = None
             self._changed.notify_all()
             worker = self._worker
         if worker is not None:
             worker.join()
         with self._lock:
             self._warm.clear()
-            self._pinned.clear()
             for plan_id, error in self._failed.items():
                 _log.warning("sub-network %s could not be prepared: %s", plan_id, error)
             self._failed.clear()
+        self._free()
 
     def __enter__(self) -> Sessions:
         return self
@@ -252,44 +275,75 @@ class Sessions:
     ) -> None:
         self.close()
 
+    def _wake(self) -> None:
+        """Have the worker look; the lock is held."""
+        if self._worker is None or not self._worker.is_alive():  # a fork has none of its parent's threads
+            self._begun = None
+            self._worker = Thread(target=self._work, name="sentryfuse-sessions", daemon=True)
+            self._worker.start()
+        self._changed.notify_all()
+
     def _work(self) -> None:
         while True:
             with self._lock:
-                self._changed.wait_for(
-                    lambda: self._closed or self._needed is not None or self._wanted is not None
-                )
-                plan: Plan | None
-                if self._needed is not None:
-                    plan, self._needed = self._needed, None
-                else:
-                    plan, self._wanted = self._wanted, None
-                if self._closed or plan is None:
+                self._changed.wait_for(self._has_work)
+                if self._closed:
                     return
-                self._begun = plan_id = self._id(plan)
-            failed = None
-            try:
-                self._build(plan)
-            except Exception as error:  # kept for whoever asks: nobody waits for this thread
-                failed = error
-            with self._lock:
-                self._begun = None
-                if failed is not None and not self._closed:
-                    self._failed[plan_id] = failed
-                self._changed.notify_all()
+                plan, likely = self._needed or self._wanted, self._likely
+                if self._needed is not None:
+                    self._needed = None
+                elif self._wanted is not None:
+                    self._wanted = None
+                self._begun = None if plan is None else self._plans.name(plan)
+            self._free()
+            if plan is not None:
+                self._build_asked(plan)
+            elif likely is not None:
+                self._build_likely(likely)
 
-    def _build(self, plan: Plan) -> Session:
+    def _has_work(self) -> bool:
+        asked = self._needed is not None or self._wanted is not None
+        return self._closed or asked or self._likely is not None or bool(self._warm.gone)
+
+    def _build_asked(self, plan: Plan) -> None:
+        failed = None
+        try:
+            self._build(plan)
+        except Exception as error:  # kept for whoever asks: nobody waits for this thread
+            failed = error
+        with self._lock:
+            self._begun = None
+            if failed is not None and not self._closed:
+                self._failed[self._plans.name(plan)] = failed
+            self._changed.notify_all()
+
+    def _build_likely(self, likely: Likely) -> None:
+        """One that nobody has asked for; whoever does meanwhile finds it, or has it built if it fails."""
+        plan = None
+        try:
+            plan = likely()
+            if plan is not None:
+                self._build(plan, ahead=True)
+        except Exception as error:
+            plan = None
+            _log.info("no sub-network is built ahead: %s", error)
+        with self._lock:
+            if plan is None and self._likely is likely:
+                self._likely = None
+            self._changed.notify_all()
+
+    def _build(self, plan: Plan, *, ahead: bool = False) -> Session:
         with _BUILDING:
-            gone = []
             with self._lock:
                 self._check_open()
-                plan_id = self._id(plan)
-                session = self._find(plan_id)  # another thread may have built it meanwhile
-                while session is None and len(self._warm) >= self.kept:
-                    gone.append(self._warm.popitem(last=False))
-            if session is not None:
+                plan_id = self._plans.name(plan)
+                session = self._warm.peek(plan_id) if ahead else self._find(plan_id)
+                if session is None and not ahead:
+                    self._warm.make_room()
+            if session is not None:  # another thread may have built it meanwhile
                 return session
-            gone.clear()  # before the build, so that no more than `kept` ever take memory; outside the lock,
-            # because it takes longer than others may wait
+            self._free()  # before the build, so that no more than `kept` ever take memory
+            started = time.perf_counter()
             session = Session(
                 self.bundle,
                 plan,
@@ -298,32 +352,28 @@ class Sessions:
                 engine=self.engine,
                 apart=self.apart,
             )
+            if self._built is not None:
+                self._built(1e-3 * (session.times.slice_ms + session.times.build_ms))
             with self._lock:
                 self._check_open()
-                self._warm[plan_id] = session
+                self._took.append(time.perf_counter() - started)
+                (self._warm.add_ahead if ahead else self._warm.add)(plan_id, session)
                 self._failed.pop(plan_id, None)
-            return session
-
-    def _find(self, plan_id: str) -> Session | None:
-        session = self._pinned.get(plan_id)
-        if session is None:
-            session = self._warm.get(plan_id)
-            if session is not None:
-                self._warm.move_to_end(plan_id)
+        self._free()
         return session
 
-    def _id(self, plan: Plan) -> str:
-        made = self._ids.get(id(plan))
-        if made is None:
-            made = _Made(plan, plan.plan_id, None)
-            self._remember(made)
-        return made.plan_id
+    def _find(self, plan_id: str) -> Session | None:
+        """A session that is about to answer; the lock is held."""
+        session = self._warm.find(plan_id)
+        if self._warm.gone:
+            self._changed.notify_all()  # the worker frees them
+        return session
 
-    def _remember(self, made: _Made) -> None:
-        self._ids[id(made.plan)] = made
-        self._ids.move_to_end(id(made.plan))
-        if len(self._ids) > self.max_plans:
-            self._ids.popitem(last=False)
+    def _free(self) -> None:
+        """Free what was let go, outside the lock: it takes longer than others may wait."""
+        with self._lock:
+            gone, self._warm.gone = self._warm.gone, []
+        del gone
 
     def _check_open(self) -> None:
         if self._closed:

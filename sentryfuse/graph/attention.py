@@ -36,22 +36,29 @@ def attention(graph: Graph, site: Site, block: Block, x: str, source: str | None
     heads = len(groups)
     picks = site.rule.picks(span.entering, span.source)
     kv = [max(groups) + 1] * 2
-    if source is None:
-        q, k, v = _project(graph, w, x, "qkv", [heads, *kv], span.entering, size)
-    else:
-        (q,) = _project(graph, w, x, "q", [heads], span.entering, size)
-        k, v = _project(graph, w, source, "kv", kv, span.source, size)
     shared = tuple(np.repeat(np.arange(kv[0]), heads // kv[0]))
-    if groups != (shared if graph.fused and picks is None else tuple(range(heads))):
-        k, v = (graph.op("Gather", value, graph.hold(groups, np.int64), axis=1) for value in (k, v))
-    out = dense(graph, q, k, v, size) if picks is None else sparse(graph, q, k, v, size, heads, span, picks)
-    if heads > 1:
-        out = graph.turn(out, 0, 2, 1, 3)
+    # the engine parts and turns heads itself where each key head serves as many query heads in a row
+    plain = graph.fused and picks is None and groups == shared
+    if source is None:
+        q, k, v = _project(graph, w, x, "qkv", [heads, *kv], span.entering, size, plain)
+    else:
+        (q,) = _project(graph, w, x, "q", [heads], span.entering, size, plain)
+        k, v = _project(graph, w, source, "kv", kv, span.source, size, plain)
+    if plain:
+        out = graph.op("Attention", q, k, v, scale=size**-0.5, q_num_heads=heads, kv_num_heads=kv[0])
+    else:
+        if groups != tuple(range(heads)):
+            k, v = (graph.op("Gather", value, graph.hold(groups, np.int64), axis=1) for value in (k, v))
+        out = (
+            dense(graph, q, k, v, size) if picks is None else sparse(graph, q, k, v, size, heads, span, picks)
+        )
+        if heads > 1:
+            out = graph.turn(out, 0, 2, 1, 3)
     return graph.linear(graph.reshape(out, -1, heads * size), w["attn.o.weight"], w["attn.o.bias"])
 
 
 def dense(graph: Graph, q: str, k: str, v: str, size: int) -> str:
-    """Softmax attention, `(B, H, L, K)`; fused, one key head may serve several query heads in a row."""
+    """Softmax attention, `(B, H, L, K)`."""
     if graph.fused:
         return graph.op("Attention", q, k, v, scale=size**-0.5)
     logits = graph.times_turned(graph.op("Mul", q, graph.hold(size**-0.5)), k)
@@ -75,13 +82,23 @@ def sparse(
 
 
 def _project(
-    graph: Graph, w: dict[str, Array], x: str, leaves: str, heads: Sequence[int], length: int, size: int
+    graph: Graph,
+    w: dict[str, Array],
+    x: str,
+    leaves: str,
+    heads: Sequence[int],
+    length: int,
+    size: int,
+    plain: bool,
 ) -> list[str]:
-    """One product for all of these; each then as `(B, its heads, L, K)`."""
+    """One product for all of these; each then as `(B, its heads, L, K)`, or `(B, L, its heads * K)`."""
     weight, bias = (
         np.concatenate([w[f"attn.{leaf}.{kind}"] for leaf in leaves]) for kind in ("weight", "bias")
     )
     joint = graph.linear(x, weight, bias)
+    if plain:
+        joint = graph.reshape(joint, -1, length, sum(heads) * size)
+        return graph.split(joint, 2, [n * size for n in heads]) if len(leaves) > 1 else [joint]
     if max(heads) == 1:  # nothing to turn
         joint = graph.reshape(joint, -1, 1, length, len(leaves) * size)
         return graph.split(joint, 3, [size] * len(leaves)) if len(leaves) > 1 else [joint]

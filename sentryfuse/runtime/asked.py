@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from sentryfuse.errors import ConfigError
@@ -16,14 +16,17 @@ class Asked:
     Args:
         names: every sensor, in the model's order.
         events: gets `sensors`.
+        changed: called after each change, by whoever asked for it.
 
     Attributes:
         names: those that may be used, in the model's order.
     """
 
-    def __init__(self, names: tuple[str, ...], events: Events) -> None:
+    def __init__(
+        self, names: tuple[str, ...], events: Events, changed: Callable[[], None] | None = None
+    ) -> None:
         self.names = names
-        self._all, self._events = names, events
+        self._all, self._events, self._changed = names, events, changed
         self._before = names  # that the latest window could use
 
     def only(self, names: Collection[str] | None) -> None:
@@ -46,6 +49,8 @@ class Asked:
         if kept != self.names:
             self.names = kept
             self._events.tell("sensors", reason="asked for", sensors=list(kept))
+            if self._changed is not None:
+                self._changed()
 
     def narrow(self, window: CutWindow) -> CutWindow:
         """The window without what is not asked for; a sensor that is asked for again has changed."""

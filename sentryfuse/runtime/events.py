@@ -2,8 +2,9 @@
 
 Kinds: `sensor_silent` (overdue between windows), `sensor_lost`, `sensor_back`, `delayed`, `switch`,
 `budget`, `sensors`, `over_budget`, `too_slow`, `step_down`, `step_up`, `overload`, `overload_over`,
-`stale`, `power`, `no_meter`, `fault`, `bundle`; of a source `source_lost`, `source_back`, `source_refused`,
-`stranger`, `unreadable`; of a publisher `publisher_lost`, `publisher_back`, `publisher_refused`.
+`stale`, `power`, `no_meter`, `fault`; of bundles `bundle` (another one took over), `bundle_proven`,
+`bundle_refused`, `roll_back`; of a source `source_lost`, `source_back`, `source_refused`, `stranger`,
+`unreadable`; of a publisher `publisher_lost`, `publisher_back`, `publisher_refused`.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ _BAD = {
     "stale",
     "no_meter",
     "fault",
+    "bundle_refused",
+    "roll_back",
     "source_lost",
     "source_refused",
     "publisher_lost",

@@ -37,7 +37,7 @@ class LoadLoop:
         self._went_up = False  # by the latest step
         self._coming: tuple[int, Plan] | None = None
         self._least: Plan | None = None  # below it there is nothing
-        self._asked = serving.budget
+        self._asked, self._of = serving.budget, serving.bundle
         self._dropped = 0
 
     def dropped(self) -> None:
@@ -52,7 +52,8 @@ class LoadLoop:
             window_id: for the event.
         """
         serving = self._serving
-        if serving.budget != self._asked:  # another budget begins anew; so does `serving.step`
+        if serving.budget != self._asked or serving.bundle is not self._of:  # both begin anew, as `step` does
+            self._of = serving.bundle
             self._asked, self._hold, self._coming, self._least = serving.budget, HOLD, None, None
             self._clear()
         limit = self._limit_ms()

@@ -125,3 +125,14 @@ def features_of_person(bundle: Bundle) -> PersonFeatures | None:
     if mixture is None or mixture.readout.person_weight is None:
         return None
     return PersonFeatures(bundle.layout.modalities)
+
+
+def person_of(bundle: Bundle) -> Person | None:
+    """Statistics of the person for a bundle that standardises by subject.
+
+    Raises:
+        ConfigError: it lacks the smallest deviation of a sensor.
+    """
+    if bundle.normalise != "subject":
+        return None
+    return Person(bundle.names, bundle.subject_floor, bundle.subject_prior)

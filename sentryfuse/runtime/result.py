@@ -55,7 +55,7 @@ class Result:
             window, where it is repeated (STALE) or there is none (REFUSED, FAULT); on the source's clock [s].
         energy_label: how energy is known, such as "measured-battery"; "none" without a meter.
         classes: names of the K classes.
-        bundle: beginning of the digest of the bundle in force; what `load_bundle` tells.
+        bundle: beginning of the digest of the bundle that gave the answer; without one, of that in force.
     """
 
     window_id: int

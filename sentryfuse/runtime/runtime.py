@@ -13,33 +13,36 @@ import math
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
 from sentryfuse.bundle import Bundle
-from sentryfuse.engine.engines import ENGINE, Engine
+from sentryfuse.engine.engines import ENGINE, Engine, check_threads
 from sentryfuse.errors import ConfigError
 from sentryfuse.machine import own_version
 from sentryfuse.planning.profile import DeviceProfile
 from sentryfuse.power import Governor, LadderReader, Policy, Reading
-from sentryfuse.runtime.answering import Answering, person_of, scale_of
+from sentryfuse.runtime.ahead import AHEAD_MB, Ahead
+from sentryfuse.runtime.answering import Answering, scale_of, slower_than
 from sentryfuse.runtime.asked import Asked
 from sentryfuse.runtime.events import Events
+from sentryfuse.runtime.offers import DIGEST, Offer
+from sentryfuse.runtime.overload import Overload
+from sentryfuse.runtime.person import person_of
 from sentryfuse.runtime.result import Result
 from sentryfuse.runtime.sensors import SensorWatch
-from sentryfuse.runtime.serving import DIGEST, Serving
-from sentryfuse.stream import Cutter, CutWindow, HealthRules, Source, window_length_s
+from sentryfuse.runtime.serving import Serving
+from sentryfuse.stream import Cutter, CutWindow, HealthRules, Packet, Source, window_length_s
 from sentryfuse.stream.cutter import MOST_WINDOWS
 from sentryfuse.types import Budget, Plan
 
 DEADLINE_HOPS, DEADLINE_MS = 0.5, 1000.0  # of the default: half a hop, and no more than a second
 POWER_EVERY_S = 1.0
 MAX_AGE_HOPS, MAX_AGE_S = 2.0, 1.0  # of the default: two hops, and no less than a second, beside wait_s
+MOST_ASKS = 3  # of budget or sensors from one window to the next that are built for at once
 QUEUE = 64  # windows cut and not answered; the others wait as samples
-CALM_S, CALM_HOPS = 5.0, 10.0  # without a dropped window: the overload is over
-MOST_THREADS = 1024
 _log = logging.getLogger("sentryfuse.runtime")
 
 
@@ -64,9 +67,13 @@ class Runtime:
         threads: of the engine.
         engine: a name or an `Engine`.
         kept: warm sub-networks.
+        ahead_mb: memory for sub-networks that are built before they are asked for, while a live stream rests,
+            about [MB]; 0 builds none.
         events: where events go; `None` only logs them.
 
     Attributes:
+        serving: the bundle in force, and what became of others that were offered.
+        tap: gets all packets as they come, with the source's clock; `None` = nobody looks.
         is_live: whether the source's clock runs on by itself, so that windows must keep up with it.
 
     Raises:
@@ -93,16 +100,14 @@ class Runtime:
         threads: int = 1,
         engine: str | Engine = ENGINE,
         kept: int = 4,
+        ahead_mb: float = AHEAD_MB,
         events: Events | None = None,
     ) -> None:
         if deadline_ms is not None and not (math.isfinite(deadline_ms) and deadline_ms >= 0):
             raise ConfigError(f"deadline_ms must be 0 or a positive number, got {deadline_ms}")
         if max_age_ms is not None and not (math.isfinite(max_age_ms) and max_age_ms > 0):
             raise ConfigError(f"max_age_ms must be a positive number, got {max_age_ms}")
-        if threads > MOST_THREADS:
-            raise ConfigError(
-                f"threads must be at most {MOST_THREADS}, got {threads}; give those of this machine"
-            )
+        check_threads(threads)
         if policy is not None and reader is None:
             raise ConfigError("a policy follows a meter, and none was given; open one with open_reader")
         if policy is not None and budget is not None:
@@ -129,28 +134,30 @@ class Runtime:
         own_ms = min(DEADLINE_MS, 1e3 * DEADLINE_HOPS * self._cutter.hop_s)
         self.deadline_ms = own_ms if deadline_ms is None else deadline_ms
         person_of(bundle)  # a bundle that cannot standardise is refused before anything is built
-        self._serving = Serving(
+        self.serving = Serving(
             bundle,
             budget=budget or Budget(ratio=0.0),
             profile=profile,
             threads=threads,
             kept=kept,
             engine=engine,
-            apart=_slower_than(self._cutter.hop_s, bundle),
+            apart=slower_than(self._cutter.hop_s, bundle),
             events=self.events,
         )
         try:
-            for level in () if policy is None else policy.levels:
-                self._serving.check(level.budget)
+            levels = [] if policy is None else [level.budget for level in policy.levels]
+            for level in levels:
+                self.serving.check(level)
+            self._ahead = Ahead(self.serving, levels=levels, most_mb=ahead_mb if self.is_live else 0.0)
         except BaseException:
-            self._serving.close()
+            self.serving.close()
             raise
         self._governor = None if policy is None else Governor(policy)
         self._reader, self._power_at = reader, -math.inf
         self._due: deque[tuple[CutWindow, float]] = deque()  # windows, and when they were cut
         self._sensors = SensorWatch(bundle.names, self.events)
         self._answering = Answering(
-            self._serving,
+            self.serving,
             self._sensors,
             self.events,
             reader=reader,
@@ -161,26 +168,37 @@ class Runtime:
             max_age_s=self.max_age_s if self.is_live else math.inf,
             is_live=self.is_live,
         )
-        self.asked = Asked(bundle.names, self.events)
+        self.asked = Asked(bundle.names, self.events, changed=self._prepare)
+        self._asks, self._restless = 0, False  # since the latest window; too many before it
+        self._here = bundle.names  # sensors of the latest window that had any, asked for or not
+        self.tap: Callable[[Sequence[Packet], float], None] | None = None
         self.reading: Reading | None = None  # the latest of the meter
-        self.dropped = 0
-        self._dropping, self._dropped_s = False, -math.inf  # now, and when the latest window was
-        self._overload: int | None = None  # windows dropped before it began
+        self._overload = Overload(self.events, max_age_s=self.max_age_s, hop_s=self._cutter.hop_s)
 
     @property
     def bundle(self) -> Bundle:
         """The bundle in force."""
-        return self._serving.bundle
+        return self.serving.bundle
 
     @property
     def budget(self) -> Budget:
         """What one inference may take now."""
-        return self._serving.budget
+        return self.serving.budget
 
     @property
     def plan(self) -> Plan:
         """The plan in force."""
-        return self._serving.current.plan
+        return self.serving.current.plan
+
+    @property
+    def dropped(self) -> int:
+        """Windows dropped so far, since the machine was behind."""
+        return self._overload.dropped
+
+    @property
+    def waiting(self) -> int:
+        """Windows that are cut and not answered yet."""
+        return len(self._due)
 
     @property
     def window_s(self) -> float:
@@ -192,9 +210,9 @@ class Runtime:
         """From the start of one window to the next [s]."""
         return self._cutter.hop_s
 
-    def overdue(self, age_s: float) -> int:
-        """How many windows ended more than a time ago [s] and were not even cut."""
-        return self._cutter.overdue(self.source.now_s(), age_s)
+    def overdue(self, age_s: float | None = None) -> int:
+        """How many windows ended more than a time ago [s], `None` for `wait_s`, and were not even cut."""
+        return self._cutter.overdue(self.source.now_s(), self._cutter.wait_s if age_s is None else age_s)
 
     def __iter__(self) -> Iterator[Result]:
         """Results until the source has ended."""
@@ -218,7 +236,10 @@ class Runtime:
         if not self._guarded("source", self._take_in, 0.0 if self._due else timeout_s):
             time.sleep(max(0.0, timeout_s - (time.perf_counter() - began)))  # a dead source must not spin
         self._guarded("stream", self._cut)
-        return self._answer_due(time.perf_counter() + self.deadline_ms / 1e3)
+        results = self._answer_due(time.perf_counter() + self.deadline_ms / 1e3)
+        if not self._due:
+            self._guarded("ahead", self._ahead.rest, self._expected())
+        return results
 
     def finish(self) -> list[Result]:
         """Answer windows that have ended, without waiting for late packets; for the end of a source.
@@ -248,22 +269,28 @@ class Runtime:
             )
         if budget == self.budget:
             return
-        self._serving.check_judged(budget)
-        self._serving.ask(budget)
+        self.serving.check_judged(budget)
+        self.serving.ask(budget)
         self.events.tell("budget", reason=reason, **budget.limits)
+        self._prepare()
 
-    def swap(self, bundle: Bundle) -> None:
+    def swap(self, bundle: Bundle) -> Offer:
         """Serve another bundle from the next window on; if it cannot, this one goes on unchanged.
+
+        It is on probation at first: an error, numbers that are not finite, or windows that miss the deadline
+        bring the one before back.
 
         Args:
             bundle: made for the same sensors, classes and normalisation.
+
+        Returns:
+            What becomes of it: it waits for a window, unless a later one takes its place.
 
         Raises:
             ConfigError: it was made for others.
             BundleError: a graph that the engine refuses, or that fails on a window (`check_answers`).
         """
-        person_of(bundle)
-        self._serving.offer(bundle, self._sensors.present)
+        return self.serving.offer(bundle, self._sensors.present)
 
     def counters(self) -> dict[str, Any]:
         """What was counted since the start, ready for `json.dumps`: per sensor, per kind of event."""
@@ -280,7 +307,7 @@ class Runtime:
 
     def close(self) -> None:
         """Let the sub-networks go; source and meter stay the caller's."""
-        self._serving.close()
+        self.serving.close()
 
     def __enter__(self) -> Self:
         return self
@@ -292,7 +319,10 @@ class Runtime:
 
     def _take_in(self, timeout_s: float) -> None:
         try:
-            self._cutter.push(self.source.read(timeout_s))
+            packets = self.source.read(timeout_s)
+            self._cutter.push(packets)
+            if self.tap is not None:
+                self._guarded("tap", self.tap, packets, self.source.now_s())
         finally:
             self._hear()
 
@@ -303,25 +333,31 @@ class Runtime:
         for name, at_s in getattr(self.source, "unread", dict)().items():
             self._cutter.unreadable(name, at_s)
 
+    def _expected(self) -> tuple[str, ...]:
+        """Sensors that the next window will have, as far as is known now."""
+        return tuple(name for name in self._sensors.heard(self._here) if name in self.asked.names)
+
+    def _prepare(self) -> None:
+        """Have the sub-network of the next window built from now on, rather than when it is cut."""
+        self._asks += 1
+        if self._asks <= MOST_ASKS and not self._restless and (names := self._expected()):
+            self._guarded("ahead", self.serving.prepare, names)
+
     def _cut(self) -> None:
         now_s = self.source.now_s()
         self._look_for_silence(now_s)
-        if self.is_live and (n := self._cutter.overdue(now_s, self._age_left_s())):
+        if self.is_live and (
+            n := self._cutter.overdue(now_s, self._overload.age_left_s(self._answering.latency_s))
+        ):
             self._due.extend((window, time.perf_counter()) for window in self._cutter.skip(n))
         room = QUEUE - len(self._due) if self.is_live else MOST_WINDOWS
         if room > 0:
             self._due.extend((window, time.perf_counter()) for window in self._cutter.cut(now_s, most=room))
+        if self._due:
+            self._ahead.cut()
 
     def _flush(self) -> None:
         self._due.extend((w, time.perf_counter()) for w in self._cutter.flush(self.source.now_s()))
-
-    def _age_left_s(self) -> float:
-        """How old a window may be so that its answer is fresh; half of it while windows are dropped [s].
-
-        Dropping down to half leaves room, so that the stream is not always at its limit.
-        """
-        allowed_s = self.max_age_s / 2 if self._dropping else self.max_age_s
-        return max(allowed_s - self._answering.latency_s, self.max_age_s / 4)
 
     def _answer_due(self, until: float) -> list[Result]:
         results: list[Result] = []
@@ -329,44 +365,33 @@ class Runtime:
             window, cut = self._due.popleft()
             if self.is_live:
                 window = self._judged(window)
+            self._here = window.present or self._here
+            self._asks, self._restless = 0, self._asks > MOST_ASKS
             results.append(self._answering.answer(self.asked.narrow(window), cut))
         return results
 
     def _judged(self, window: CutWindow) -> CutWindow:
         """The window, or the same one dropped where it is too old and there is a newer one."""
         now_s = self.source.now_s()
-        is_old = now_s - window.end_s > self._age_left_s()
+        is_old = now_s - window.end_s > self._overload.age_left_s(self._answering.latency_s)
         newer = bool(self._due) or self._cutter.overdue(now_s, self._cutter.wait_s) > 0
         drop = window.dropped or (is_old and newer)
         if drop:
-            self.dropped += 1
-            self._dropped_s = now_s
             self._answering.load.dropped()
-            if self._overload is None:
-                self._overload = self.dropped - 1
-                behind = f"{now_s - window.end_s:.3g} s behind, at most {self.max_age_s:.3g} s are allowed"
-                self.events.tell(
-                    "overload", reason=f"windows are dropped: {behind}", window_id=window.window_id
-                )
-        elif self._overload is not None and now_s - self._dropped_s > max(CALM_S, CALM_HOPS * self.hop_s):
-            self.events.tell(
-                "overload_over", dropped=self.dropped - self._overload, window_id=window.window_id
-            )
-            self._overload = None
-        self._dropping = drop
+        self._overload.judge(window.window_id, drop=drop, now_s=now_s, behind_s=now_s - window.end_s)
         return replace(window, values={}, present=(), dropped=True) if drop else window
 
     def _look_for_silence(self, now_s: float) -> None:
         """A sensor that falls silent between windows: have the sub-network without it built ahead."""
         late = self._cutter.delayed()
-        for name in self._serving.bundle.names:
+        for name in self.serving.bundle.names:
             said = (
                 f"{name} comes later than the other sensors by the clock they share" if name in late else ""
             )
             by = {"delay_s": round(late[name], 3)} if said else {}
             self.events.tell_once(f"delayed {name}", said, **by)
         if self._sensors.look(self._cutter.silent(now_s), now_s) and self._sensors.left:
-            self._serving.prepare(self._sensors.left)
+            self.serving.prepare(self._sensors.left)
 
     def _follow_power(self) -> None:
         now_s = self.source.now_s()
@@ -383,7 +408,6 @@ class Runtime:
             untold = getattr(reading, blind) is None
             self.events.tell_once("no_meter", f"no meter tells {blind}: {decision.reason}" if untold else "")
             self.set_budget(decision.budget, decision.reason)
-            self._serving.prepare(self._sensors.present)
 
     def _guarded(self, what: str, action: Callable[..., None], *arguments: Any) -> bool:
         """Run an action whose error must not end the stream; the same error is one event until it is over."""
@@ -394,10 +418,3 @@ class Runtime:
             return False
         self.events.tell_once(f"fault {what}", "")
         return True
-
-
-def _slower_than(hop_s: float, bundle: Bundle) -> tuple[str, ...]:
-    """Sensors with less than one sample per hop; none where all values are standardised anew."""
-    if bundle.normalise == "subject":
-        return ()
-    return tuple(m.name for m in bundle.layout.modalities if m.rate_hz * hop_s < 1)

@@ -28,7 +28,11 @@ class SensorWatch:
     @property
     def left(self) -> tuple[str, ...]:
         """Those present that are not silent now."""
-        return tuple(name for name in self.present if name not in self._silent)
+        return self.heard(self.present)
+
+    def heard(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Those of some sensors that are not silent now."""
+        return tuple(name for name in names if name not in self._silent)
 
     def see(self, window: CutWindow) -> None:
         """Take in a window; an event for each sensor lost or back."""

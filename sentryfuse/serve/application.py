@@ -19,22 +19,26 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from sentryfuse.bundle import Bundle
-from sentryfuse.errors import InputError
+from sentryfuse.errors import InputError, SignatureError
+from sentryfuse.runtime.offers import DIGEST, Offer, Outcome
 from sentryfuse.serve.address import TOKEN, Access
-from sentryfuse.serve.board import KEPT, Board, finite
+from sentryfuse.serve.board import KEPT, Board, finite, probation
 from sentryfuse.serve.control import (
     MOST_JSON,
+    SIGNATURE,
     change_budget,
     change_present,
+    offer_bundle,
     received,
     received_bundle,
     room,
-    swap_bundle,
 )
 from sentryfuse.serve.live import MOST_VIEWERS, Live
 from sentryfuse.serve.metrics import Metrics
 
 DEFAULT_N = 100
+LOOK_S = 0.25  # between two looks whether the run has ended, while a bundle waits for a window
+_CODES = {Outcome.TOOK_OVER: 200, Outcome.WAITING: 202, Outcome.REPLACED: 409}
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -70,6 +74,7 @@ class Application:
                 Route("/v1/budget", self._change(self._budget), methods=["POST"]),
                 Route("/v1/present", self._change(self._present), methods=["POST"]),
                 Route("/v1/bundle", self._change(self._bundle), methods=["POST"]),
+                Route("/v1/bundle", self._read(self._bundles)),
             ]
         )
 
@@ -104,7 +109,7 @@ class Application:
             try:
                 return await endpoint(request)
             except InputError as error:
-                return _refused(400, str(error))
+                return _refused(403 if isinstance(error, SignatureError) else 400, str(error))
             except ClientDisconnect:
                 return _refused(400, "the request ended early")
 
@@ -151,10 +156,29 @@ class Application:
             return _refused(409, "another bundle is just being taken in; try again in a moment")
         async with self._swapping:
             with room() as folder:
-                path = await received_bundle(request.stream(), folder)
-                return JSONResponse(
-                    await run_in_threadpool(swap_bundle, self._runtime, path, self._load), 202
-                )
+                signature = request.headers.get(SIGNATURE)
+                path = await received_bundle(request.stream(), folder, signature)
+                offer = await run_in_threadpool(offer_bundle, self._runtime, path, self._load)
+        await self._settled(offer)
+        return _told(offer)
+
+    async def _settled(self, offer: Offer) -> None:
+        """Wait for a window, as long as one may take; the next bundle may be sent meanwhile."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._runtime.window_s + self._board.patience_s
+        while not await run_in_threadpool(offer.wait, LOOK_S):
+            if self._live.ended or loop.time() > until:
+                return
+
+    async def _bundles(self, request: Request) -> Response:
+        serving = self._runtime.serving
+        return JSONResponse(
+            {
+                "bundle": serving.bundle.digest[:DIGEST],
+                "probation": probation(self._runtime),
+                "offers": [offer.to_json() for offer in serving.offers.latest.copy()],
+            }
+        )
 
 
 _HEADERS = {
@@ -181,6 +205,13 @@ def _policy(page: str) -> str:
 
 def _refused(code: int, sentence: str) -> Response:
     return JSONResponse({"error": sentence}, code, headers=_HEADERS)
+
+
+def _told(offer: Offer) -> Response:
+    """What became of a bundle; of one that does not answer, why."""
+    said = offer.to_json()
+    code = _CODES.get(offer.outcome, 400)
+    return JSONResponse(said if code < 400 else {**said, "error": said["reason"]}, code)
 
 
 def _unknown() -> Response:

@@ -4,35 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sentryfuse.runtime import Runtime, Status
+from sentryfuse.runtime.times import Times
 
 KEPT = 1000  # windows remembered
 COUNT_EVERY_S = 1.0  # between two looks at the counters of sensors
-BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)  # our choice
 _ANSWERED = (Status.OK, Status.DEGRADED)
-
-
-class Times:
-    """How many times lay in which bucket.
-
-    Attributes:
-        counts: one per bucket of `BUCKETS_S` and one for those above, not summed up.
-        total_s: sum of all [s].
-    """
-
-    def __init__(self) -> None:
-        self.counts = [0] * (len(BUCKETS_S) + 1)
-        self.total_s = 0.0
-
-    def see(self, time_s: float) -> None:
-        """Count one."""
-        self.counts[bisect_left(BUCKETS_S, time_s)] += 1
-        self.total_s += time_s
 
 
 class Board:
@@ -106,6 +87,12 @@ class Board:
     def patience_s(self) -> float:
         """How long after an answer the next one must have come: a hop, and the largest age [s]."""
         return self.runtime.hop_s + self.runtime.max_age_s
+
+
+def probation(runtime: Runtime) -> dict[str, Any] | None:
+    """How long the bundle in force is on probation, and which one answers if it fails; else `None`."""
+    back = runtime.serving.before
+    return {"windows_left": runtime.serving.probation.left, "back_to": back} if back else None
 
 
 def finite(value: Any) -> Any:

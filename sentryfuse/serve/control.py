@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from sentryfuse.bundle import Bundle
-from sentryfuse.errors import BundleError, ConfigError
+from sentryfuse.bundle.signature import signature_of
+from sentryfuse.errors import ConfigError, InputError, SignatureError
 from sentryfuse.runtime import Runtime
+from sentryfuse.runtime.offers import Offer
 from sentryfuse.types import Budget
 
 MOST_JSON = 64 * 1024  # bytes of a request
 MOST_BUNDLE = 256 * 1024 * 1024  # bytes of a bundle
+SIGNATURE = "Sentryfuse-Signature"  # header of a request that brings a bundle
 MOST_LIMIT = 1e15  # of a number in a budget
+_SENT = "sent.bundle"
 _LIMITS = tuple(item.name for item in fields(Budget))
 
 
@@ -89,24 +93,31 @@ async def received(chunks: AsyncIterator[bytes], most: int) -> bytes:
     return body
 
 
-async def received_bundle(chunks: AsyncIterator[bytes], folder: str) -> Path:
-    """A bundle that comes in, as a file.
+async def received_bundle(chunks: AsyncIterator[bytes], folder: str, signature: str | None) -> Path:
+    """A bundle that comes in, as a file, with its signature beside it.
+
+    Args:
+        chunks: of the body.
+        folder: where to.
+        signature: what the header `SIGNATURE` holds: the line of the file `.sig`; `None` without one.
 
     Raises:
         ConfigError: it is longer than `MOST_BUNDLE` bytes.
     """
-    path, size = Path(folder) / "sent.bundle", 0
+    path, size = Path(folder) / _SENT, 0
     with path.open("wb") as file:
         async for chunk in chunks:
             size += len(chunk)
             if size > MOST_BUNDLE:
                 raise ConfigError(f"the bundle is longer than {MOST_BUNDLE} bytes")
             file.write(chunk)
+    if signature is not None:
+        signature_of(path).write_text(f"{signature.strip()}\n", encoding="utf-8")
     return path
 
 
-def swap_bundle(runtime: Runtime, path: Path, load: Callable[[Path], Bundle]) -> dict[str, Any]:
-    """Verify a bundle, build its first sub-network, and let it take over at the next window.
+def offer_bundle(runtime: Runtime, path: Path, load: Callable[[Path], Bundle]) -> Offer:
+    """Verify a bundle, build its first sub-network, and let it wait for the next window.
 
     Args:
         runtime: what serves.
@@ -114,17 +125,25 @@ def swap_bundle(runtime: Runtime, path: Path, load: Callable[[Path], Bundle]) ->
         load: reads and verifies it, as it did with the one that serves.
 
     Returns:
-        The beginning of its digest.
+        What becomes of it.
 
     Raises:
+        SignatureError: a key is asked for, and it is not signed with it.
         InputError: it is damaged, was made for other sensors, or cannot run here; the old one goes on.
     """
     try:
         bundle = load(path)
-    except BundleError as error:
-        raise BundleError(str(error).replace(str(path), "the bundle that was sent")) from None
-    runtime.swap(bundle)
-    return {"bundle": bundle.digest[:12]}
+    except InputError as error:
+        if isinstance(error, SignatureError) and not signature_of(path).exists():
+            said = (
+                f"the bundle that was sent is not signed; send the line of its .sig in the header {SIGNATURE}"
+            )
+        else:
+            said = str(error).replace(str(path), "the bundle that was sent")
+            said = said.replace(signature_of(path).name, f"in the header {SIGNATURE}")
+        runtime.serving.refuse(said, source="HTTP")
+        raise type(error)(said) from None
+    return runtime.swap(bundle)
 
 
 def room() -> tempfile.TemporaryDirectory[str]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from sentryfuse.serve.board import Board, finite
+from sentryfuse.serve.board import Board, finite, probation
+from sentryfuse.serve.strips import Strips
 
 EVERY_S = 0.5  # between two events
 FIRST, MOST = 300, 200  # windows in the first event, and in a later one
 EVENTS = 50
+OFFERS = 3
 MOST_VIEWERS = 64
 _ROW = (
     "window_id",
@@ -26,6 +28,13 @@ _ROW = (
 )
 
 
+class Known(NamedTuple):
+    """What a viewer has: windows before this one, and strips as they were at this turn."""
+
+    window: int
+    turn: int
+
+
 class Live:
     """Makes the events.
 
@@ -33,26 +42,27 @@ class Live:
 
     Args:
         board: what is told.
+        strips: the last samples.
 
     Attributes:
         ended: no more events; the streams of all viewers end.
         viewers: that follow now.
     """
 
-    def __init__(self, board: Board) -> None:
-        self._board = board
-        self._made: dict[int, tuple[int, bytes]] = {}  # from which window -> up to which, and the event
+    def __init__(self, board: Board, strips: Strips) -> None:
+        self._board, self._strips = board, strips
+        self._made: dict[Known, tuple[Known, bytes]] = {}  # what is known -> what then is, and the event
         self._made_at = -1.0
         self.ended = False
         self.viewers = 0
 
     async def events(self) -> AsyncIterator[bytes]:
         """Events of one viewer, until `ended`."""
-        upto, most = 0, FIRST
+        known, most = Known(0, -1), FIRST
         self.viewers += 1
         try:
             while not self.ended:
-                upto, event = self._event(upto, most)
+                known, event = self._event(known, most)
                 most = MOST
                 yield event
                 await asyncio.sleep(EVERY_S)
@@ -60,20 +70,22 @@ class Live:
         finally:
             self.viewers -= 1
 
-    def _event(self, since: int, most: int) -> tuple[int, bytes]:
+    def _event(self, known: Known, most: int) -> tuple[Known, bytes]:
         now_s = asyncio.get_running_loop().time()
         if now_s - self._made_at > EVERY_S / 2:
             self._made, self._made_at = {}, now_s
-        if since not in self._made:
-            rows = self._board.since(since, most)
-            upto = rows[-1]["window_id"] + 1 if rows else since
+        if known not in self._made:
+            rows, strips = self._board.since(known.window, most), self._strips.since(known.turn)
+            window = rows[-1]["window_id"] + 1 if rows else known.window
             data = {
                 "windows": [{name: row[name] for name in _ROW} for row in rows],
                 "state": self.state(),
             }
-            text = json.dumps(finite(data), allow_nan=False, default=str)
-            self._made[since] = upto, f"data: {text}\n\n".encode()
-        return self._made[since]
+            told = json.dumps(finite(data), allow_nan=False, default=str)
+            drawn = json.dumps(strips, allow_nan=False)
+            text = f'{told[:-1]}, "strips": {drawn}}}'
+            self._made[known] = Known(window, strips["turn"]), f"data: {text}\n\n".encode()
+        return self._made[known]
 
     def state(self) -> Mapping[str, Any]:
         """Everything beside the windows: sensors, plan, budget, events."""
@@ -102,6 +114,8 @@ class Live:
                 "kept": {name: len(units) for name, units in plan.kept.items()},
             },
             "budget": runtime.budget.limits,
+            "probation": probation(runtime),
+            "offers": [offer.to_json() for offer in list(runtime.serving.offers.latest.copy())[-OFFERS:]],
             "statuses": dict(board.statuses),
             "dropped_windows": runtime.dropped,
             "power": None if runtime.reading is None else _power(runtime.reading),

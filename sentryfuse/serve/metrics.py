@@ -8,7 +8,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from sentryfuse.serve.board import BUCKETS_S, Board, Times
+from sentryfuse.runtime.times import BUCKETS_S, Times
+from sentryfuse.serve.board import Board
 
 
 class _OfBoard(Collector):
@@ -33,6 +34,14 @@ class _OfBoard(Collector):
         yield _histogram(
             "sentryfuse_delay_seconds", "Time from the cut of a window to its answer.", board.delay
         )
+        yield _histogram("sentryfuse_build_seconds", "Time to build a sub-network.", runtime.serving.builds)
+        yield _gauge("sentryfuse_queue_windows", "Windows cut and not answered yet.", runtime.waiting)
+        yield _gauge(
+            "sentryfuse_backlog_windows", "Windows that have ended and are overdue.", runtime.overdue()
+        )
+        counts = {str(outcome): n for outcome, n in runtime.serving.offers.counts.items()}
+        del counts["waiting"]
+        yield _counter("sentryfuse_bundles", "Bundles that were offered, by outcome.", "outcome", counts)
         yield from self._latest()
         plan = runtime.plan
         yield _gauge("sentryfuse_plan_macs", "Multiply-accumulates of the plan in force.", plan.cost.macs)

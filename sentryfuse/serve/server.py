@@ -14,6 +14,7 @@ from sentryfuse.progress import say
 from sentryfuse.runtime import Runtime
 from sentryfuse.serve.address import listen, url_of
 from sentryfuse.serve.board import Board
+from sentryfuse.serve.strips import Strips
 
 MOST_CONNECTIONS = 100  # more are answered with 503
 STOP_S = 2.0  # for answers under way when the stream ends
@@ -51,7 +52,8 @@ class Served:
         from sentryfuse.serve.live import Live
 
         self._lines, self._board = lines, Board(runtime)
-        self._live = Live(self._board)
+        strips = Strips(runtime.bundle.layout.modalities, runtime.window_s)
+        self._live = Live(self._board, strips)
         self._socket, access = listen(address)
         self.url = url_of(self._socket)
         self._server = uvicorn.Server(
@@ -70,6 +72,7 @@ class Served:
         )
         self._thread = Thread(target=self._run, name="sentryfuse-serve", daemon=True)
         self._thread.start()
+        runtime.tap = strips.take
         say(f"serve: {self.url}")
 
     @property
@@ -85,6 +88,7 @@ class Served:
 
     def close(self) -> None:
         """End the server: answers under way are finished, streams of events end; may be called twice."""
+        self._board.runtime.tap = None
         self._live.ended = True
         self._server.should_exit = True
         self._thread.join(2 * STOP_S)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from sentryfuse.bundle import load_bundle
 from sentryfuse.bundle.signature import read_signer, read_verifier, signature_of, write_keys
-from sentryfuse.errors import BundleError, ConfigError, InputError
+from sentryfuse.errors import BundleError, ConfigError, InputError, SignatureError
 from sentryfuse.runtime import Runtime
 from sentryfuse.stream import Packet, Source
 from tests.tiny import GOLDEN
@@ -47,7 +47,7 @@ def copied(room, tmp_path) -> Path:
 
 
 def refused(bundle: Path, key: Path, words: str) -> None:
-    with pytest.raises(BundleError, match=words) as caught:
+    with pytest.raises(SignatureError, match=words) as caught:
         load_bundle(bundle, verify=key)
     assert str(bundle) in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -57,7 +57,9 @@ def test_every_command_has_its_options_and_replays_run(command, room, capsys):
 @pytest.mark.parametrize("code", blocks(STREAMS, "python") + blocks(RUNTIME, "python"))
 def test_the_python_runs(code, room, capsys):
     exec(code, {"modalities": MODALITIES})
-    assert "acc" in capsys.readouterr().out or "rest" in code or "result" in code
+    said = capsys.readouterr().out
+    assert "acc" in said or "rest" in code or "result" in code
+    assert ("took_over" in said) == (".swap(" in code)
 
 
 def test_tables_name_what_there_is():

@@ -13,7 +13,7 @@ from sentryfuse.errors import BudgetError, ConfigError
 from sentryfuse.planning.profile import DeviceProfile, features
 from sentryfuse.readout.recording import OnRecording
 from sentryfuse.runtime import Change, replay
-from sentryfuse.runtime.serving import check_answers
+from sentryfuse.runtime.offers import check_answers
 from tests.tiny import tiny_model, tiny_windows
 
 RATIOS = (0.0, 0.3, 1.0)

@@ -13,7 +13,8 @@ from sentryfuse.bundle import load_bundle
 from sentryfuse.errors import ConfigError
 from sentryfuse.runtime import Events, Runtime
 from sentryfuse.runtime.asked import Asked
-from sentryfuse.serve.board import BUCKETS_S, KEPT, Board, Times, finite
+from sentryfuse.runtime.times import BUCKETS_S, Times
+from sentryfuse.serve.board import KEPT, Board, finite
 from sentryfuse.stream import CutWindow, Verdict, open_source
 from tests.tiny import GOLDEN, MODALITIES, NAMES
 

@@ -59,10 +59,12 @@ def test_the_page_follows_a_run_and_changes_it(serve, width):
         page.locator("#events").filter(has_text="budget reason=asked for over HTTP").wait_for()
         page.uncheck("#choices input >> nth=1")
         page.click("#present button")
-        page.locator("#sensors tr").nth(1).filter(has_text="off").wait_for()
+        page.locator(".strip").nth(1).filter(has_text="off").wait_for()
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         drawn = "c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some(x => x)"
-        assert page.locator("#probabilities").evaluate(drawn)
+        for canvas in ("#probabilities", ".strip canvas >> nth=0", ".strip canvas >> nth=1"):
+            assert page.locator(canvas).evaluate(drawn)
+        assert page.locator(".strip canvas").count() == 2  # one that never changes is a number
         run.end()
         page.get_by_text("the run has ended or cannot be reached").wait_for()
         browser.close()

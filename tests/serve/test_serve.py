@@ -9,15 +9,18 @@ import time
 import urllib.error
 import urllib.request
 
+import numpy as np
 import pytest
 
 pytest.importorskip("starlette", reason="starlette is not installed; pip install 'sentryfuse[serve]'")
 from prometheus_client.parser import text_string_to_metric_families
 
+from sentryfuse.bundle import load_bundle
 from sentryfuse.runtime import Status
 from sentryfuse.serve.address import Access
+from tests.rewritten import favour, overflowing
 from tests.serve.served import BUNDLE, TOKEN, ended, started
-from tests.tiny import NAMES
+from tests.tiny import NAMES, tiny_windows
 
 pytestmark = pytest.mark.device
 
@@ -47,6 +50,13 @@ def test_a_run_tells_health_metrics_and_answers(serve):
     assert metrics["sentryfuse_budget", "ratio"] == 0.5
     assert {name: metrics["sentryfuse_sensor_up", name] for name in NAMES} == dict.fromkeys(NAMES, 1)
     assert metrics["sentryfuse_dropped_windows_total",] == 0
+    builds = metrics["sentryfuse_build_seconds_count",]
+    assert builds == metrics["sentryfuse_build_seconds_bucket", "+Inf"] >= 1
+    assert 0 < metrics["sentryfuse_build_seconds_sum",] < 10 * builds
+    assert 0 <= metrics["sentryfuse_queue_windows",] <= 64
+    assert 0 <= metrics["sentryfuse_backlog_windows",] <= 64
+    outcomes = ("took_over", "refused", "replaced", "rolled_back")
+    assert [metrics["sentryfuse_bundles_total", outcome] for outcome in outcomes] == [0] * 4
 
 
 def test_loopback_without_a_token_reads_and_changes_nothing(serve):
@@ -138,21 +148,111 @@ def asked(tmp_path_factory):
     yield from ended(started(tmp_path_factory.mktemp("asked"), token=True, speed=5))
 
 
-def test_a_bundle_is_swapped_and_no_window_is_lost(serve):
+def test_each_bundle_that_is_sent_takes_over_and_no_window_is_lost(serve, tmp_path):
     run = serve(token=True, speed=40)
-    for _ in range(5):
-        code, _, said = run.ask("v1/bundle", BUNDLE.read_bytes(), token=TOKEN)
-        assert code == 202, said
-        before = run.latest()["window_id"]
-        run.wait(lambda before=before: run.latest()["window_id"] > before + 1)
+    sent = [favour(tmp_path / f"{k}.bundle", 0.3 * (k + 1)) for k in range(4)]
+    told = []
+    for path in sent:
+        code, _, said = run.ask("v1/bundle", path.read_bytes(), token=TOKEN)
+        assert code == 200, said
+        told.append(json.loads(said))
     broken = bytearray(BUNDLE.read_bytes())
     broken[len(broken) // 2] ^= 1
-    assert run.ask("v1/bundle", bytes(broken), token=TOKEN)[0] == 400
+    code, _, said = run.ask("v1/bundle", bytes(broken), token=TOKEN)
+    assert (code, "the bundle that was sent" in said) == (400, True)
+    state = json.loads(run.ask("v1/bundle")[2])
+    assert state["probation"]["back_to"] == load_bundle(BUNDLE).digest[:12]
+    assert [each["outcome"] for each in state["offers"]] == ["took_over"] * 4 + ["refused"]
+    assert state["offers"][:4] == told
+    assert 'sentryfuse_bundles_total{outcome="took_over"} 4.0' in run.ask("metrics")[2]
     *rows, summary = run.end()
     assert [row["window_id"] for row in rows] == list(range(len(rows)))
-    assert summary["events"]["bundle"] == 5
+    assert [row["bundle"] for row in rows] == [
+        next((t["bundle"] for t in told[::-1] if t["window_id"] <= i), load_bundle(BUNDLE).digest[:12])
+        for i in range(len(rows))
+    ]
+    assert [each["bundle"] for each in told] == [load_bundle(path).digest[:12] for path in sent]
+    assert (summary["events"]["bundle"], summary["events"]["bundle_refused"]) == (4, 1)
     assert not {"REFUSED", "FAULT"} & set(summary["statuses"])
-    assert {row["bundle"] for row in rows} == {json.loads(said)["bundle"]}
+
+
+def test_a_bundle_that_fails_later_is_sent_back_and_told(serve, tmp_path):
+    windows = tiny_windows(400)
+    windows.raw["acc"][np.arange(400) % 12 > 7] *= 6
+    run = serve(token=True, speed=40, windows=windows)
+    run.wait(lambda: run.latest()["window_id"] % 12 == 0)
+    code, _, said = run.ask("v1/bundle", overflowing(tmp_path / "f.bundle").read_bytes(), token=TOKEN)
+    assert code == 200, said
+    run.wait(lambda: 'outcome="rolled_back"} 1.0' in run.ask("metrics")[2])
+    offer = json.loads(run.ask("v1/bundle")[2])["offers"][-1]
+    assert offer["outcome"] == "rolled_back"
+    assert offer["window_id"] % 12 > 7
+    *rows, summary = run.end()
+    assert [row["window_id"] for row in rows] == list(range(len(rows)))
+    assert set(summary["statuses"]) <= {"OK", "DEGRADED"}
+    assert rows[offer["window_id"]]["bundle"] == rows[0]["bundle"]
+    assert rows[offer["window_id"] - 1]["bundle"] == offer["bundle"]
+    assert summary["events"]["roll_back"] == 1
+
+
+@pytest.mark.slow
+def test_a_bundle_waits_for_a_window_and_a_later_one_takes_its_place(serve, tmp_path):
+    run = serve(token=True, speed=0.4)  # a window in ten seconds
+    told = {}
+
+    def send(name):
+        body = favour(tmp_path / f"{name}.bundle", len(name)).read_bytes()
+        told[name] = run.ask("v1/bundle", body, token=TOKEN)
+
+    first = threading.Thread(target=send, args=("a",))
+    first.start()
+    run.wait(lambda: json.loads(run.ask("v1/bundle")[2])["offers"])
+    second = threading.Thread(target=send, args=("bb",))
+    second.start()
+    first.join(20)
+    assert told["a"][0] == 409
+    said = json.loads(told["a"][2])
+    assert (said["outcome"], "a later offer" in said["error"]) == ("replaced", True)
+    run.end()
+    second.join(20)
+    assert told["bb"][0] in (202, 400)  # it waits still, or hears that the run has ended
+
+
+def test_where_a_key_is_asked_for_a_bundle_comes_with_its_signature(serve, tmp_path):
+    signing = pytest.importorskip("sentryfuse.bundle.signature")
+    pytest.importorskip("cryptography", reason="signing is an extra; pip install 'sentryfuse[sign]'")
+    for name in ("ours", "theirs"):
+        signing.write_keys(tmp_path / name)
+    ours, theirs = (signing.read_signer(tmp_path / f"{name}.pem") for name in ("ours", "theirs"))
+    content = BUNDLE.read_bytes()
+    (tmp_path / "m.bundle").write_bytes(content)
+    ours.write(tmp_path / "m.bundle", ours.line(content))
+    run = serve("--verify", str(tmp_path / "ours.pub.pem"), token=True, bundle=tmp_path / "m.bundle")
+    other = favour(tmp_path / "other.bundle", 0.5).read_bytes()
+
+    def send(body, line=None):
+        headers = {} if line is None else {"Sentryfuse-Signature": line.strip()}
+        code, _, said = run.ask("v1/bundle", body, token=TOKEN, **headers)
+        return code, json.loads(said).get("error", "")
+
+    for body, line, words in (
+        (other, None, "is not signed; send the line of its .sig in the header Sentryfuse-Signature"),
+        (other, theirs.line(other), "signed with another key"),
+        (other, ours.line(content), "is not what was signed"),
+        (other, "nonsense", "a damaged signature in the header"),
+        (other, "", "a damaged signature in the header"),
+        (other[:-1], ours.line(other), "is not what was signed"),
+    ):
+        code, error = send(body, line)
+        assert (code, words in error, str(tmp_path) in error) == (403, True, False), error
+        assert "\n" not in error
+    assert send(other[:-1], ours.line(other[:-1]))[0] == 400  # signed, and damaged before that
+    assert send(other, ours.line(other)) == (200, "")
+    *rows, summary = run.end()
+    assert {row["bundle"] for row in rows} == {
+        load_bundle(path).digest[:12] for path in (BUNDLE, tmp_path / "other.bundle")
+    }
+    assert summary["events"]["bundle_refused"] == 7
 
 
 def test_windows_stay_in_order_with_20_clients_that_follow_and_one_that_does_not_read(serve):
