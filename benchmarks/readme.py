@@ -50,13 +50,7 @@ TABLES = {
     "tokens_verdict": conditioning.tokens_verdict,
     **reliability.TABLES,
 }
-PAGES = (
-    "README.md",
-    "docs/answers.md",
-    "docs/conditioning.md",
-    "docs/reliability.md",
-    "docs/serve.md",
-)
+PAGES = ("README.md", "docs/answers.md", "docs/conditioning.md", "docs/serve.md", "docs/reliability.md")
 
 
 def main() -> int:

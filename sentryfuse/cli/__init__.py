@@ -115,6 +115,10 @@ def _run(arguments: Sequence[str]) -> int:
         return _complain(str(error))
     except ModuleNotFoundError as error:
         return _complain(_missing(error))
+    except ImportError as error:  # there, but broken, or no memory is left to load it
+        return _complain(f"a package cannot be loaded ({error}); free some memory, or install it again")
+    except MemoryError as error:
+        return _complain(f"the memory does not suffice ({str(error) or 'none is left'}); free some")
     except OSError as error:
         return _complain(f"{error.filename or 'the system'}: {(error.strerror or str(error)).lower()}")
     except UsageError as error:

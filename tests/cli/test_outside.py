@@ -177,3 +177,15 @@ def test_a_recording_whose_values_changed_is_another_training(recording, tmp_pat
     again = command(*words)
     assert again.code == 2
     assert "other settings or data" in again.err
+
+
+@pytest.mark.parametrize("error", ["ImportError('onnx.so: failed to map segment')", "MemoryError()"])
+def test_a_package_that_does_not_load_is_said_in_one_sentence(tmp_path, error):
+    (tmp_path / "onnxruntime.py").write_text(f"raise {error}\n", encoding="utf-8")
+    env = os.environ | {"PYTHONPATH": str(tmp_path)}
+    bundle = ROOT / "tests" / "golden" / "tiny-v3.bundle"
+    done = sentryfuse("run", bundle, "--source", "replay:nothing.npz", env=env)
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"error: ")
+    assert done.stderr.count(b"\n") == 1
+    assert b"memory" in done.stderr
