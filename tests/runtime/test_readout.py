@@ -38,6 +38,7 @@ def made(request, tmp_path_factory):
         windows = levels(windows)
     kind = "population" if request.param == "population" else "person"
     sf.train(model, windows, settings=sf.TrainSettings(epochs=2, batch_size=16, readout=kind))
+    assert model.mixture is not None
     assert model.mixture.readout.own_signals == (request.param == "signals")
     model.save_pretrained(folder / "run")
     sf.export_bundle(model, folder / "model.bundle")
