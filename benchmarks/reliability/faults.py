@@ -25,6 +25,7 @@ FULL = 50  # trials of each row
 EPOCHS = 4
 MODELS = ROOT / "runs" / "reliability"
 CASES: tuple[Case, ...] = (*fault_samples.CASES, *fault_times.CASES, *fault_machine.CASES)
+TOTAL = sum(max(1, round(FULL * case.share)) for case in CASES)  # trials of all rows
 
 
 def run(out: Path, *, count: int = FULL, seed: int = 0, stage: Stage | None = None) -> dict[str, Any]:
