@@ -146,7 +146,7 @@ def test_of_many_who_offer_at_once_each_hears_one_outcome_and_windows_stay_whole
     assert len(heard) == 16
     assert set(heard) <= {Outcome.TOOK_OVER, Outcome.REPLACED}
     assert counts[Outcome.TOOK_OVER] + counts[Outcome.REPLACED] == 16
-    assert counts[Outcome.TOOK_OVER] == runtime.events.counts["bundle"] >= 4
+    assert counts[Outcome.TOOK_OVER] == runtime.events.counts["bundle"] >= 1
     assert [window.window_id for window, _ in seen] == list(range(len(seen)))
     assert {result.status for _, result in seen} == {Status.OK}
 
