@@ -318,7 +318,8 @@ def _is_text(kind: Any) -> bool:
 def _floats(column: pa.Array, decimal: str) -> NDArray[np.float64]:
     if _is_text(column.type):
         cells = [cell or "" for cell in column.to_pylist()]
-        known = [cell.replace(",", ".") if is_number(cell, decimal) else "nan" for cell in cells]
+        # separators that are white space to Python are none to numpy
+        known = [cell.strip().replace(",", ".") if is_number(cell, decimal) else "nan" for cell in cells]
         return np.array(known, np.float64)
     return np.array([np.nan if v is None else float(v) for v in column.to_pylist()])
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+import warnings
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -322,8 +323,10 @@ def _toml(value: Any) -> str:
 
 def _check_pattern(name: str, pattern: str) -> None:
     try:
-        groups = re.compile(pattern).groupindex
-    except re.error as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # what Python may read in another way one day
+            groups = re.compile(pattern).groupindex
+    except (re.error, Warning) as error:
         raise DataError(
             f"recipe {name}: the pattern {pattern!r} is no regular expression ({error}); mend it"
         ) from error

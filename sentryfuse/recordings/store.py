@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sentryfuse.recordings.deal import Dealt
 
 _PIECE = 1 << 20  # values written together
+LONGEST_NAME = 200  # bytes of a name that becomes one of a file in the npz
 
 
 class WindowStore:
@@ -137,9 +138,15 @@ class WindowStore:
         """Write what is kept as an npz file, whole or not at all, with a bar.
 
         Raises:
-            DataError: it would be larger than the project reads.
+            DataError: it would be larger than the project reads, or a sensor's name is no name of a file.
             InputError: the system refuses to write.
         """
+        for m in self.inputs:
+            if len(m.name.encode()) > LONGEST_NAME:
+                raise DataError(
+                    f"a sensor is called {m.name[:20]}... with {len(m.name)} letters, at most {LONGEST_NAME} "
+                    "bytes can be stored; name it in the recipe"
+                )
         per_window = sum(m.length * m.n_channels for m in self.inputs)
         most_bytes = max_bytes_asked()
         if len(dealt.kept) * per_window * 4 > most_bytes:
