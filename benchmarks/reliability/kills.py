@@ -108,7 +108,8 @@ class Train:
 
     def end(self) -> None:
         """Let the training end, and compare its weights."""
-        if not self._kills:
+        if not self._kills:  # it ended before it could be killed: nothing to compare
+            self._lives += 1
             return
         folder = self._place / f"life-{self._lives}"
         if not (folder / "metrics.json").is_file():
