@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sentryfuse.errors import DataError
 from sentryfuse.readout.boosting import boosted_sets, boosted_trees
+from sentryfuse.readout.calibration import balanced, calibrated
 from sentryfuse.readout.candidates import (
     Candidate,
     Task,
@@ -24,7 +25,7 @@ from sentryfuse.readout.candidates import (
 )
 from sentryfuse.readout.discriminant import Doubles, as_scores, pooled
 from sentryfuse.readout.encode import KINDS, Scale, fit_scale, standardise_people
-from sentryfuse.readout.folds import folds_of
+from sentryfuse.readout.folds import are_known, folds_of
 from sentryfuse.readout.out_of_person import TreeScores, best_view, fit_pools, heads_out_of_person
 from sentryfuse.readout.parts import Expert, Parts, Stack, View
 from sentryfuse.readout.pool import fit_pool
@@ -36,7 +37,6 @@ from sentryfuse.target import CLASSES, Target
 
 PERSON_WEIGHT = 50.0  # windows that the population counts for in a person's own mean and deviation
 SURE = 2.5  # standard errors over folds that boosting must gain: with less it did harm as often as good
-SETS = 9  # of sensors, that probabilities of labels are fitted on
 _IDLE = 0.03  # weight below which a head is not worth its bytes
 Normalise = Literal["auto", "population", "person"]
 
@@ -137,8 +137,7 @@ def fit_readout(
     options: list[_Option] = []
     if normalise in ("auto", "population"):
         options.append(_Option(x, None))
-    several = len(np.unique(people)) > 2 and len(people) >= 10 * len(np.unique(people))
-    if normalise == "person" or (normalise == "auto" and several):
+    if normalise == "person" or (normalise == "auto" and are_known(people)):
         options.append(_Option(x, PERSON_WEIGHT))
         if own is not None:
             x_own, _, _ = _checked(own, y, subject, classes, present, target, seed)
@@ -165,8 +164,8 @@ def fit_readout(
     if option.own_signals:
         fit = replace(fit, readout=replace(fit.readout, own_signals=True))
     if target.task == "multilabel":
-        return _calibrated(fit, np.asarray(y).reshape(len(task.y), -1))
-    return _balanced(fit) if balance and not task.numbers else fit
+        return calibrated(fit, np.asarray(y).reshape(len(task.y), -1))
+    return balanced(fit) if balance and not task.numbers else fit
 
 
 @dataclass(frozen=True)
@@ -179,26 +178,6 @@ class _Option:
 
 
 _Standardised = tuple[dict[str, Scale], dict[str, Floats]]  # sensor -> by what, and features
-
-
-def _balanced(fit: Fit) -> Fit:
-    """Divide by the prior: the last head says it, so its weight in the pool falls by one.
-
-    Source:
-        Logit adjustment (Menon et al. 2021, arXiv 2007.07314).
-    """
-    pool = fit.readout.pool.copy()
-    pool[:, -1] -= 1
-    return replace(fit, readout=replace(fit.readout, pool=pool))
-
-
-def _calibrated(fit: Fit, labels: NDArray[Any]) -> Fit:
-    """Probabilities of labels by people left out, with all sensors and with each one missing."""
-    names = fit.task.sensors
-    sets = [names, *(tuple(n for n in names if n != out) for out in names if len(names) > 1)][:SETS]
-    answers = np.concatenate([fit.out_of_person(present) for present in sets])
-    target = fit.readout.target.calibrated(answers, np.concatenate([labels] * len(sets)))
-    return replace(fit, readout=replace(fit.readout, target=target))
 
 
 def _checked(

@@ -69,3 +69,9 @@ def _deal(table: NDArray[np.float64], rng: np.random.Generator) -> Ints:
         held[best] += share[group]
         size[best] += 1
     return result
+
+
+def are_known(subject: NDArray[Any]) -> bool:
+    """Whether there are people enough, with windows enough each, to ask what is a person's own."""
+    people = len(np.unique(subject))
+    return people > 2 and len(subject) >= 10 * people

@@ -15,6 +15,7 @@ from sentryfuse.data.metrics import scores
 from sentryfuse.data.scoring import BATCH, prepared
 from sentryfuse.model.pretrained import SentryModel
 from sentryfuse.readout import Fit, Mixture, fit_readout, fit_weights
+from sentryfuse.readout.folds import are_known
 from sentryfuse.readout.recording import features_of
 from sentryfuse.training.settings import TrainSettings
 
@@ -38,7 +39,8 @@ def fit_beside(windows: Windows, settings: TrainSettings, *, by_person: bool) ->
     """
     kind = settings.readout
     seen, own = _seen(windows), None
-    if by_person and kind in ("auto", "person"):
+    known = kind == "person" or (kind == "auto" and are_known(windows.subject[seen]))
+    if by_person and known:
         train = windows.indices("train")
         standardised = by_subject(windows, subject_floor(windows, train), subject_prior(windows, train))
         own = features_of(standardised, seen, own_signals=True)
