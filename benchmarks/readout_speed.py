@@ -1,6 +1,6 @@
 """What one answer of the readout costs: numpy beside the graph, one window, one thread.
 
-The graph is timed twice: sorting the windows itself, and given the quartiles, which numpy finds (that time
+The graph is timed twice: sorting the windows itself, and given them as numpy prepares them (that time
 counts). Times are those of made windows of two made rigs; every head has a weight.
 
 usage: python -m benchmarks.readout_speed [--repeats N] [--trees] [--out FILE]
@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentryfuse.engine.engines import OnnxRuntime
-from sentryfuse.graph.readout import sorted_outside, write_readout
+from sentryfuse.graph.readout import alike, write_readout
 from sentryfuse.readout import Readout, fit_readout
-from sentryfuse.statistics import features, quartiles
+from sentryfuse.statistics import features, order_statistics
 from sentryfuse.types import Modality
 
 CLASSES = tuple("abcdef")
@@ -68,18 +68,17 @@ def timed(call: Callable[[], Any], repeats: int) -> dict[str, float]:
     return {"p50_us": float(np.median(taken)) * 1e6, "least_us": float(taken.min()) * 1e6}
 
 
-def quartiles_of(modalities: tuple[Modality, ...], one: Windows) -> Windows:
-    """Inputs of the graph, sensors that are alike sorted at once."""
-    groups: dict[object, list[Modality]] = {}
-    wanted = sorted_outside(modalities, 1)
-    for m in [m for m in modalities if m.name in wanted]:
-        groups.setdefault((m.length, m.n_channels, m.may_miss), []).append(m)
+def prepared(modalities: tuple[Modality, ...], one: Windows) -> Windows:
+    """Inputs of the graph: what numpy prepares, sensors that are alike at once, and the other windows."""
     found: Windows = {}
-    for group in groups.values():
-        windows = [one[m.name] for m in group]
-        together = quartiles(group[0], windows[0] if len(windows) == 1 else np.concatenate(windows))
-        for i, m in enumerate(group):
-            found[f"quartiles.{m.name}"] = together[i : i + 1]
+    for sensors, outside in alike(modalities, 1):
+        windows = [one[m.name] for m in sensors]
+        if not outside:
+            found |= {f"window.{m.name}": x for m, x in zip(sensors, windows, strict=True)}
+            continue
+        turned = np.ascontiguousarray(np.concatenate(windows).transpose(0, 2, 1))
+        found[f"turned.{sensors[0].name}"] = turned
+        found[f"order.{sensors[0].name}"] = order_statistics(turned, may_miss=sensors[0].may_miss)
     return found
 
 
@@ -94,21 +93,21 @@ def measure(modalities: tuple[Modality, ...], *, trees: bool, repeats: int) -> d
 
     feed: Mapping[str, NDArray[np.float32]] = {f"window.{name}": x for name, x in one.items()}
     found: dict[str, Any] = {"numpy": timed(by_numpy, repeats // 5)}
-    for name, given in (("graph", False), ("graph given quartiles", True)):
+    for name, given in (("graph", False), ("graph given sorted windows", True)):
         start = time.perf_counter()
-        model = write_readout(readout, solved, modalities, batch=1, fused=True, quartiles=given)
+        model = write_readout(readout, solved, modalities, batch=1, fused=True, sorts=not given)
         written = time.perf_counter()
         answer = OnnxRuntime().build(model, threads=1, batch=1)
         built = time.perf_counter()
 
         def ask(answer: Any = answer, given: bool = given) -> Any:
-            return answer({**feed, **(quartiles_of(modalities, one) if given else {})})
+            return answer(prepared(modalities, one) if given else feed)
 
         gap = float(np.abs(ask() - by_numpy()).max())
         size = {"write_ms": (written - start) * 1e3, "build_ms": (built - written) * 1e3, "bytes": len(model)}
         found[name] = {**timed(ask, repeats), **size, "largest_gap": gap}
         if given:
-            fixed = {**feed, **quartiles_of(modalities, one)}
+            fixed = prepared(modalities, one)
 
             def alone(answer: Any = answer, fixed: Any = fixed) -> Any:
                 return answer(fixed)

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from sentryfuse.bundle import Bundle
 from sentryfuse.engine.engines import Engine
-from sentryfuse.graph.readout import INVERSE, MEAN, QUARTILES, sorted_outside, write_readout
+from sentryfuse.graph.readout import INVERSE, MEAN, ORDER, TURNED, alike, write_readout
 from sentryfuse.planning.layout import WINDOW
 from sentryfuse.readout import Person, Readout
-from sentryfuse.statistics import quartiles
+from sentryfuse.statistics import order_statistics
 from sentryfuse.types import Modality
 
 Array = NDArray[np.float32]
@@ -43,26 +43,20 @@ class ReadoutSession:
     ) -> None:
         self._readout, self._names = readout, tuple(m.name for m in modalities)
         sizes = batch if engine.fused else None  # as sub-networks are written
-        graph = write_readout(
-            readout,
-            readout.solve(self._names),
-            modalities,
-            batch=sizes,
-            fused=engine.fused,
-            quartiles=True,
-        )
+        solved, known = readout.solve(self._names), {m.name: m for m in modalities}
+        graph = write_readout(readout, solved, modalities, batch=sizes, fused=engine.fused, sorts=False)
         self._answer = engine.build(graph, threads=threads, batch=batch)
-        outside = set(sorted_outside(modalities, sizes))
-        alike: dict[tuple[int, int, bool], list[Modality]] = {}
-        for m in modalities:
-            if m.name in outside:
-                alike.setdefault((m.length, m.n_channels, m.may_miss), []).append(m)
-        self._sorted = [*alike.values()]
+        groups = alike((known[name] for name in solved.sensors), sizes)
+        self._order = [m.name for group in groups for m in group.sensors]
+        self._outside = [group.sensors for group in groups if group.outside]
+        self._inside = [m.name for group in groups if not group.outside for m in group.sensors]
         self._population: dict[str, Array] = {}
         if readout.person_weight is not None:
-            for name in self._names:
-                scale = readout.parts.scales[name]
-                self._population |= {f"{MEAN}{name}": scale.mean, f"{INVERSE}{name}": scale.inverse}
+            scales = [readout.parts.scales[name] for name in self._order]
+            self._population = {
+                MEAN: np.concatenate([scale.mean for scale in scales]),
+                INVERSE: np.concatenate([scale.inverse for scale in scales]),
+            }
 
     def __call__(self, windows: Mapping[str, Array], person: Mapping[str, Person] | None) -> Array:
         """Log probabilities, `(B, K)`.
@@ -72,19 +66,30 @@ class ReadoutSession:
             person: moments of the person's features so far; sensors that are not among them, and all of
                 them with `None`, are standardised by the population.
         """
-        feed = {f"{WINDOW}{name}": windows[name] for name in self._names}
-        for group in self._sorted:
-            found = quartiles(group[0], np.concatenate([windows[m.name] for m in group]))
-            n = len(found) // len(group)
-            for i, m in enumerate(group):
-                feed[f"{QUARTILES}{m.name}"] = found[i * n : (i + 1) * n]
-        feed |= self._population
-        weight = self._readout.person_weight
-        if weight is not None and person:
-            for name in person.keys() & set(self._names):
-                mean, inverse = self._readout.parts.scales[name].of_person(person[name], weight)
-                feed |= {f"{MEAN}{name}": mean, f"{INVERSE}{name}": inverse}
+        feed = {f"{WINDOW}{name}": windows[name] for name in self._inside}
+        for sensors in self._outside:
+            first = sensors[0]
+            x = [windows[m.name] for m in sensors]
+            together = x[0] if len(x) == 1 else np.concatenate(x)
+            turned = np.ascontiguousarray(together.transpose(0, 2, 1))
+            feed[f"{TURNED}{first.name}"] = turned
+            feed[f"{ORDER}{first.name}"] = order_statistics(turned, may_miss=first.may_miss)
+        feed |= self._of_person(person) if person else self._population
         return self._answer(feed)
+
+    def _of_person(self, person: Mapping[str, Person]) -> dict[str, Array]:
+        """What standardises the features of a person."""
+        weight, scales = self._readout.person_weight, self._readout.parts.scales
+        if weight is None:
+            return {}
+        found = [
+            scales[name].of_person(person[name], weight)
+            if name in person
+            else (scales[name].mean, scales[name].inverse)
+            for name in self._order
+        ]
+        mean, inverse = (np.concatenate(column) for column in zip(*found, strict=True))
+        return {MEAN: mean, INVERSE: inverse}
 
 
 _LOCK = Lock()

@@ -116,14 +116,37 @@ def write_codes(graph: Graph, z: str, encodings: Mapping[str, Encoding]) -> Code
     rises = high > low
     gain = np.where(rises, np.minimum(1 / np.where(rises, high - low, 1), _STEEP), _STEEP)
     begins = np.where(rises, low, low + np.float32(_BEYOND))
-    off = graph.op("Sub", graph.reshape(z, -1, 1, total), graph.hold(begins))
+    each = z if graph.batch == 1 else graph.reshape(z, -1, 1, total)
+    off = graph.op("Sub", each, graph.hold(begins))
     ramps = graph.op("Clip", graph.op("Mul", off, graph.hold(gain)), graph.hold(0.0), graph.hold(1.0))
     if kind == "ramps":
         base = np.where(rises, -0.5, 0.0)
-        return Codes(graph, graph.op("Flatten", ramps, axis=1), len(low), sizes, base)
+        return Codes(graph, graph.reshape(ramps, -1, len(low) * total), len(low), sizes, base)
     value = normal_scores(len(knots)).astype(np.float64)
     codes = graph.op("MatMul", graph.hold(np.diff(value)[None]), ramps)
-    return Codes(graph, graph.reshape(codes, -1, total), 1, sizes, np.full((1, total), value[0]))
+    codes = codes if graph.batch == 1 else graph.reshape(codes, -1, total)
+    return Codes(graph, codes, 1, sizes, np.full((1, total), value[0]))
+
+
+def side_by_side(codes: Mapping[int, Codes], view_of: Mapping[str, int]) -> Codes | None:
+    """Each sensor's numbers from the view that is read of it, so that one product does for all sensors.
+
+    Args:
+        codes: of each view.
+        view_of: of each sensor, in their order.
+
+    Returns:
+        `None` where views cannot stand in for each other: one has several ramps, or not all sensors.
+    """
+    if any(c.ramps > 1 or list(c.sizes) != list(view_of) for c in codes.values()):
+        return None
+    (_, found), *others = codes.items()
+    for view, other in others:
+        mine = np.concatenate([np.full(n, view_of[s] == view) for s, n in found.sizes.items()])
+        graph = found.graph
+        name = graph.op("Where", graph.hold(mine[None], np.bool_), other.name, found.name)
+        found = Codes(graph, name, 1, found.sizes, np.where(mine, other.base, found.base))
+    return found
 
 
 def columns_of(graph: Graph, z: str, sizes: Mapping[str, int], wanted: Sequence[str]) -> str:

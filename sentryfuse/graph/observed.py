@@ -25,7 +25,8 @@ def write_observed(
         graph: to write into.
         x: name of the windows, `(N, C, T)`, NaN = not measured.
         t: `T`.
-        given: name of the quartiles minus the first measured value, `(N, C, 3)`; "" finds them.
+        given: name of smallest value, quartiles and largest value minus the first measured one, `(N, C, 5)`;
+            "" finds them.
         extremes: whether smallest, largest and last value are wanted.
 
     Returns:
@@ -58,9 +59,12 @@ def write_observed(
     rounding = graph.op("Add", graph.op("Mul", largest, graph.hold(ROUNDING)), graph.hold(LEAST))
     spread = graph.op("Max", deviation, rounding)
     log_spread = graph.op("Log", spread)
-    low = graph.reduce("Min", graph.op("Where", gone, graph.hold(_BIG), z), 2, keep=1)
-    high = graph.reduce("Max", graph.op("Where", gone, graph.hold(-_BIG), z), 2, keep=1)
-    quarter = graph.op("Sub", given, middle) if given else _quartiles(graph, t, gone, z, high, count)
+    if given:
+        low, quarter, high = graph.split(graph.op("Sub", given, middle), 2, [1, 3, 1])
+    else:
+        low = graph.reduce("Min", graph.op("Where", gone, graph.hold(_BIG), z), 2, keep=1)
+        high = graph.reduce("Max", graph.op("Where", gone, graph.hold(-_BIG), z), 2, keep=1)
+        quarter = _quartiles(graph, t, gone, z, high, count)
 
     both = graph.op("Mul", graph.cut(mask, 2, 1, LAST), graph.cut(mask, 2, 0, -1))
     moves = graph.reduce("Sum", both, 2, keep=1)

@@ -9,13 +9,14 @@ Notation: B windows · T steps · C channels · F features · K classes · M sen
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sentryfuse.errors import ConfigError
-from sentryfuse.graph.codes import Codes, columns_of, write_codes
-from sentryfuse.graph.statistics import LARGEST, write_alike
+from sentryfuse.graph.codes import Codes, columns_of, side_by_side, write_codes
+from sentryfuse.graph.statistics import LARGEST, write_alike, write_turned
 from sentryfuse.graph.trees import Placed, write_boosted, write_trees
 from sentryfuse.graph.wire import Shape
 from sentryfuse.graph.writer import Graph
@@ -25,28 +26,46 @@ from sentryfuse.readout.encode import CLIP
 from sentryfuse.readout.readout import Readout, Solved
 from sentryfuse.readout.trees import Trees
 from sentryfuse.statistics import feature_names
+from sentryfuse.statistics.order import SHARES
 from sentryfuse.types import Modality
 
 READOUT = "readout"  # name of the output
-MEAN, INVERSE, QUARTILES = "mean.", "inverse.", "quartiles."  # prefixes of inputs
+MEAN, INVERSE = "mean", "inverse"  # inputs
+TURNED, ORDER = "turned.", "order."  # prefixes of inputs
 Doubles = NDArray[np.float64]
 _SORT, _SORT_OUTSIDE, _SORT_MEASURED = 4.5e-3, 15.0, 60.0  # [us]; a comparison here, a call of numpy
 
 
-def sorted_outside(modalities: Iterable[Modality], batch: int | None) -> tuple[str, ...]:
-    """Sensors whose quartiles numpy finds sooner than the graph, where it may be given them.
+class Alike(NamedTuple):
+    """Sensors of the same length, channels and gaps, which are described together.
+
+    Attributes:
+        sensors: in the model's order.
+        outside: numpy sorts their windows sooner than the graph, where it may be given them.
+    """
+
+    sensors: tuple[Modality, ...]
+    outside: bool
+
+
+def alike(modalities: Iterable[Modality], batch: int | None) -> list[Alike]:
+    """Sensors as a readout's graph describes them, which is also the order of its features.
 
     Args:
         modalities: of the sensors present.
-        batch: windows per call.
+        batch: windows per call; where it is open every sensor stands alone.
     """
-    found: list[str] = []
-    for group in _alike([*modalities], batch):
+    groups: dict[object, list[Modality]] = {}
+    for m in modalities:
+        key = m.name if batch is None else (m.length, m.n_channels, m.may_miss)
+        groups.setdefault(key, []).append(m)
+    found = []
+    for group in groups.values():
         m = group[0]
         sort = _SORT * len(group) * (batch or 8) * m.n_channels * m.length * np.log2(m.length)
-        if m.length > 1 and sort > (_SORT_MEASURED if m.may_miss else _SORT_OUTSIDE):
-            found += [one.name for one in group]
-    return tuple(found)
+        outside = m.length > 1 and sort > (_SORT_MEASURED if m.may_miss else _SORT_OUTSIDE)
+        found.append(Alike(tuple(group), bool(outside)))
+    return found
 
 
 def write_readout(
@@ -56,7 +75,7 @@ def write_readout(
     *,
     batch: int | None,
     fused: bool,
-    quartiles: bool = False,
+    sorts: bool = True,
 ) -> bytes:
     """Write the readout of the sensors that `solved` is for.
 
@@ -66,13 +85,15 @@ def write_readout(
         modalities: of those sensors; others are not looked at.
         batch: windows per call; `None` leaves it open.
         fused: as for `Graph`; trees are one operator of onnxruntime then.
-        quartiles: they are given where that is quicker: sorting is most of the time of a graph.
+        sorts: windows are sorted in the graph, which is most of the time of it; otherwise those of
+            groups of `alike` that are `outside` are given as numpy prepares them.
 
     Returns:
-        A model whose inputs are `window.<name>` `(B, T, C)`; with `quartiles` also `quartiles.<name>`
-        `(B, C, 3)` of `sentryfuse.statistics.quartiles` for `sorted_outside`; where the readout
-        standardises by person also `mean.<name>` and `inverse.<name>` `(F,)`, of a `Scale` or of its
-        `of_person`. Its output is `readout`, log probabilities or standardised numbers `(B, K)`, those of
+        A model whose inputs are `window.<name>` `(B, T, C)`; without `sorts`, of groups that are outside,
+        named by their first sensor, `turned.<name>` `(sensors * B, C, T)` and `order.<name>`
+        `(sensors * B, C, 5)` of `sentryfuse.statistics.order_statistics`. Where the readout standardises by
+        person also `mean` and `inverse` `(F,)`, of each sensor's `Scale` or of its `of_person`, in the order
+        of `alike`. Its output is `readout`, log probabilities or standardised numbers `(B, K)`, those of
         `Readout.log_probabilities` up to rounding.
 
     Raises:
@@ -92,30 +113,23 @@ def write_readout(
     rows = "batch" if batch is None else batch
     inputs: dict[str, Shape] = {}
     tables, order = [], []
-    present = [known[name] for name in solved.sensors]
-    outside = sorted_outside(present, batch) if quartiles else ()
-    for group in _alike(present, batch):
-        m, names = group[0], [one.name for one in group]
-        windows = [WINDOW + name for name in names]
-        inputs |= dict.fromkeys(windows, (rows, m.length, m.n_channels))
-        given_quartiles = [QUARTILES + name for name in names if name in outside]
-        inputs |= dict.fromkeys(given_quartiles, (rows, m.n_channels, 3))
-        found = write_alike(graph, m, windows, given_quartiles)
-        tables.append(_side_by_side(graph, found, len(group), batch, len(feature_names(m))))
-        order += names
+    for sensors, outside in alike((known[name] for name in solved.sensors), batch):
+        m, n = sensors[0], len(sensors)
+        if outside and not sorts:
+            turned, ordered = TURNED + m.name, ORDER + m.name
+            many = rows if batch is None else n * batch
+            inputs |= {turned: (many, m.n_channels, m.length), ordered: (many, m.n_channels, len(SHARES))}
+            found = write_turned(graph, m, turned, ordered)
+        else:
+            windows = [WINDOW + one.name for one in sensors]
+            inputs |= dict.fromkeys(windows, (rows, m.length, m.n_channels))
+            found = write_alike(graph, m, windows)
+        tables.append(_side_by_side(graph, found, n, batch, len(feature_names(m))))
+        order += [one.name for one in sensors]
     table = tables[0] if len(tables) == 1 else graph.op("Concat", *tables, axis=1)
     z = _standardised(graph, table, readout, order, inputs)
     _Heads(graph, readout, solved, order, z).write()
     return graph.finish(inputs, (READOUT, (rows, len(readout.classes))))
-
-
-def _alike(modalities: Sequence[Modality], batch: int | None) -> list[list[Modality]]:
-    """Sensors that are described together, where the number of windows is known."""
-    groups: dict[object, list[Modality]] = {}
-    for m in modalities:
-        key = m.name if batch is None else (m.length, m.n_channels, m.may_miss)
-        groups.setdefault(key, []).append(m)
-    return [*groups.values()]
 
 
 def _side_by_side(graph: Graph, rows: str, n: int, batch: int | None, size: int) -> str:
@@ -136,11 +150,8 @@ def _standardised(
         mean = graph.hold(np.concatenate([scale.mean for scale in scales]))
         inverse = graph.hold(np.concatenate([scale.inverse for scale in scales]))
     else:
-        for prefix in (MEAN, INVERSE):
-            inputs |= {prefix + name: (len(readout.parts.scales[name].mean),) for name in order}
-        mean, inverse = (
-            graph.op("Concat", *(prefix + name for name in order), axis=0) for prefix in (MEAN, INVERSE)
-        )
+        mean, inverse = MEAN, INVERSE
+        inputs |= dict.fromkeys((mean, inverse), (sum(len(scale.mean) for scale in scales),))
     known = graph.op("LessOrEqual", graph.op("Abs", table), graph.hold(LARGEST))
     z = graph.op("Mul", graph.op("Sub", table, mean), inverse)
     z = graph.op("Where", known, z, graph.hold(0.0))
@@ -190,12 +201,22 @@ class _Heads:
             nothing = graph.hold(np.zeros((sum(self.sizes.values()), self.k)))
             flat, pool = [graph.op("MatMul", self.z, nothing)], [1.0]
         logits = flat[0] if len(flat) == 1 else graph.op("Concat", *flat, axis=1)
-        scores = self._scores(graph.reshape(logits, -1, len(pool), self.k))
-        pooled = graph.reshape(graph.op("MatMul", graph.hold([pool]), scores), -1, self.k)
-        if self.numbers:
-            graph.op("Add", pooled, graph.hold(self.prior), writes=READOUT)
+        self._pooled(logits, pool)
+
+    def _pooled(self, logits: str, pool: Sequence[float]) -> None:
+        """Heads `(B, H * K)` under their weights."""
+        graph, k, n = self.graph, self.k, len(pool)
+        weights, prior = graph.hold([pool]), graph.hold(self.prior)
+        last = {"writes": READOUT} if self.numbers else {}
+        if graph.batch == 1:
+            scores = self._scores(graph.reshape(logits, n, k))
+            pooled = graph.op("Gemm", weights, scores, prior, **last)
         else:
-            graph.op("LogSoftmax", graph.op("Add", pooled, graph.hold(self.prior)), axis=-1, writes=READOUT)
+            scores = self._scores(graph.reshape(logits, -1, n, k))
+            pooled = graph.reshape(graph.op("MatMul", weights, scores), -1, k)
+            pooled = graph.op("Add", pooled, prior, **last)
+        if not self.numbers:
+            graph.op("LogSoftmax", pooled, axis=-1, writes=READOUT)
 
     def _scores(self, logits: str) -> str:
         """Log probabilities, floored, `(B, ..., K)`; what they have in common does not count. Or numbers."""
@@ -249,10 +270,12 @@ class _Heads:
         logits = []
         if {"sum", "stack"} & {*heads}:
             biases: list[Doubles] = []
-            for i, codes in encoded.items():
-                mine = [s for s in self.order if self.parts.experts[s].view == i]
-                if not mine:
-                    continue
+            view_of = {s: self.parts.experts[s].view for s in self.order}
+            read = {i: codes for i, codes in encoded.items() if i in view_of.values()}
+            whole = side_by_side(read, view_of)
+            parts = [(codes, i) for i, codes in read.items()] if whole is None else [(whole, None)]
+            for codes, view in parts:
+                mine = [s for s in self.order if view is None or view_of[s] == view]
                 weights = {s: self.parts.experts[s].weights.astype(np.float64) for s in mine}
                 found, shifts = codes.each(weights)
                 logits += found

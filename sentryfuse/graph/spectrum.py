@@ -68,7 +68,7 @@ def write_spectrum(graph: Graph, unit: str, t: int, *, few: bool) -> Pooled:
 def bands_of(graph: Graph, pooled: Pooled, log_spread: str) -> str:
     """Logarithms of the energies in the window's own unit, `(N, C, R + Rs)`."""
     log = graph.op("Log", graph.op("Add", pooled.bands, graph.hold(FLOOR)))
-    return graph.op("Add", log, graph.op("Mul", log_spread, graph.hold(2.0)))
+    return graph.op("Sum", log, log_spread, log_spread)
 
 
 def centroid_of(graph: Graph, pooled: Pooled) -> str:

@@ -18,6 +18,7 @@ from sentryfuse.graph.spectrum import bands_of, centroid_of, write_spectrum
 from sentryfuse.graph.writer import LAST, Array, Graph
 from sentryfuse.statistics.names import MANY_CHANNELS, n_bands, pairs_of
 from sentryfuse.statistics.observed import LEAST, ROUNDING
+from sentryfuse.statistics.order import SHARES
 from sentryfuse.types import Modality
 
 HALF = 0.5  # share measured above which a spectrum or a correlation is one
@@ -42,46 +43,45 @@ class Measured(NamedTuple):
     share: str
 
 
-def write_features(graph: Graph, modality: Modality, x: str, *, quartiles: str = "") -> str:
-    """Statistics of windows of one sensor.
-
-    Args:
-        graph: to write into.
-        modality: the sensor.
-        x: name of its windows, `(B, T, C)`.
-        quartiles: name of `sentryfuse.statistics.quartiles` of the windows, `(B, C, 3)`; "" sorts the
-            windows in the graph, which is most of the time of it.
-
-    Returns:
-        Name of `(B, F)`, not finite where a feature cannot be told.
-    """
-    return write_alike(graph, modality, [x], [quartiles] if quartiles else [])
-
-
-def write_alike(graph: Graph, modality: Modality, xs: Sequence[str], quartiles: Sequence[str] = ()) -> str:
+def write_alike(graph: Graph, modality: Modality, xs: Sequence[str]) -> str:
     """Statistics of windows of sensors of the same length, channels and gaps, one sensor after the other.
 
     Args:
         graph: to write into.
         modality: any one of the sensors.
         xs: name of the windows of each, `(B, T, C)`.
-        quartiles: as for `write_features`, of each sensor; empty sorts in the graph.
 
     Returns:
-        Name of `(sensors * B, F)`.
+        Name of `(sensors * B, F)`, not finite where a feature cannot be told.
     """
     t, c = modality.length, modality.n_channels
-    x = _stacked(graph, xs)
+    x = xs[0] if len(xs) == 1 else graph.op("Concat", *xs, axis=0)
     if t == 1:
         value = graph.reshape(x, -1, c)
         return _with_presence(graph, value) if modality.may_miss else value
     x = graph.turn(x, 0, 2, 1) if c > 1 else graph.reshape(x, -1, 1, t)
-    given = _stacked(graph, quartiles) if quartiles else ""
+    return write_turned(graph, modality, x)
+
+
+def write_turned(graph: Graph, modality: Modality, x: str, order: str = "") -> str:
+    """Statistics of windows whose steps come last.
+
+    Args:
+        graph: to write into.
+        modality: of more than one step.
+        x: name of the windows, `(N, C, T)`.
+        order: name of `sentryfuse.statistics.order_statistics` of them, `(N, C, 5)`; "" sorts the windows in
+            the graph, which is most of the time of it.
+
+    Returns:
+        Name of `(N, F)`, not finite where a feature cannot be told.
+    """
+    t, c = modality.length, modality.n_channels
     extremes = c <= MANY_CHANNELS
     if modality.may_miss:
-        found = Measured(*write_observed(graph, x, t, given, extremes=extremes))
+        found = Measured(*write_observed(graph, x, t, order, extremes=extremes))
     else:
-        found = _complete(graph, x, t, given, extremes=extremes)
+        found = _complete(graph, x, t, order, extremes=extremes)
     columns = [*found.columns]
     pairs = pairs_of(modality)
     bands = n_bands(modality)
@@ -103,49 +103,48 @@ def write_alike(graph: Graph, modality: Modality, xs: Sequence[str], quartiles: 
     return result
 
 
-def _stacked(graph: Graph, names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else graph.op("Concat", *names, axis=0)
-
-
 def _with_presence(graph: Graph, value: str) -> str:
     """Values of static sensors and whether each is there, `(N, 2 C)`."""
     there = graph.op("LessOrEqual", graph.op("Abs", value), graph.hold(LARGEST))
     return graph.op("Concat", value, graph.op("Cast", there, to=1), axis=1)
 
 
-def _complete(graph: Graph, x: str, t: int, given: str, *, extremes: bool) -> Measured:
+def _complete(graph: Graph, x: str, t: int, order: str, *, extremes: bool) -> Measured:
     """Statistics of windows without a gap."""
     anchor = graph.cut(x, 2, 0, 1)
     z = graph.op("Sub", x, anchor)
     middle = graph.reduce("Mean", z, 2, keep=1)
     mean = graph.op("Add", anchor, middle)
     z = graph.op("Sub", z, middle)
-    deviation = graph.op("Mul", graph.reduce("L2", z, 2, keep=1), graph.hold(t**-0.5))
-    low, high = graph.reduce("Min", z, 2, keep=1), graph.reduce("Max", z, 2, keep=1)
-    least, most = graph.op("Add", mean, low), graph.op("Add", mean, high)
-    largest = graph.op("Max", most, graph.op("Neg", least))
+    deviation = _deviation(graph, z)
+    if order:
+        five = graph.op("Sub", order, middle)
+    else:
+        ordered = graph.ops("TopK", z, graph.ints(t), outputs=2, axis=2, largest=0)[0]
+        five = graph.op("MatMul", ordered, graph.hold(_five(t)))
+    ends = graph.op("Add", mean, graph.op("Gather", five, graph.hold([0, 4], np.int64), axis=2))
+    largest = graph.reduce("Max", graph.op("Abs", ends), 2, keep=1)
     rounding = graph.op("Add", graph.op("Mul", largest, graph.hold(ROUNDING)), graph.hold(LEAST))
     spread = graph.op("Max", deviation, rounding)
     log_spread = graph.op("Log", spread)
-    if given:
-        quarter = graph.op("Sub", given, middle)
-    else:
-        ordered = graph.ops("TopK", z, graph.ints(t), outputs=2, axis=2, largest=0)[0]
-        quarter = graph.op("MatMul", ordered, graph.hold(_quarters(t)))
     step = graph.op("Sub", graph.cut(z, 2, 1, LAST), graph.cut(z, 2, 0, -1))
     size = graph.reduce("Mean", graph.op("Abs", step), 2, keep=1)
     gap = graph.op("Sub", step, graph.reduce("Mean", step, 2, keep=1))
-    rough = graph.op("Mul", graph.reduce("L2", gap, 2, keep=1), graph.hold((t - 1) ** -0.5))
     linear = graph.op("MatMul", z, graph.hold(_linear(t)))
-    columns = [mean, log_spread, deviation, low, quarter, high, size, rough, linear]
+    columns = [mean, log_spread, deviation, five, size, _deviation(graph, gap), linear]
     if extremes:
-        columns += [least, most, graph.cut(x, 2, -1, LAST)]
+        columns += [ends, graph.cut(x, 2, -1, LAST)]
     return Measured(columns, z, spread, log_spread, "")
 
 
-def _quarters(t: int) -> Array:
-    """Sorted values -> quartiles between the extremes, `(T, 3)`."""
-    place = np.array([0.25, 0.5, 0.75]) * (t - 1)
+def _deviation(graph: Graph, z: str) -> str:
+    """Of values of mean 0; the engine's own norm takes twice as long."""
+    return graph.op("Sqrt", graph.reduce("Mean", graph.op("Mul", z, z), 2, keep=1))
+
+
+def _five(t: int) -> Array:
+    """Sorted values -> smallest, quartiles and largest, `(T, 5)`."""
+    place = np.array(SHARES) * (t - 1)
     found: Array = np.maximum(1 - np.abs(np.arange(t)[:, None] - place), 0).astype(np.float32)
     return found
 
@@ -171,9 +170,9 @@ def _correlations(
         product = graph.op("Mul", graph.cut(unit, 1, 0, -1), graph.cut(unit, 1, 1, LAST))
         found = graph.reduce("Mean", product, 2)
     else:
-        scaled = graph.op("MatMul", unit, graph.turn(unit, 0, 2, 1))
-        scaled = graph.op("Mul", graph.op("Flatten", scaled, axis=1), graph.hold(1 / t))
-        found = graph.op("Gather", scaled, graph.hold(first * c + second, np.int64), axis=1)
+        scaled = graph.times_turned(unit, unit, 1 / t, axes=3)
+        found = graph.op("Flatten", scaled, axis=1)
+        found = graph.op("Gather", found, graph.hold(first * c + second, np.int64), axis=1)
     if share:
         flat = graph.op("Flatten", share, axis=1)
         enough = graph.op("Cast", graph.op("Greater", flat, graph.hold(HALF)), to=1)

@@ -19,7 +19,7 @@ OPSET, PLAIN_OPSET = 23, 20  # 23 is the first with Attention
 IR_VERSION = 10
 PRODUCER = "sentryfuse"
 VERSIONS = {OWN: 1, TREES: 3}  # of operators beside the standard ones
-DATA_TYPES = {"<f4": 1, "<i8": 7}  # numbers of TensorProto.DataType
+DATA_TYPES = {"<f4": 1, "<i8": 7, "|b1": 9}  # numbers of TensorProto.DataType
 Piece = bytes | memoryview
 Shape = Sequence[int | str]
 cached = lru_cache(maxsize=8192, typed=True)  # typed: 1 and 1.0 are different attributes
@@ -110,7 +110,7 @@ def node(
 
 
 def tensor(name: str, value: NDArray[Any]) -> tuple[Piece, ...]:
-    """A constant as it stands in a graph, float32 or int64; its numbers are not copied."""
+    """A constant as it stands in a graph, float32, int64 or bool; its numbers are not copied."""
     start = b"".join(whole(1, n) for n in value.shape) + whole(2, DATA_TYPES[value.dtype.str]) + text(8, name)
     start += varint(9 << 3 | 2) + varint(value.nbytes)
     return (

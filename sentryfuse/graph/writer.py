@@ -122,11 +122,13 @@ class Graph:
         """Axes in another order."""
         return self.op("Transpose", x, perm=order)
 
-    def times_turned(self, x: str, y: str) -> str:
-        """The product with a matrix whose last two axes change places; both have four axes."""
+    def times_turned(self, x: str, y: str, gain: float = 1.0, *, axes: int = 4) -> str:
+        """The product with a matrix whose last two of three or four axes change places, times a number."""
         if self.fused:
-            return self.op("FusedMatMul", x, y, domain=wire.OWN, transB=1)
-        return self.op("MatMul", x, self.turn(y, 0, 1, 3, 2))
+            return self.op("FusedMatMul", x, y, domain=wire.OWN, transB=1, alpha=gain)
+        order = (*range(axes - 2), axes - 1, axes - 2)
+        product = self.op("MatMul", x, self.turn(y, *order))
+        return product if gain == 1 else self.op("Mul", product, self.hold(gain))
 
     def full(self, value: Tokens) -> str:
         """The value as `(B, L, D)`."""

@@ -8,6 +8,6 @@ from __future__ import annotations
 
 from sentryfuse.statistics.features import features
 from sentryfuse.statistics.names import feature_names, n_bands
-from sentryfuse.statistics.quartiles import quartiles
+from sentryfuse.statistics.order import order_statistics
 
-__all__ = ["feature_names", "features", "n_bands", "quartiles"]
+__all__ = ["feature_names", "features", "n_bands", "order_statistics"]

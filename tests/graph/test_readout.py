@@ -11,10 +11,10 @@ import pytest
 from sentryfuse.engine.engines import OnnxRuntime
 from sentryfuse.errors import ConfigError
 from sentryfuse.graph import readout as written
-from sentryfuse.graph.readout import sorted_outside, write_readout
+from sentryfuse.graph.readout import alike, write_readout
 from sentryfuse.readout import Readout, fit_readout, person_moments
 from sentryfuse.readout.boosting import boost
-from sentryfuse.statistics import features, quartiles
+from sentryfuse.statistics import features, order_statistics
 from sentryfuse.types import Modality
 
 pytestmark = pytest.mark.device
@@ -50,7 +50,7 @@ def recording(n: int = 90, seed: int = 0) -> tuple[Windows, np.ndarray, np.ndarr
 
 @pytest.fixture(autouse=True)
 def _every_sort_is_dear(monkeypatch):
-    """Windows here are short, and quartiles are to be given all the same."""
+    """Windows here are short, and numpy is to sort them all the same."""
     monkeypatch.setattr(written, "_SORT", 1e9)
 
 
@@ -97,13 +97,16 @@ def by_graph(
     more: Mapping[str, np.ndarray] | None = None,
 ) -> np.ndarray:
     solved = readout.solve(present)
-    model = write_readout(readout, solved, SENSORS, batch=batch, fused=True, quartiles=not sort)
-    feed = {f"window.{s}": windows[s] for s in present} | dict(more or {})
-    there = [m for m in SENSORS if m.name in present]
-    given = sorted_outside(there, batch)
-    feed |= {
-        f"quartiles.{m.name}": quartiles(m, windows[m.name]) for m in there if m.name in given and not sort
-    }
+    model = write_readout(readout, solved, SENSORS, batch=batch, fused=True, sorts=sort)
+    feed = dict(more or {})
+    for sensors, outside in alike((m for m in SENSORS if m.name in present), batch):
+        first = sensors[0]
+        if outside and not sort:
+            turned = np.concatenate([windows[m.name] for m in sensors]).transpose(0, 2, 1)
+            feed[f"turned.{first.name}"] = np.ascontiguousarray(turned)
+            feed[f"order.{first.name}"] = order_statistics(turned, may_miss=first.may_miss)
+        else:
+            feed |= {f"window.{m.name}": windows[m.name] for m in sensors}
     return OnnxRuntime().build(model, threads=1, batch=batch)(feed)
 
 
@@ -133,11 +136,12 @@ def test_features_are_standardised_by_what_is_given(personal, windows):
     readout = every_head(personal)
     assert readout.person_weight is not None
     person = person_moments({m.name: features(m, windows[m.name][:7]) for m in SENSORS})
-    own, whole = {}, {}
-    for name, scale in readout.parts.scales.items():
-        own[f"mean.{name}"], own[f"inverse.{name}"] = scale.of_person(person[name], readout.person_weight)
-        whole[f"mean.{name}"], whole[f"inverse.{name}"] = scale.mean, scale.inverse
-    for given, known in ((own, person), (whole, None)):
+    scales = {name: readout.parts.scales[name] for name in NAMES}
+    own = [scale.of_person(person[name], readout.person_weight) for name, scale in scales.items()]
+    whole = [(scale.mean, scale.inverse) for scale in scales.values()]
+    for columns, known in ((own, person), (whole, None)):
+        mean, inverse = (np.concatenate(column) for column in zip(*columns, strict=True))
+        given = {"mean": mean, "inverse": inverse}
         got = by_graph(readout, NAMES, windows, batch=None, more=given)
         np.testing.assert_allclose(got, by_numpy(readout, NAMES, windows, known), atol=COARSE)
 
@@ -215,8 +219,9 @@ def test_nothing_measured_is_answered(plain):
 
 def test_long_windows_are_sorted_by_numpy(monkeypatch):
     monkeypatch.undo()
-    assert set(sorted_outside(SENSORS, None)) == set()
-    assert sorted_outside([replace(SENSORS[-1], length=2000), SENSORS[2]], 1) == ("ecg",)
+    assert not any(group.outside for group in alike(SENSORS, None))
+    long = replace(SENSORS[-1], length=2000)
+    assert alike([long, SENSORS[2]], 1) == [((long,), True), ((SENSORS[2],), False)]
 
 
 def test_a_modality_that_does_not_fit_is_refused(plain):

@@ -6,9 +6,9 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from sentryfuse.graph.statistics import write_alike, write_features
+from sentryfuse.graph.statistics import write_alike, write_turned
 from sentryfuse.graph.writer import Graph
-from sentryfuse.statistics import feature_names, features, quartiles
+from sentryfuse.statistics import feature_names, features, order_statistics
 from sentryfuse.types import Modality
 
 pytestmark = pytest.mark.device
@@ -30,17 +30,15 @@ def ask(model: bytes, feed: dict[str, np.ndarray]) -> np.ndarray:
 def by_graph(m: Modality, windows: Sequence[np.ndarray], *, sort: bool, fused: bool = True) -> np.ndarray:
     """Features of sensors that are alike, one after the other."""
     graph = Graph(1, batch=None, fused=fused)
-    xs = [f"x{i}" for i in range(len(windows))]
-    qs = [] if sort or m.length == 1 else [f"q{i}" for i in range(len(windows))]
-    if len(windows) == 1:
-        y = write_features(graph, m, xs[0], quartiles=qs[0] if qs else "")
+    feed: dict[str, np.ndarray] = {}
+    if sort or m.length == 1:
+        feed = {f"x{i}": x for i, x in enumerate(windows)}
+        y = write_alike(graph, m, [*feed])
     else:
-        y = write_alike(graph, m, xs, qs)
+        turned = np.concatenate(windows).transpose(0, 2, 1)
+        feed = {"x": turned, "order": order_statistics(turned, may_miss=m.may_miss)}
+        y = write_turned(graph, m, "x", "order")
     graph.op("Identity", y, writes="y")
-    feed = {
-        **dict(zip(xs, windows, strict=True)),
-        **{q: quartiles(m, x) for q, x in zip(qs, windows, strict=False)},
-    }
     shapes = {name: ("batch", *x.shape[1:]) for name, x in feed.items()}
     return ask(graph.finish(shapes, ("y", ("rows", len(feature_names(m))))), feed)
 

@@ -87,9 +87,8 @@ def test_the_graph_answers_as_numpy_does(readout, present, batch):
     model = write_readout(readout, readout.solve(present), SENSORS, batch=batch, fused=True)
     feed = {f"window.{s}": x[s] for s in present}
     if readout.person_weight is not None:
-        for s in present:
-            scale = readout.parts.scales[s]
-            feed |= {f"mean.{s}": scale.mean, f"inverse.{s}": scale.inverse}
+        scales = [readout.parts.scales[s] for s in present]
+        feed |= {key: np.concatenate([getattr(s, key) for s in scales]) for key in ("mean", "inverse")}
     assert OnnxRuntime().build(model, threads=1, batch=batch)(feed) == pytest.approx(want, abs=2e-4)
 
 
