@@ -27,7 +27,7 @@ from sentryfuse.cli.options import open_windows
 from sentryfuse.engine import Session
 from sentryfuse.files import read_json, write_json
 from sentryfuse.machine import machine
-from sentryfuse.runtime.person import Person, PersonFeatures
+from sentryfuse.runtime.person import Person, features_of_person
 from sentryfuse.types import Budget
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,17 +67,17 @@ def answered(bundle: Bundle, windows: sf.Windows) -> dict[str, dict[int, NDArray
     found: dict[str, dict[int, NDArray[np.bool_]]] = {}
     for person in np.unique(windows.subject[test]):
         own = test[windows.subject[test] == person]
-        known = PersonFeatures(bundle.layout.modalities)
+        known = {who: features_of_person(bundle) for who in ("both", "both, by itself", "readout")}
         supposing = Person(bundle.names, bundle.subject_floor, bundle.subject_prior)
         by_itself = Person(bundle.names, bundle.subject_floor)
         said: dict[str, list[int]] = {}
         for i in own:
             raw = windows.batch(np.array([i]))
-            moments = known.see(raw) if bundle.mixture and bundle.mixture.readout.person_weight else None
             for name, x in (("", supposing.standardise(raw)), (", by itself", by_itself.standardise(raw))):
-                said.setdefault(f"both{name}", []).append(_class(both.run(x, None, moments, raw)))
+                who = f"both{name}"
+                said.setdefault(who, []).append(_class(both.run(x, None, known[who], raw)))
                 said.setdefault(f"transformer{name}", []).append(_class(both.transformer(x)))
-            said.setdefault("readout", []).append(_class(alone.run(raw, None, moments, raw)))
+            said.setdefault("readout", []).append(_class(alone.run(raw, None, known["readout"], raw)))
         for who, classes in said.items():
             found.setdefault(who, {})[int(person)] = np.array(classes) == windows.y[own]
     return found

@@ -13,7 +13,7 @@ from sentryfuse.bundle import Bundle
 from sentryfuse.engine.engines import Engine
 from sentryfuse.graph.readout import INVERSE, MEAN, ORDER, TURNED, alike, write_readout
 from sentryfuse.planning.layout import WINDOW
-from sentryfuse.readout import Person, Readout
+from sentryfuse.readout import PersonFeatures, Readout
 from sentryfuse.statistics import order_statistics
 from sentryfuse.types import Modality
 
@@ -41,30 +41,29 @@ class ReadoutSession:
         threads: int,
         batch: int | None,
     ) -> None:
-        self._readout, self._names = readout, tuple(m.name for m in modalities)
         sizes = batch if engine.fused else None  # as sub-networks are written
-        solved, known = readout.solve(self._names), {m.name: m for m in modalities}
+        known = {m.name: m for m in modalities}
+        solved = readout.solve(tuple(known))
         graph = write_readout(readout, solved, modalities, batch=sizes, fused=engine.fused, sorts=False)
         self._answer = engine.build(graph, threads=threads, batch=batch)
         groups = alike((known[name] for name in solved.sensors), sizes)
         self._order = [m.name for group in groups for m in group.sensors]
         self._outside = [group.sensors for group in groups if group.outside]
         self._inside = [m.name for group in groups if not group.outside for m in group.sensors]
-        self._population: dict[str, Array] = {}
+        self._n_outputs = len(readout.classes)
+        self._population: tuple[Array, Array] | None = None
         if readout.person_weight is not None:
             scales = [readout.parts.scales[name] for name in self._order]
-            self._population = {
-                MEAN: np.concatenate([scale.mean for scale in scales]),
-                INVERSE: np.concatenate([scale.inverse for scale in scales]),
-            }
+            mean, inverse = ([getattr(scale, leaf) for scale in scales] for leaf in ("mean", "inverse"))
+            self._population = np.concatenate(mean), np.concatenate(inverse)
 
-    def __call__(self, windows: Mapping[str, Array], person: Mapping[str, Person] | None) -> Array:
+    def __call__(self, windows: Mapping[str, Array], person: PersonFeatures | None) -> Array:
         """Log probabilities, `(B, K)`.
 
         Args:
             windows: modality -> `(B, T, C)`, physical units, float32.
-            person: moments of the person's features so far; sensors that are not among them, and all of
-                them with `None`, are standardised by the population.
+            person: whose features so far standardise these, and who is told of them afterwards; with `None`
+                they are standardised by the population.
         """
         feed = {f"{WINDOW}{name}": windows[name] for name in self._inside}
         for sensors in self._outside:
@@ -74,22 +73,13 @@ class ReadoutSession:
             turned = np.ascontiguousarray(together.transpose(0, 2, 1))
             feed[f"{TURNED}{first.name}"] = turned
             feed[f"{ORDER}{first.name}"] = order_statistics(turned, may_miss=first.may_miss)
-        feed |= self._of_person(person) if person else self._population
-        return self._answer(feed)
-
-    def _of_person(self, person: Mapping[str, Person]) -> dict[str, Array]:
-        """What standardises the features of a person."""
-        weight, scales = self._readout.person_weight, self._readout.parts.scales
-        if weight is None:
-            return {}
-        found = [
-            scales[name].of_person(person[name], weight)
-            if name in person
-            else (scales[name].mean, scales[name].inverse)
-            for name in self._order
-        ]
-        mean, inverse = (np.concatenate(column) for column in zip(*found, strict=True))
-        return {MEAN: mean, INVERSE: inverse}
+        if self._population is None:
+            return self._answer(feed)
+        mean, inverse = self._population if person is None else person.scale(self._order)
+        found = self._answer(feed | {MEAN: mean, INVERSE: inverse})
+        if person is not None:
+            person.see(self._order, found[:, self._n_outputs :])
+        return found[:, : self._n_outputs]
 
 
 _LOCK = Lock()

@@ -16,7 +16,7 @@ from sentryfuse.engine.engines import ENGINE, Engine, check_threads, find_engine
 from sentryfuse.engine.parts import split
 from sentryfuse.errors import BundleError, ConfigError, SentryFuseError
 from sentryfuse.planning.layout import WINDOW
-from sentryfuse.readout import Person
+from sentryfuse.readout import PersonFeatures
 from sentryfuse.types import Plan
 
 Array = NDArray[np.float32]
@@ -118,7 +118,7 @@ class Session:
         self,
         windows: Mapping[str, Array],
         tokens: MutableMapping[str, Array] | None = None,
-        person: Mapping[str, Person] | None = None,
+        person: PersonFeatures | None = None,
         raw: Mapping[str, Array] | None = None,
     ) -> Array:
         """Answer windows.
@@ -128,7 +128,8 @@ class Session:
             tokens: of sensors that run apart, as they were left by a call of this session: those that are
                 here are used in place of the windows, those that are not are made and put here. Take out
                 the ones whose windows have changed. `None` makes all of them.
-            person: moments of the person's features so far, for a readout that standardises by person.
+            person: what is known of the person so far, for a readout that standardises by person; learns
+                from these windows once they are answered. `None` = nothing, as of a person nobody has seen.
             raw: the windows in physical units, where `windows` are standardised by person already;
                 `None` = they are `windows`.
 

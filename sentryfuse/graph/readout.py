@@ -94,7 +94,8 @@ def write_readout(
         `(sensors * B, C, 5)` of `sentryfuse.statistics.order_statistics`. Where the readout standardises by
         person also `mean` and `inverse` `(F,)`, of each sensor's `Scale` or of its `of_person`, in the order
         of `alike`. Its output is `readout`, log probabilities or standardised numbers `(B, K)`, those of
-        `Readout.log_probabilities` up to rounding.
+        `Readout.log_probabilities` up to rounding; where it standardises by person the features it read stand
+        behind them, in the order of `alike` and not finite where one is not known, `(B, K + F)`.
 
     Raises:
         ConfigError: a sensor without modality or with another number of features, or trees too large for an
@@ -128,8 +129,14 @@ def write_readout(
         order += [one.name for one in sensors]
     table = tables[0] if len(tables) == 1 else graph.op("Concat", *tables, axis=1)
     z = _standardised(graph, table, readout, order, inputs)
-    _Heads(graph, readout, solved, order, z).write()
-    return graph.finish(inputs, (READOUT, (rows, len(readout.classes))))
+    size = len(readout.classes)
+    if readout.person_weight is None:
+        _Heads(graph, readout, solved, order, z).write(READOUT)
+    else:
+        answer = _Heads(graph, readout, solved, order, z).write()
+        graph.op("Concat", answer, table, axis=1, writes=READOUT)
+        size += sum(len(readout.parts.scales[name].mean) for name in order)
+    return graph.finish(inputs, (READOUT, (rows, size)))
 
 
 def _side_by_side(graph: Graph, rows: str, n: int, batch: int | None, size: int) -> str:
@@ -170,8 +177,8 @@ class _Heads:
         self.prior = weights.pop("prior") * readout.log_prior
         self.weights = {head: w for head, w in weights.items() if w != 0}
 
-    def write(self) -> None:
-        """The answer, under the name `readout`."""
+    def write(self, name: str = "") -> str:
+        """The answer, under a name of its own or the given one."""
         graph, flat, pool = self.graph, [], []
         by_expert = {"sum", "stack"} & self.weights.keys()
         encoded = {}
@@ -201,22 +208,21 @@ class _Heads:
             nothing = graph.hold(np.zeros((sum(self.sizes.values()), self.k)))
             flat, pool = [graph.op("MatMul", self.z, nothing)], [1.0]
         logits = flat[0] if len(flat) == 1 else graph.op("Concat", *flat, axis=1)
-        self._pooled(logits, pool)
+        return self._pooled(logits, pool, name)
 
-    def _pooled(self, logits: str, pool: Sequence[float]) -> None:
+    def _pooled(self, logits: str, pool: Sequence[float], name: str) -> str:
         """Heads `(B, H * K)` under their weights."""
         graph, k, n = self.graph, self.k, len(pool)
         weights, prior = graph.hold([pool]), graph.hold(self.prior)
-        last = {"writes": READOUT} if self.numbers else {}
+        last = name if self.numbers else ""
         if graph.batch == 1:
             scores = self._scores(graph.reshape(logits, n, k))
-            pooled = graph.op("Gemm", weights, scores, prior, **last)
+            pooled = graph.op("Gemm", weights, scores, prior, writes=last)
         else:
             scores = self._scores(graph.reshape(logits, -1, n, k))
             pooled = graph.reshape(graph.op("MatMul", weights, scores), -1, k)
-            pooled = graph.op("Add", pooled, prior, **last)
-        if not self.numbers:
-            graph.op("LogSoftmax", pooled, axis=-1, writes=READOUT)
+            pooled = graph.op("Add", pooled, prior, writes=last)
+        return pooled if self.numbers else graph.op("LogSoftmax", pooled, axis=-1, writes=name)
 
     def _scores(self, logits: str) -> str:
         """Log probabilities, floored, `(B, ..., K)`; what they have in common does not count. Or numbers."""

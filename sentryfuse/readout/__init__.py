@@ -10,12 +10,14 @@ from __future__ import annotations
 from sentryfuse.readout.encode import Person, person_moments
 from sentryfuse.readout.fit import Fit, fit_readout
 from sentryfuse.readout.mixture import Mixture, fit_weights
+from sentryfuse.readout.person import PersonFeatures
 from sentryfuse.readout.readout import Readout, Solved
 
 __all__ = [
     "Fit",
     "Mixture",
     "Person",
+    "PersonFeatures",
     "Readout",
     "Solved",
     "fit_readout",

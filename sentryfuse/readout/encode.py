@@ -52,15 +52,30 @@ class Scale:
 
     def of_person(self, person: Person, weight: float) -> tuple[Floats, Floats]:
         """Mean and one over the deviation, those of a person shrunk to the population, `(F,)` each."""
-        total = np.maximum(person.count + weight, 1e-9)
-        variance = np.where(
-            self.inverse > 0, 1.0 / np.maximum(self.inverse, 1e-30).astype(np.float64) ** 2, 0
-        )
-        mean = (person.count * person.mean + weight * self.mean) / total
-        spread = (person.count * person.variance + weight * variance) / total
-        least = 1e-4 * variance
-        inverse = np.where(self.inverse > 0, 1 / np.sqrt(np.maximum(spread, least) + 1e-300), 0)
-        return mean.astype(np.float32), inverse.astype(np.float32)
+        own = (person.count, person.mean, person.variance)
+        return shrunk_scale(self.mean, self.inverse, *own, weight)
+
+
+def shrunk_scale(
+    population: Floats, inverse: Floats, count: Doubles, mean: Doubles, variance: Doubles, weight: float
+) -> tuple[Floats, Floats]:
+    """Mean and one over the deviation of a person's features, drawn to the population's, `(F,)` each.
+
+    Args:
+        population: its mean, `(F,)`.
+        inverse: one over its deviation, 0 where nothing varies, `(F,)`.
+        count: windows of the person in which each feature was known, `(F,)`.
+        mean: of those windows, `(F,)`.
+        variance: of those windows, `(F,)`.
+        weight: windows that the population counts as.
+    """
+    varies = inverse > 0
+    total = np.maximum(count + weight, 1e-9)
+    usual = np.where(varies, 1.0 / np.maximum(inverse, 1e-30).astype(np.float64) ** 2, 0)
+    own = (count * mean + weight * population) / total
+    spread = (count * variance + weight * usual) / total
+    found = np.where(varies, 1 / np.sqrt(np.maximum(spread, 1e-4 * usual) + 1e-300), 0)
+    return own.astype(np.float32), found.astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,11 +13,12 @@ from sentryfuse.bundle import Bundle
 from sentryfuse.engine.session import Session
 from sentryfuse.errors import ConfigError
 from sentryfuse.power import LadderReader
+from sentryfuse.readout import PersonFeatures
 from sentryfuse.runtime.events import Events
 from sentryfuse.runtime.load import LoadLoop
 from sentryfuse.runtime.offers import DIGEST
 from sentryfuse.runtime.pace import Pace
-from sentryfuse.runtime.person import Person, PersonFeatures, features_of_person, person_of
+from sentryfuse.runtime.person import Person, features_of_person, person_of
 from sentryfuse.runtime.result import Result, Status
 from sentryfuse.runtime.sensors import SensorWatch
 from sentryfuse.runtime.serving import Serving
@@ -175,8 +176,7 @@ class Answering:
             self._tokens = {}
         reused = tuple(name for name in session.apart if name in self._tokens)
         started = time.perf_counter()
-        known = own.features.see(window.values) if own.features else None
-        probabilities = session.run(values, self._tokens, known, window.values)[0]
+        probabilities = session.run(values, self._tokens, own.features, window.values)[0]
         latency_ms = 1e3 * (time.perf_counter() - started)
         if not np.isfinite(probabilities).all():
             raise ConfigError("the sub-network answered with numbers that are not finite")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,9 +11,7 @@ from sentryfuse.bundle import Bundle
 from sentryfuse.data import RunningStatistics
 from sentryfuse.data.people import shrunk
 from sentryfuse.errors import ConfigError
-from sentryfuse.readout import Person as Moments
-from sentryfuse.statistics import features
-from sentryfuse.types import Modality
+from sentryfuse.readout import PersonFeatures
 
 Array = NDArray[np.float32]
 SELDOM = 1e-6  # weight of a channel that has not been measured yet [samples]
@@ -89,42 +87,12 @@ def _first(x: Array, floor: Array) -> RunningStatistics:
     return RunningStatistics(mean, std, weight=np.where(count > 0, count, SELDOM))
 
 
-class PersonFeatures:
-    """Moments of a person's statistics, gathered window by window, for a readout that standardises by person.
-
-    The readout counts the population as so many windows of its own, so that a person's first minutes are
-    answered as the population's are.
-
-    Args:
-        modalities: of the model.
-    """
-
-    def __init__(self, modalities: Sequence[Modality]) -> None:
-        self._modalities = {m.name: m for m in modalities}
-        self.moments: dict[str, Moments] = {}
-
-    def see(self, values: Mapping[str, Array]) -> dict[str, Moments]:
-        """Take windows in.
-
-        Args:
-            values: modality -> `(B, T, C)`, physical units, NaN where not measured.
-
-        Returns:
-            Moments of each sensor seen so far, these windows included.
-        """
-        for name, x in values.items():
-            new = Moments.of(features(self._modalities[name], x))
-            old = self.moments.get(name)
-            self.moments[name] = new if old is None else old.joined(new)
-        return self.moments
-
-
 def features_of_person(bundle: Bundle) -> PersonFeatures | None:
     """Where to gather a person's statistics; `None` for a bundle that does not ask for them."""
     mixture = bundle.mixture
     if mixture is None or mixture.readout.person_weight is None:
         return None
-    return PersonFeatures(bundle.layout.modalities)
+    return PersonFeatures(mixture.readout)
 
 
 def person_of(bundle: Bundle) -> Person | None:

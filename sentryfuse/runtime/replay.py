@@ -21,7 +21,8 @@ from sentryfuse.data.scoring import prepared
 from sentryfuse.engine.session import Session
 from sentryfuse.engine.sessions import Sessions
 from sentryfuse.errors import ConfigError
-from sentryfuse.runtime.person import PersonFeatures, features_of_person
+from sentryfuse.readout import PersonFeatures
+from sentryfuse.runtime.person import features_of_person
 from sentryfuse.stream import window_length_s
 from sentryfuse.target import THRESHOLD, Target
 from sentryfuse.types import Budget, check_present
@@ -94,8 +95,7 @@ def replay(
             batch, plain = (each.batch(np.array([index]), on) for each in (windows, raw))
             person = people.setdefault(int(windows.subject[index]), features_of_person(bundle))
             started = time.perf_counter()
-            known = person.see(plain) if person else None
-            probabilities = stream.current.run(batch, person=known, raw=plain)
+            probabilities = stream.current.run(batch, person=person, raw=plain)
             latency_ms = 1e3 * (time.perf_counter() - started)
             records.append(
                 record

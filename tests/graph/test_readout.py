@@ -143,7 +143,13 @@ def test_features_are_standardised_by_what_is_given(personal, windows):
         mean, inverse = (np.concatenate(column) for column in zip(*columns, strict=True))
         given = {"mean": mean, "inverse": inverse}
         got = by_graph(readout, NAMES, windows, batch=None, more=given)
-        np.testing.assert_allclose(got, by_numpy(readout, NAMES, windows, known), atol=COARSE)
+        answer, table = np.split(got, [len(CLASSES)], axis=1)
+        np.testing.assert_allclose(answer, by_numpy(readout, NAMES, windows, known), atol=COARSE)
+        expected = np.concatenate([features(m, windows[m.name]) for m in SENSORS], axis=1)
+        assert (np.isfinite(table) == np.isfinite(expected)).all()
+        np.testing.assert_allclose(
+            np.nan_to_num(table), np.nan_to_num(expected), atol=1e-4 * np.nanmax(np.abs(expected))
+        )
 
 
 @pytest.mark.parametrize("present", [FEW, FEW[:2], FEW[1:], FEW[:1]], ids="-".join)
