@@ -12,11 +12,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from sentryfuse.cli import compare, device, keys, model, recordings, results, stream, study
 from sentryfuse.errors import SentryFuseError
+from sentryfuse.machine import machine
 from sentryfuse.progress import drop_stdout, set_quiet, visible
 
 # Usage errors of typer, by way of a public name: where their base lives differs between versions.
@@ -41,12 +43,33 @@ EXTRAS = {
 
 app = typer.Typer(
     name="sentryfuse",
-    help="Train once; become the right smaller model for the sensors present and the budget left.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 data = typer.Typer(help="Look at recordings, and make windows of them.", rich_markup_mode=None)
+
+
+def _say_versions(asked: bool) -> None:
+    if asked:
+        versions = machine()["versions"]
+        own = versions.pop("sentryfuse")
+        typer.echo(f"sentryfuse {own} ({', '.join(f'{name} {each}' for name, each in versions.items())})")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_say_versions, is_eager=True, help="Say which versions run here, and end."
+        ),
+    ] = False,
+) -> None:
+    """Train once; become the right smaller model for the sensors present and the budget left."""
+
+
 app.command()(results.demo)
 app.add_typer(data, name="data")
 data.command("list")(recordings.list_)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import typer
 
+from sentryfuse import __version__
 from sentryfuse.cli import app, main
 from sentryfuse.progress import say
 
@@ -51,6 +53,13 @@ def test_every_command_and_every_option_has_help(name):
     options = {option: p for p in entry.params for option in p.opts}
     assert {"--json", "--quiet"} <= options.keys()
     assert all(p.help for p in entry.params), [p.name for p in entry.params if not p.help]
+
+
+def test_it_says_which_versions_run(capsys):
+    assert main(["--version"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"sentryfuse {__version__} (python ")
+    assert f"onnxruntime {metadata.version('onnxruntime')}" in said
 
 
 def test_help_loads_nothing_heavy():
