@@ -112,10 +112,15 @@ def find_dialect(path: Path) -> Dialect:
     lines = [line for line in lines if line.strip() and not (comment and line.startswith(comment))]
     if not lines:
         raise DataError(f"{path} holds comments only; leave it out or record it again")
-    separator = _separator(path, lines)
-    ended = separator != ";" and sum(line.rstrip().endswith(";") for line in lines) > 0.9 * len(lines)
-    end = ";" if ended else ""
-    rows = [_cells(line.rstrip().removesuffix(";") if ended else line, separator) for line in lines[:300]]
+    try:
+        separator = _separator(path, lines)
+        ended = separator != ";" and sum(line.rstrip().endswith(";") for line in lines) > 0.9 * len(lines)
+        end = ";" if ended else ""
+        rows = [_cells(line.rstrip().removesuffix(";") if ended else line, separator) for line in lines[:300]]
+    except csv.Error as error:
+        raise DataError(
+            f"{path} is no table ({error}); give CSV, TSV, Parquet, npz, npy or ts files"
+        ) from None
     width = Counter(len(row) for row in rows[-200:]).most_common(1)[0][0]
     skip = next(i for i, row in enumerate(rows) if len(row) == width)
     body = [row for row in rows[skip:] if len(row) == width]

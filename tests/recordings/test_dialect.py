@@ -194,3 +194,9 @@ def test_a_column_whose_name_is_longer_than_any_name_is_refused(tmp_path):
     with pytest.raises(DataError, match="100000 letters"):
         look(open_table(tmp_path / "x.csv"))
     assert time.process_time() - started < 1
+
+
+def test_a_cell_longer_than_any_cell_is_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("start,end,label\n0,10,rest\n1" + 200_000 * "[" + ",20,walk\n")
+    with pytest.raises(DataError, match=r"a\.csv is no table \(field larger"):
+        find_dialect(tmp_path / "a.csv")
