@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 
 from sentryfuse.bundle import save_bundle
 from sentryfuse.bundle.container import open_container
-from tests.tiny import GOLDEN
+from sentryfuse.readout import Mixture, fit_readout
+from sentryfuse.readout.mixture import USUAL
+from sentryfuse.statistics import features
+from tests.tiny import GOLDEN, tiny_windows
 
 GOLDEN_BUNDLE = GOLDEN / "tiny-v3.bundle"
 Array = NDArray[np.float32]
@@ -60,3 +63,20 @@ def overflowing(path: Path, by: float = 4e17) -> Path:
         return values / np.float32(by) if name == "embed.acc.within" else values
 
     return rewrite(path, shrunk)
+
+
+def with_readout(path: Path, base: Path = GOLDEN_BUNDLE) -> Path:
+    """A bundle with a readout beside its transformer, fitted here; without trees."""
+    windows = tiny_windows(144)
+    seen = {m.name: features(m, windows.raw[m.name]) for m in windows.modalities}
+    fitted = fit_readout(
+        seen, windows.y, windows.subject, windows.classes, normalise="population", trees=False
+    )
+    mixture = Mixture(fitted.readout, np.tile(np.array(USUAL), (len(windows.modalities), 1)))
+    with open_container(base) as container:
+        full = json.loads(container.manifest)
+        tensors = container.tensors()
+    manifest = {n: v for n, v in full.items() if n not in ("format", "digests")}
+    tensors |= {f"readout.{name}": value for name, value in mixture.tensors().items()}
+    save_bundle(path, manifest={**manifest, "readout": mixture.settings()}, tensors=tensors)
+    return path

@@ -50,6 +50,9 @@ class Bundle:
         signed_by: number of the key that its signature was verified with; "" = nobody asked.
         about: facts for people: backbone, preset, training.
         digest: sha256 over the whole content.
+        tensors: everything the file holds by its name there; weights and gate are the same arrays.
+        digests: of the tensors, as the manifest has them.
+        origin: the file it was read from and the key that verified it; `None` = of no file.
     """
 
     layout: Layout
@@ -64,6 +67,9 @@ class Bundle:
     target: Target = CLASSES
     signed_by: str = ""
     subject_prior: Mapping[str, Any] = field(default_factory=dict)
+    tensors: Mapping[str, Array] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+    origin: tuple[Path, Path | None] | None = None
 
     def __repr__(self) -> str:
         """What it is, in one line."""
@@ -117,6 +123,23 @@ class Bundle:
             return self
         return replace(self, layout=replace(self.layout, attention=replace(rule, sparse_from=sparse_from)))
 
+    def read_again(self) -> Bundle:
+        """The same bundle from its file, verified as it was the first time; see `load_bundle`.
+
+        Raises:
+            BundleError: it is of no file, or that file cannot be read or holds another bundle now.
+        """
+        if self.origin is None:
+            raise BundleError("this bundle is of no file, so it cannot be read again; use load_bundle")
+        path, verify = self.origin
+        found = load_bundle(path, verify)
+        if found.digest != self.digest:
+            raise BundleError(
+                f"{path} holds another bundle now, {found.digest[:12]} in place of {self.digest[:12]}; put "
+                "the one back that is served, or serve the other one"
+            )
+        return found
+
 
 def load_bundle(path: str | Path, verify: str | Path | None = None) -> Bundle:
     """Read a bundle and verify it; see the room's description for what is checked in which order.
@@ -137,7 +160,8 @@ def load_bundle(path: str | Path, verify: str | Path | None = None) -> Bundle:
     """
     verifier = None if verify is None else read_verifier(verify)
     try:
-        return _load(path, verifier)
+        origin = (Path(path).absolute(), None if verify is None else Path(verify).absolute())
+        return replace(_load(path, verifier), origin=origin)
     except (Inconsistent, Misfit) as error:
         raise BundleError(f"{path} {_short(error)}; export it again") from None
     except SignatureError as error:
@@ -182,6 +206,8 @@ def _load(path: str | Path, verifier: Verifier | None) -> Bundle:
         mixture=read_mixture(manifest, parts["readout"]),
         target=manifest.target,
         signed_by=verifier.key_id if verifier else "",
+        tensors=tensors,
+        digests=manifest.digests,
     )
     bundle.writer.check_steps()
     return bundle
