@@ -104,3 +104,9 @@ def readout_session(
                 bundle.mixture.readout, modalities, engine=engine, threads=threads, batch=batch
             )
     return found
+
+
+def forget_readouts(bundle: Bundle) -> None:
+    """Have the readouts of a bundle built anew for the next sub-networks; those there are keep theirs."""
+    with _LOCK:
+        _READY.pop(bundle, None)

@@ -14,6 +14,7 @@ from sentryfuse.bundle import Bundle
 from sentryfuse.engine.beside import readout_session
 from sentryfuse.engine.engines import ENGINE, Engine, check_threads, find_engine
 from sentryfuse.engine.parts import split
+from sentryfuse.engine.selfcheck import Probe, differing
 from sentryfuse.errors import BundleError, ConfigError, SentryFuseError
 from sentryfuse.planning.layout import WINDOW
 from sentryfuse.readout import PersonFeatures
@@ -45,9 +46,12 @@ class Session:
         batch: windows per call; a fixed number is faster, `None` allows any.
         engine: a name of `list_engines`, or one of your own.
         apart: sensors whose own steps run apart, so that their tokens can be used again; see `run`.
+        probe: a window whose answer is remembered, so that `differs` finds memory that has changed.
 
     Attributes:
         apart: those of them that the plan has.
+        built_s, right_s: when it was built, and last asked and found right, on `time.monotonic` [s].
+        probe_s: how long it takes to answer the probe [s].
 
     Raises:
         ConfigError: the plan belongs to another model, or the engine is unknown or not installed.
@@ -63,6 +67,7 @@ class Session:
         batch: int | None = None,
         engine: str | Engine = ENGINE,
         apart: Collection[str] = (),
+        probe: Probe | None = None,
     ) -> None:
         self.bundle, self.plan, self.batch = bundle, plan, batch
         check_threads(threads)
@@ -109,9 +114,13 @@ class Session:
             for m in bundle.layout.modalities
             if m.name in plan.present
         }
+        self._exactly = threads == 1 and self.engine.name == ENGINE
+        self._probe, self.probe_s = probe, 0.0
+        self.built_s = self.right_s = time.monotonic()
+        self._said = None if probe is None else self._say(probe)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """To another process goes what it is made of; it is built again there."""
+        """To another process goes what it is made of, without a probe; it is built again there."""
         return _again, (self.bundle, self.plan, *self._settings)
 
     def run(
@@ -140,18 +149,20 @@ class Session:
             ConfigError: a present sensor's window is missing or has another shape.
         """
         made = None if self._alone else self.transformer(windows, tokens)
-        mixture = self.bundle.mixture
-        if mixture is None or self._readout is None:
+        if self._readout is None:
             assert made is not None, "a plan without layers is of a bundle with a readout"
             return made
-        source = windows if raw is None or mixture.readout.own_signals else raw
-        given = {name: self._window(source, name) for name in self.plan.present}
-        return mixture.answer(self._readout(given, person), made, len(self.plan.present))
+        return self._mixed(self._said_by_readout(windows, person, raw), made)
 
     def transformer(
         self, windows: Mapping[str, Array], tokens: MutableMapping[str, Array] | None = None
     ) -> Array:
         """What the transformer alone answers; as `run`."""
+        return self.bundle.target.answers(self._logits(windows, tokens))
+
+    def _logits(
+        self, windows: Mapping[str, Array], tokens: MutableMapping[str, Array] | None = None
+    ) -> Array:
         feed: dict[str, Any] = {f"{WINDOW}{name}": self._window(windows, name) for name in self.plan.present}
         if self.batch is None and len({len(x) for x in feed.values()}) > 1:
             raise ConfigError(
@@ -160,7 +171,65 @@ class Session:
             )
         if self._parts:
             self._encode(feed, {} if tokens is None else tokens)
-        return self.bundle.target.answers(self._answer(feed))
+        return self._answer(feed)
+
+    def _said_by_readout(
+        self,
+        windows: Mapping[str, Array],
+        person: PersonFeatures | None,
+        raw: Mapping[str, Array] | None,
+    ) -> Array:
+        mixture = self.bundle.mixture
+        assert mixture is not None
+        assert self._readout is not None
+        source = windows if raw is None or mixture.readout.own_signals else raw
+        return self._readout({name: self._window(source, name) for name in self.plan.present}, person)
+
+    def _mixed(self, log_readout: Array, made: Array | None) -> Array:
+        """One answer of both."""
+        assert self.bundle.mixture is not None
+        return self.bundle.mixture.answer(log_readout, made, len(self.plan.present))
+
+    def differs(self) -> str:
+        """Ask about the probe again; takes as long as an answer.
+
+        onnxruntime with one thread answers the same window with the same bits, as long as nothing of it has
+        changed in memory. With several threads, and in other engines, 1e-4 of a number and 1e-5 are allowed.
+
+        Returns:
+            What says something else than when it was built: `transformer`, `readout` or `answer` (of both
+            together); empty where nothing does, or without a probe.
+        """
+        if self._probe is None or self._said is None:
+            return ""
+        began_s, now = time.monotonic(), self._say(self._probe)
+        if now is None:
+            return "answer"
+        part = differing(self._said, now, exactly=self._exactly)
+        if not part:
+            self.right_s = began_s
+        return part
+
+    def _say(self, probe: Probe) -> dict[str, Array] | None:
+        """What every part says of the probe; `None` where one fails, which the windows will show as well."""
+        windows, raw = (
+            None if given is None else {name: x.repeat(self.batch or 1, 0) for name, x in given.items()}
+            for given in probe
+        )
+        assert windows is not None
+        began, found = time.perf_counter(), {}
+        made = None
+        try:
+            if not self._alone:
+                found["transformer"] = self._logits(windows)
+                made = self.bundle.target.answers(found["transformer"])
+            if self._readout is not None:
+                found["readout"] = self._said_by_readout(windows, None, raw)
+                made = self._mixed(found["readout"], made)
+        except Exception:  # of the engine's own kinds
+            return None
+        self.probe_s = time.perf_counter() - began
+        return found if made is None else {**found, "answer": made}
 
     def _window(self, windows: Mapping[str, Array], name: str) -> Array:
         """The window of a present sensor as an engine takes it."""

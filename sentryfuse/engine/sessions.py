@@ -1,28 +1,30 @@
 """Warm sub-networks of one bundle: planned once, built on one thread at a time, the latest kept.
 
 A runtime asks `ready` between two windows, which never waits, tells `prepare` what it will need and `expect`
-what it may need. What an engine builds may answer on several threads, but building itself is not promised to
-be safe there, so one lock guards it, for all `Sessions` of the process.
+what it may need.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
+from functools import partial
 from statistics import median
 from threading import Condition, Lock, Thread
 from types import TracebackType
 from typing import Any
 
 from sentryfuse.bundle import Bundle
+from sentryfuse.engine.beside import forget_readouts
+from sentryfuse.engine.building import building
 from sentryfuse.engine.engines import ENGINE, Engine, find_engine, list_engines
 from sentryfuse.engine.plans import Plans
+from sentryfuse.engine.selfcheck import probe_of
 from sentryfuse.engine.session import Session
 from sentryfuse.engine.warm import WarmSessions
-from sentryfuse.errors import ConfigError
+from sentryfuse.errors import BundleError, ConfigError
 from sentryfuse.planning.profile import DeviceProfile
 from sentryfuse.types import Budget, Plan
 
@@ -31,18 +33,7 @@ MAX_PLANS = 64  # of some 40 kB for a model of a million weights
 LATEST = 9  # builds whose times are remembered
 
 _log = logging.getLogger("sentryfuse.runtime")
-_BUILDING = Lock()
 Likely = Callable[[], Plan | None]
-
-
-def _unlock() -> None:
-    """In the child of a fork the thread that was building is gone, and nobody would release its lock."""
-    global _BUILDING
-    _BUILDING = Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_unlock)
 
 
 class Sessions:
@@ -57,6 +48,10 @@ class Sessions:
         batch: windows per call; `None` allows any.
         apart: sensors whose own steps run apart; see `Session`.
         built: told how long each build took [s], by one thread at a time.
+        probed: remember what each session says of a window, for `Session.differs`.
+
+    Attributes:
+        damaged: why nothing may be built of the bundle any more; empty as long as it may.
 
     Raises:
         ConfigError: a number below 1, or an engine that is unknown or not installed.
@@ -73,6 +68,7 @@ class Sessions:
         batch: int | None = 1,
         apart: Collection[str] = (),
         built: Callable[[float], None] | None = None,
+        probed: bool = False,
     ) -> None:
         if min(threads, kept, max_plans) < 1 or (batch is not None and batch < 1):
             raise ConfigError(
@@ -81,10 +77,11 @@ class Sessions:
             )
         self.bundle, self.threads, self.kept, self.batch = bundle, threads, kept, batch
         self.engine, self.max_plans, self.apart = find_engine(engine), max_plans, frozenset(apart)
-        self._built = built
+        self._built, self.damaged = built, ""
+        self._probe = probe_of(bundle) if probed else None
         self._lock = Lock()
         self._plans = Plans(bundle, max_plans)
-        self._warm = WarmSessions(kept)
+        self._warm, self._round = WarmSessions(kept), 0
         self._failed: dict[str, Exception] = {}
         self._needed: Plan | None = None  # somebody waits for it
         self._wanted: Plan | None = None  # somebody will
@@ -100,8 +97,9 @@ class Sessions:
         name = self.engine.name
         known = name in list_engines() and type(find_engine(name)) is type(self.engine)
         engine = name if known else self.engine
-        settings = (self.threads, self.kept, engine, self.max_plans, self.batch, self.apart)
-        return _again, (self.bundle, *settings)
+        names = ("threads", "kept", "max_plans", "batch", "apart")
+        settings = {name: getattr(self, name) for name in names}
+        return partial(Sessions, engine=engine, **settings), (self.bundle,)
 
     def plan(
         self,
@@ -251,6 +249,19 @@ class Sessions:
             self._warm.drop(self._plans.name(plan))
         self._free()
 
+    def warm(self) -> list[Session]:
+        """All that could answer now, without that being any use of them."""
+        with self._lock:
+            return self._warm.every()
+
+    def renew(self) -> None:
+        """Let all sessions go, and the readouts beside them, so that the next ones are built anew."""
+        with self._lock:
+            self._round += 1
+            self._warm.clear()
+            self._wake()  # to free them
+        forget_readouts(self.bundle)
+
     def close(self) -> None:
         """Stop the worker and let all sessions go; failures that nobody asked for are logged."""
         with self._lock:
@@ -333,15 +344,18 @@ class Sessions:
             self._changed.notify_all()
 
     def _build(self, plan: Plan, *, ahead: bool = False) -> Session:
-        with _BUILDING:
+        with building():
             with self._lock:
                 self._check_open()
                 plan_id = self._plans.name(plan)
                 session = self._warm.peek(plan_id) if ahead else self._find(plan_id)
                 if session is None and not ahead:
                     self._warm.make_room()
+                begun = self._round
             if session is not None:  # another thread may have built it meanwhile
                 return session
+            if self.damaged:
+                raise BundleError(self.damaged)
             self._free()  # before the build, so that no more than `kept` ever take memory
             started = time.perf_counter()
             session = Session(
@@ -351,16 +365,19 @@ class Sessions:
                 batch=self.batch,
                 engine=self.engine,
                 apart=self.apart,
+                probe=self._probe,
             )
             if self._built is not None:
                 self._built(1e-3 * (session.times.slice_ms + session.times.build_ms))
             with self._lock:
                 self._check_open()
                 self._took.append(time.perf_counter() - started)
-                (self._warm.add_ahead if ahead else self._warm.add)(plan_id, session)
+                fresh = begun == self._round
+                if fresh:
+                    (self._warm.add_ahead if ahead else self._warm.add)(plan_id, session)
                 self._failed.pop(plan_id, None)
         self._free()
-        return session
+        return session if fresh else self._build(plan, ahead=ahead)
 
     def _find(self, plan_id: str) -> Session | None:
         """A session that is about to answer; the lock is held."""
@@ -378,17 +395,3 @@ class Sessions:
     def _check_open(self) -> None:
         if self._closed:
             raise ConfigError("these sessions are closed; make new ones with Sessions(bundle)")
-
-
-def _again(
-    bundle: Bundle,
-    threads: int,
-    kept: int,
-    engine: str | Engine,
-    max_plans: int,
-    batch: int | None,
-    apart: Collection[str],
-) -> Sessions:
-    return Sessions(
-        bundle, threads=threads, kept=kept, engine=engine, max_plans=max_plans, batch=batch, apart=apart
-    )

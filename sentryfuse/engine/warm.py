@@ -86,6 +86,10 @@ class WarmSessions:
                 return True
         return plan_id in self._pinned
 
+    def every(self) -> list[Session]:
+        """All sessions there are."""
+        return [session for kind in (self._pinned, self._used, self._spare) for session in kind.values()]
+
     def make_room(self) -> None:
         """Let one more be used: the one used longest ago becomes a spare one."""
         while len(self._used) >= self.kept:
