@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,15 +66,13 @@ def overflowing(path: Path, by: float = 4e17) -> Path:
     return rewrite(path, shrunk)
 
 
-def with_readout(path: Path, base: Path = GOLDEN_BUNDLE) -> Path:
+def with_readout(path: Path, *, normalise: Literal["population", "person"] = "population") -> Path:
     """A bundle with a readout beside its transformer, fitted here; without trees."""
     windows = tiny_windows(144)
     seen = {m.name: features(m, windows.raw[m.name]) for m in windows.modalities}
-    fitted = fit_readout(
-        seen, windows.y, windows.subject, windows.classes, normalise="population", trees=False
-    )
+    fitted = fit_readout(seen, windows.y, windows.subject, windows.classes, normalise=normalise, trees=False)
     mixture = Mixture(fitted.readout, np.tile(np.array(USUAL), (len(windows.modalities), 1)))
-    with open_container(base) as container:
+    with open_container(GOLDEN_BUNDLE) as container:
         full = json.loads(container.manifest)
         tensors = container.tensors()
     manifest = {n: v for n, v in full.items() if n not in ("format", "digests")}

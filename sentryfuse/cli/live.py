@@ -123,6 +123,8 @@ class Tally:
         if summary["events"]:
             counts = (f"{n} {kind}" for kind, n in sorted(summary["events"].items()))
             output.line(f"events: {', '.join(counts)}")
+        if faults := sum(summary["memory"]["faults"].values()):
+            output.line(f"memory was found changed {faults} times; see the events")
         if summary["dropped_windows"]:
             output.line(f"{summary['dropped_windows']} windows were dropped, since the machine was behind")
 

@@ -115,6 +115,13 @@ def run(
             help="Memory for sub-networks built before they are needed on a live source [MB]; 0 builds none.",
         ),
     ] = 32.0,
+    scrub_s: Annotated[
+        float,
+        typer.Option(
+            metavar="S",
+            help="Look once in S seconds at all that is in memory, whether it has changed since; 0 never.",
+        ),
+    ] = 60.0,
     verify: Verify = None,
     events: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Append what happens as JSON lines.")
@@ -215,6 +222,7 @@ def run(
                 threads=threads,
                 engine=engine,
                 ahead_mb=ahead_mb,
+                scrub_s=scrub_s,
                 events=log,
             )
         )

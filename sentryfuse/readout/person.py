@@ -53,6 +53,10 @@ class PersonFeatures:
         self._count, self._mean, self._squares = np.zeros((3, sum(sizes)))
         self._parts: dict[tuple[str, ...], _Part] = {}
 
+    def follow(self, readout: Readout) -> None:
+        """Go on with what was gathered so far for the same readout, read again."""
+        self._scales, self._parts = readout.parts.scales, {}
+
     def scale(self, sensors: Sequence[str]) -> tuple[Floats, Floats]:
         """Mean and one over the deviation of the features of some sensors, `(G,)` each."""
         part = self._part(sensors)

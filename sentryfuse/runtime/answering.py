@@ -51,6 +51,12 @@ class _OfBundle(NamedTuple):
     def new(cls, bundle: Bundle) -> Self:
         return cls(scale_of(bundle), person_of(bundle), features_of_person(bundle))
 
+    def again(self, bundle: Bundle) -> Self:
+        """Of the same bundle, read again: what was gathered of the person stays."""
+        if self.features is not None and bundle.mixture is not None:
+            self.features.follow(bundle.mixture.readout)
+        return self._replace(scale=scale_of(bundle))
+
 
 class Answering:
     """Answers windows one after the other.
@@ -199,6 +205,8 @@ class Answering:
         reasons = [f"without {', '.join(f'{n} ({window.verdicts[n]})' for n in absent)}"] if absent else []
         too_slow = self._pace.judge(latency_ms, self.serving.budget, window.window_id)
         reasons += [reason for reason in (over, too_slow) if reason]
+        if self.serving.held.changed:
+            reasons.append(f"{self.serving.held.changed}; the sub-network was built before that")
         if self.serving.step:
             reasons.append(f"{self.serving.step} steps below the budget, so that the machine keeps up")
         age_s = self._now_s() - window.end_s
@@ -278,6 +286,8 @@ class Answering:
         """Put a swapped bundle in force, between two windows."""
         if not self.serving.before:  # the one in force has proven itself
             self._before = None
+        if self.serving.take_again(present):
+            self._adopt(self._of_bundle.again(self.serving.bundle))
         if self.serving.take_over(present, window_id):
             self._before = self._before or self._of_bundle
             self._adopt(_OfBundle.new(self.serving.bundle))

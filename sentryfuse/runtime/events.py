@@ -3,8 +3,9 @@
 Kinds: `sensor_silent` (overdue between windows), `sensor_lost`, `sensor_back`, `delayed`, `switch`,
 `budget`, `sensors`, `over_budget`, `too_slow`, `step_down`, `step_up`, `overload`, `overload_over`,
 `stale`, `power`, `no_meter`, `fault`; of bundles `bundle` (another one took over), `bundle_proven`,
-`bundle_refused`, `roll_back`; of a source `source_lost`, `source_back`, `source_refused`, `stranger`,
-`unreadable`; of a publisher `publisher_lost`, `publisher_back`, `publisher_refused`.
+`bundle_refused`, `roll_back`; of memory `memory_fault`, `memory_renewed`; of a source `source_lost`,
+`source_back`, `source_refused`, `stranger`, `unreadable`; of a publisher `publisher_lost`,
+`publisher_back`, `publisher_refused`.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ _BAD = {
     "fault",
     "bundle_refused",
     "roll_back",
+    "memory_fault",
     "source_lost",
     "source_refused",
     "publisher_lost",

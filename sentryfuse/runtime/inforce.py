@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from threading import Thread
 from typing import Any, NamedTuple
 
 from sentryfuse.bundle import Bundle
+from sentryfuse.bundle.memory import BundleMemory
 from sentryfuse.engine.session import Session
 from sentryfuse.engine.sessions import Sessions
-from sentryfuse.errors import BudgetError
+from sentryfuse.errors import BudgetError, BundleError
 from sentryfuse.planning.profile import DeviceProfile
 from sentryfuse.types import Budget, Plan
 
@@ -46,6 +50,10 @@ class InForce:
         faulty: it failed and must be built anew.
         step: how far below the budget it stays, so that the machine keeps up.
         over: the latest choice that is over the budget.
+        memory: goes round the bundle's memory; `None` = nobody looks.
+        right_s, noticed_s: when what has changed in the bundle's memory was last found right, and when it was
+            noticed, on `time.monotonic` [s]; endless as long as nothing has.
+        lost: why the bundle cannot be read again; empty as long as that is not known.
     """
 
     bundle: Bundle
@@ -56,6 +64,10 @@ class InForce:
     faulty: Session | None = None
     step: int = 0
     over: dict[tuple[tuple[str, ...], Budget], Choice] = field(default_factory=dict)
+    memory: BundleMemory | None = None
+    right_s: float = math.inf
+    noticed_s: float = math.inf
+    lost: str = ""
 
     def at_step(self, present: tuple[str, ...], budget: Budget, step: int) -> Plan:
         """The plan so many steps below a budget, or the smallest there is."""
@@ -92,6 +104,44 @@ class InForce:
         self.sessions.prepare(plan)
         return False
 
+    @property
+    def changed(self) -> str:
+        """What has changed in the bundle's memory; empty as long as nothing has."""
+        return self.sessions.damaged
+
+    def condemn(self, right_s: float, said: str) -> None:
+        """Take in what has changed in the bundle's memory: nothing more is built of it."""
+        self.right_s, self.noticed_s, self.sessions.damaged = right_s, time.monotonic(), said
+
+    def sound(self, plan: Plan) -> Session | None:
+        """Of a bundle that has changed, a sub-network that was built before and has said the same since.
+
+        Returns:
+            `None` where there is none and the bundle may be read again.
+
+        Raises:
+            BundleError: there is none, and the bundle cannot be read again.
+        """
+        session: Session | None = self.current
+        if plan is not self.current.plan or session is self.faulty:
+            session = None
+            with suppress(Exception):  # a build that was asked for before
+                session = self.sessions.ready(plan)
+        if session is not None and session.built_s <= self.right_s:
+            if session.right_s >= self.noticed_s or not session.differs():
+                return session
+            self.sessions.drop(plan)
+            self.faulty = session if session is self.current else self.faulty
+        if self.lost:
+            raise BundleError(self.lost)
+        return None
+
+    def rebuild(self, plan: Plan) -> None:
+        """Have all sub-networks built anew, the one of a plan at once."""
+        self.faulty = self.current
+        self.sessions.renew()
+        self.sessions.prepare(plan, needed=True)
+
     def let_go(self) -> None:
         """Close it on another thread: freeing sub-networks takes longer than a window may wait."""
         Thread(target=self.sessions.close, name="sentryfuse-closing", daemon=True).start()
@@ -107,7 +157,7 @@ def make(
         present: sensors that are there now.
         budget: limits of one inference; one that nothing fits gets the smallest sub-network.
         profile: times measured on this device.
-        options: of `Sessions`.
+        options: of `Sessions`; with `probed` the bundle's memory is looked after as well.
 
     Raises:
         BundleError: a graph that the engine refuses.
@@ -119,7 +169,8 @@ def make(
         except BudgetError:
             plan = sessions.plan(present, SMALLEST)
         session = sessions.get(plan)
+        memory = BundleMemory(bundle) if options.get("probed") else None
     except BaseException:
         sessions.close()
         raise
-    return InForce(bundle, sessions, profile, session, session.plan.plan_id)
+    return InForce(bundle, sessions, profile, session, session.plan.plan_id, memory=memory)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sentryfuse.bundle import Bundle
+from sentryfuse.engine.selfcheck import probe_of
 from sentryfuse.engine.session import Session
 from sentryfuse.errors import BundleError, ConfigError, SignatureError
 
@@ -136,17 +137,9 @@ def check_answers(session: Session, bundle: Bundle) -> None:
     Raises:
         BundleError: it fails, or its numbers are not finite.
     """
-    rng = np.random.default_rng(0)
-    windows = {
-        m.name: rng.standard_normal((1, m.length, m.n_channels), dtype=np.float32)
-        for m in bundle.layout.modalities
-    }
-    for step in bundle.layout.steps:
-        mean, std = (bundle.weights.get(f"{step.name}.normalise.{leaf}") for leaf in ("mean", "std"))
-        if step.window and mean is not None and std is not None:
-            windows[step.window] = (mean + std * windows[step.window]).astype(np.float32)
+    probe = probe_of(bundle)
     try:
-        answer = session.run(windows)
+        answer = session.run(probe.windows)
     except Exception as error:  # whatever an engine raises
         raise BundleError(f"the new bundle fails its self-check ({error}); export it again") from error
     if not np.isfinite(answer).all():

@@ -32,6 +32,7 @@ from sentryfuse.runtime.offers import DIGEST, Offer
 from sentryfuse.runtime.overload import Overload
 from sentryfuse.runtime.person import person_of
 from sentryfuse.runtime.result import Result
+from sentryfuse.runtime.scrub import SCRUB_S, Scrub
 from sentryfuse.runtime.sensors import SensorWatch
 from sentryfuse.runtime.serving import Serving
 from sentryfuse.stream import Cutter, CutWindow, HealthRules, Packet, Source, window_length_s
@@ -69,10 +70,13 @@ class Runtime:
         kept: warm sub-networks.
         ahead_mb: memory for sub-networks that are built before they are asked for, while a live stream rests,
             about [MB]; 0 builds none.
+        scrub_s: in so many seconds everything held in memory is looked at once, whether it is still what was
+            loaded [s]; 0 looks at nothing.
         events: where events go; `None` only logs them.
 
     Attributes:
         serving: the bundle in force, and what became of others that were offered.
+        scrub: looks after what is held in memory.
         tap: gets all packets as they come, with the source's clock; `None` = nobody looks.
         is_live: whether the source's clock runs on by itself, so that windows must keep up with it.
 
@@ -101,6 +105,7 @@ class Runtime:
         engine: str | Engine = ENGINE,
         kept: int = 4,
         ahead_mb: float = AHEAD_MB,
+        scrub_s: float = SCRUB_S,
         events: Events | None = None,
     ) -> None:
         if deadline_ms is not None and not (math.isfinite(deadline_ms) and deadline_ms >= 0):
@@ -143,8 +148,10 @@ class Runtime:
             engine=engine,
             apart=slower_than(self._cutter.hop_s, bundle),
             events=self.events,
+            probed=scrub_s > 0,
         )
         try:
+            self.scrub = Scrub(self.serving, self.events, every_s=scrub_s)
             levels = [] if policy is None else [level.budget for level in policy.levels]
             for level in levels:
                 self.serving.check(level)
@@ -231,6 +238,7 @@ class Runtime:
             One result per window, in order; mostly none or one. At least one of those due, then as many as
             the deadline allows; the rest wait for the next call.
         """
+        self._guarded("scrub", self._look_at_memory)
         began = time.perf_counter()
         self._guarded("power", self._follow_power)
         if not self._guarded("source", self._take_in, 0.0 if self._due else timeout_s):
@@ -303,6 +311,7 @@ class Runtime:
             "events": dict(self.events.counts),
             "unknown": self._cutter.unknown,
             "dropped_windows": self.dropped,
+            "memory": self.scrub.to_json(),
         }
 
     def close(self) -> None:
@@ -380,6 +389,11 @@ class Runtime:
             self._answering.load.dropped()
         self._overload.judge(window.window_id, drop=drop, now_s=now_s, behind_s=now_s - window.end_s)
         return replace(window, values={}, present=(), dropped=True) if drop else window
+
+    def _look_at_memory(self) -> None:
+        left_s = self._cutter.next_end_s - self.source.now_s() if self.is_live else math.inf
+        waits = self.is_live and bool(self._due)
+        self.scrub.rest(self._expected(), waits=waits, left_s=left_s)
 
     def _look_for_silence(self, now_s: float) -> None:
         """A sensor that falls silent between windows: have the sub-network without it built ahead."""

@@ -36,6 +36,7 @@ class Serving:
         kept: warm sub-networks.
         engine: a name or an `Engine`.
         apart: sensors whose own steps run apart.
+        probed: memory is looked after; see `Scrub`.
         events: gets `switch`, `bundle`, `bundle_proven`, `bundle_refused` and `roll_back`.
 
     Attributes:
@@ -60,6 +61,7 @@ class Serving:
         engine: str | Engine,
         apart: Collection[str],
         events: Events,
+        probed: bool = False,
     ) -> None:
         built = find_engine(engine)
         if profile is not None and (profile.engine, profile.threads) != (built.name, threads):
@@ -74,6 +76,7 @@ class Serving:
             "engine": built,
             "apart": apart,
             "built": self.builds.see,
+            "probed": probed,
         }
         made = self._as_run(bundle)
         made.plan(None, budget, profile)
@@ -83,6 +86,7 @@ class Serving:
         self._offer: Offer | None = None  # of the bundle in force
         self._proven: InForce | None = None  # the latest that passed its probation
         self._coming: tuple[InForce, Offer] | None = None
+        self._again: InForce | None = None  # the bundle in force, read again
         self._untold: Offer | None = None  # took over, and its first window is being answered
         self._closed = False
         self._swapping = Lock()
@@ -91,6 +95,11 @@ class Serving:
     def bundle(self) -> Bundle:
         """The bundle in force."""
         return self._now.bundle
+
+    @property
+    def held(self) -> InForce:
+        """It with all that is held for it."""
+        return self._now
 
     @property
     def sessions(self) -> Sessions:
@@ -160,6 +169,8 @@ class Serving:
     def session(self, plan: Plan, until: float) -> Session | None:
         """The session of a plan, waited for until then on `time.perf_counter`; a build that failed raises."""
         now = self._now
+        if now.changed:
+            return now.sound(plan)
         if plan is now.current.plan and now.current is not now.faulty:
             return now.current
         session = now.sessions.ready(plan)
@@ -191,6 +202,36 @@ class Serving:
         self._now.sessions.drop(session.plan)
         if session is self._now.current:
             self._now.faulty = session
+
+    def renew(self, bundle: Bundle, present: tuple[str, ...]) -> None:
+        """Get the bundle in force, read again, ready to take its own place; raises as `offer` does."""
+        made = self._checked(bundle, present)
+        with self._swapping:
+            gone = made if self._closed else self._again
+            if not self._closed:
+                self._again = made
+        if gone is not None:
+            gone.sessions.close()
+
+    def take_again(self, present: tuple[str, ...]) -> bool:
+        """Put the bundle in force that was read again, if it can answer these sensors at once."""
+        made, now = self._again, self._now
+        if made is None:
+            return False
+        is_same = made.bundle.digest == now.bundle.digest
+        with suppress(Exception):  # it cannot be built for these sensors, and the window will show it
+            if is_same and present and not made.is_ready(present, self.budget):
+                return False
+        with self._swapping:
+            if self._again is not made:
+                return False
+            self._again = None
+        if not is_same:  # another one has taken over
+            made.let_go()
+            return False
+        made.step, self._now = now.step, made
+        now.let_go()
+        return True
 
     def prepare(self, present: tuple[str, ...]) -> None:
         """Have the sub-network for these sensors built ahead of time."""
@@ -320,7 +361,7 @@ class Serving:
         """Let all sub-networks go."""
         with self._swapping:
             self._closed, coming, self._coming = True, self._coming, None
-        for held in (self._now, self._proven):
+        for held in (self._now, self._proven, self._again):
             if held is not None:
                 held.sessions.close()
         if coming is not None:

@@ -43,6 +43,16 @@ class _OfBoard(Collector):
         del counts["waiting"]
         yield _counter("sentryfuse_bundles", "Bundles that were offered, by outcome.", "outcome", counts)
         yield from self._latest()
+        scrub = runtime.scrub
+        faults = dict(scrub.faults)
+        yield _counter("sentryfuse_memory_faults", "Found changed in memory.", "part", faults)
+        yield CounterMetricFamily(
+            "sentryfuse_memory_passes", "Times all of the bundle's memory was right.", scrub.passes
+        )
+        age_s = scrub.age_s
+        yield _gauge(
+            "sentryfuse_memory_age_seconds", "Since what was looked at longest ago was right.", age_s
+        )
         plan = runtime.plan
         yield _gauge("sentryfuse_plan_macs", "Multiply-accumulates of the plan in force.", plan.cost.macs)
         yield _gauge("sentryfuse_plan_dense_macs", "The same without pruning.", plan.dense.macs)

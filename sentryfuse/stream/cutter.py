@@ -167,6 +167,11 @@ class Cutter:
             return 0
         return max(0, math.ceil((now_s - age_s - self.window_s - self._origin) / self.hop_s) - self._next)
 
+    @property
+    def next_end_s(self) -> float:
+        """Where the next window ends, on our clock [s]; endless before the first sample."""
+        return math.inf if self._origin is None else self._origin + self._next * self.hop_s + self.window_s
+
     def skip(self, n: int) -> list[CutWindow]:
         """Give windows without looking at them; sensors stay as they were.
 
