@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.reliability import fault_machine, fault_samples, fault_times, tables
+from benchmarks.reliability import fault_machine, fault_memory, fault_samples, fault_times, tables
 from benchmarks.reliability.fault_stage import Case, Outcome, Stage
 from benchmarks.reliability.record import ROOT, Record
 from sentryfuse.bundle import load_bundle
@@ -24,7 +24,12 @@ from sentryfuse.data import Windows, open_data
 FULL = 50  # trials of each row
 EPOCHS = 4
 MODELS = ROOT / "runs" / "reliability"
-CASES: tuple[Case, ...] = (*fault_samples.CASES, *fault_times.CASES, *fault_machine.CASES)
+CASES: tuple[Case, ...] = (
+    *fault_samples.CASES,
+    *fault_times.CASES,
+    *fault_machine.CASES,
+    *fault_memory.CASES,
+)
 TOTAL = sum(max(1, round(FULL * case.share)) for case in CASES)  # trials of all rows
 
 

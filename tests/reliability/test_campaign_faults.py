@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.reliability import fault_machine, fault_samples, fault_times, faults
+from benchmarks.reliability import fault_machine, fault_memory, fault_samples, fault_times, faults
 from benchmarks.reliability.fault_stage import Case, Stage
 from sentryfuse.stream import HealthRules
 from tests.reliability.stage import small_stage
@@ -33,7 +33,7 @@ def test_a_fault_is_noticed_in_time_or_does_no_harm(stage, case):
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("case", fault_machine.CASES, ids=name_of)
+@pytest.mark.parametrize("case", [*fault_machine.CASES, *fault_memory.CASES], ids=name_of)
 def test_a_fault_of_the_machine_ends_in_a_sentence_or_an_answer(stage, case):
     row = faults.summary(case, stage, [case.trial(stage, np.random.default_rng((3, k))) for k in range(2)])
     assert row["wrong"] == 0
