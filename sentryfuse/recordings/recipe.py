@@ -326,9 +326,9 @@ def _check_pattern(name: str, pattern: str) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # what Python may read in another way one day
             groups = re.compile(pattern).groupindex
-    except (re.error, Warning) as error:
+    except (re.error, Warning, RecursionError, OverflowError) as error:
         raise DataError(
-            f"recipe {name}: the pattern {pattern!r} is no regular expression ({error}); mend it"
+            f"recipe {name}: the pattern {pattern!r:.200} is no regular expression ({error}); mend it"
         ) from error
     unknown = sorted(set(groups) - set(GROUPS))
     if unknown:
