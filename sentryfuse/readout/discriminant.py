@@ -8,11 +8,14 @@ Notation: N windows · D columns · K classes.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sentryfuse.readout.positive import solve_positive
 
 Doubles = NDArray[np.float64]
 
@@ -154,10 +157,10 @@ def solve_shrunk(
         return np.zeros_like(right)
     matrix = (1 - shrink) * within
     matrix.flat[:: d + 1] += ((shrink + 1e-9) * level + 1e-9 * level.max()).astype(within.dtype)
-    try:
-        return np.asarray(np.linalg.solve(matrix, right))
-    except np.linalg.LinAlgError:
-        return np.asarray(np.linalg.lstsq(matrix, right, rcond=1e-9)[0])
+    for solve in (solve_positive, np.linalg.solve):
+        with suppress(np.linalg.LinAlgError):
+            return np.asarray(solve(matrix, right))
+    return np.asarray(np.linalg.lstsq(matrix, right, rcond=1e-9)[0])
 
 
 def pooled(heads: Doubles, weights: Doubles, *, numbers: bool = False) -> Doubles:
