@@ -24,6 +24,7 @@ from sentryfuse.planning.importance import levelled
 from sentryfuse.planning.layout import Layout
 from sentryfuse.planning.plan import plan_layout
 from sentryfuse.planning.profile import DeviceProfile
+from sentryfuse.planning.removals import Priced
 from sentryfuse.readout import Mixture
 from sentryfuse.target import CLASSES, Target
 from sentryfuse.types import Budget, Plan, check_present
@@ -81,7 +82,8 @@ class Bundle:
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what is made from the rest, so that it can be sent to another process."""
-        return {name: value for name, value in self.__dict__.items() if name != "writer"}
+        made = ("writer", "_priced")
+        return {name: value for name, value in self.__dict__.items() if name not in made}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -93,6 +95,10 @@ class Bundle:
         """What writes sub-networks of this model as graphs."""
         return Writer(self.layout, self.weights, len(self.classes))
 
+    @cached_property
+    def _priced(self) -> Priced:
+        return Priced(self.layout, lambda names: levelled(self.gate.importance(names)))
+
     def plan(
         self,
         present: Iterable[str] | None = None,
@@ -103,7 +109,7 @@ class Bundle:
         names = check_present(present, self.names)
         return plan_layout(
             self.layout,
-            levelled(self.gate.importance(names)),
+            self._priced,
             present=names,
             budget=budget or Budget(ratio=0.0),
             scorer="gate",

@@ -20,13 +20,13 @@ from sentryfuse.planning.cost import BYTES_PER_WEIGHT, count, with_beside
 from sentryfuse.planning.importance import Importance
 from sentryfuse.planning.layout import Layout
 from sentryfuse.planning.profile import DeviceProfile
-from sentryfuse.planning.removals import Removal, removals_of
+from sentryfuse.planning.removals import Priced, Removal, removals_of
 from sentryfuse.types import Budget, Cost, Plan, check_present
 
 
 def plan_layout(
     layout: Layout,
-    importance: Importance,
+    importance: Importance | Priced,
     *,
     present: Iterable[str] | None = None,
     budget: Budget,
@@ -39,7 +39,7 @@ def plan_layout(
     Args:
         layout: of the model.
         importance: of every unit, block name -> `(units,)`, higher stays longer; comparable within
-            a kind (heads, FFN channels), of any scale.
+            a kind (heads, FFN channels), of any scale. Or a memory of what follows from it.
         present: names of the sensors that are on; `None` means all.
         budget: any limits; several at once all hold.
         scorer: name of who ranked the units; written into the plan.
@@ -59,7 +59,10 @@ def plan_layout(
         block takes beside products (`removals.OVERHEAD`, or as a profile has it); our choice.
     """
     names = check_present(present, layout.names)
-    removals = removals_of(layout, names, importance, profile)
+    if isinstance(importance, Priced):
+        removals = importance.removals(names, profile)
+    else:
+        removals = removals_of(layout, names, importance, profile)
     _check_profile(budget, profile)
     try:
         return follow(layout, names, removals, budget=budget, scorer=scorer, profile=profile, beside=beside)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +17,7 @@ from sentryfuse.planning.layout import KINDS, Block, Layout, Span, Step
 from sentryfuse.planning.profile import DeviceProfile
 
 STEP = 8  # FFN widths are multiples of it
+REMEMBERED = 16  # sets of sensors; of some 60 kB for a model of a million weights
 # Without a profile: norm, turning and sums of a block take about as long as so many MACs [MAC]. From
 # onnxruntime on one server processor: nodes times 2.5 us at 18 GMAC/s, rounded down.
 OVERHEAD = {"heads": 400_000.0, "ffn": 200_000.0}
@@ -54,6 +58,35 @@ def removals_of(
         _removal(layout, block, span, _checked(importance, block) * exchange[block.kind], times)
         for block, span, times in live
     ]
+
+
+class Priced:
+    """Remembers what blocks can lose, which no budget changes, for the sensors that were asked for last.
+
+    Args:
+        layout: of the model.
+        importance: sensors that are on, in the model's order -> importance of every unit.
+    """
+
+    def __init__(self, layout: Layout, importance: Callable[[tuple[str, ...]], Importance]) -> None:
+        self._layout, self._importance = layout, importance
+        self._lock = Lock()
+        self._found: OrderedDict[object, tuple[list[Removal], DeviceProfile | None]] = OrderedDict()
+
+    def removals(self, present: tuple[str, ...], profile: DeviceProfile | None) -> list[Removal]:
+        """As `removals_of`; may be asked from any thread."""
+        key = (present, id(profile))  # which is held, so that no other gets its identity
+        with self._lock:
+            found = self._found.get(key)
+            if found is not None:
+                self._found.move_to_end(key)
+                return found[0]
+        made = removals_of(self._layout, present, self._importance(present), profile)
+        with self._lock:
+            self._found[key] = made, profile
+            if len(self._found) > REMEMBERED:
+                self._found.popitem(last=False)
+        return made
 
 
 class _Times(NamedTuple):
