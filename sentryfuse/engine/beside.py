@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sentryfuse.bundle import Bundle
 from sentryfuse.engine.engines import Engine
+from sentryfuse.engine.meanwhile import Meanwhile
 from sentryfuse.graph.readout import INVERSE, MEAN, ORDER, TURNED, alike, write_readout
 from sentryfuse.planning.layout import WINDOW
 from sentryfuse.readout import PersonFeatures, Readout
@@ -18,7 +20,9 @@ from sentryfuse.statistics import order_statistics
 from sentryfuse.types import Modality
 
 Array = NDArray[np.float32]
-KEPT = 8  # sets of sensors whose readout is kept ready, for each bundle
+KEPT = (
+    8  # sets of sensors whose readout is kept ready, for each bundle, beside those of sub-networks there are
+)
 
 
 class ReadoutSession:
@@ -30,6 +34,7 @@ class ReadoutSession:
         engine: builds the graph.
         threads: of the engine.
         batch: windows per call; `None` allows any.
+        turn: called before the engine is: returns when nothing else is being built.
     """
 
     def __init__(
@@ -40,11 +45,13 @@ class ReadoutSession:
         engine: Engine,
         threads: int,
         batch: int | None,
+        turn: Callable[[], None],
     ) -> None:
         sizes = batch if engine.fused else None  # as sub-networks are written
         known = {m.name: m for m in modalities}
         solved = readout.solve(tuple(known))
         graph = write_readout(readout, solved, modalities, batch=sizes, fused=engine.fused, sorts=False)
+        turn()
         self._answer = engine.build(graph, threads=threads, batch=batch)
         groups = alike((known[name] for name in solved.sensors), sizes)
         self._order = [m.name for group in groups for m in group.sensors]
@@ -82,27 +89,77 @@ class ReadoutSession:
         return found[:, : self._n_outputs]
 
 
+class _Readouts:
+    """Those of one bundle: all that somebody uses, and the latest whether they are used or not."""
+
+    def __init__(self) -> None:
+        self.there: WeakValueDictionary[tuple[object, ...], ReadoutSession] = WeakValueDictionary()
+        self.latest: OrderedDict[tuple[object, ...], ReadoutSession] = OrderedDict()
+
+    def find(self, key: tuple[object, ...]) -> ReadoutSession | None:
+        found = self.there.get(key)
+        if found is not None and key in self.latest:
+            self.latest.move_to_end(key)
+        return found
+
+    def keep(self, key: tuple[object, ...], made: ReadoutSession) -> list[ReadoutSession]:
+        """One more; those that go, for the caller to free: that takes longer than others may wait."""
+        self.there[key] = self.latest[key] = made
+        return [self.latest.popitem(last=False)[1] for _ in range(len(self.latest) - KEPT)]
+
+
 _LOCK = Lock()
-_READY: WeakKeyDictionary[Bundle, dict[tuple[object, ...], ReadoutSession]] = WeakKeyDictionary()
+_READY: WeakKeyDictionary[Bundle, _Readouts] = WeakKeyDictionary()
 
 
 def readout_session(
-    bundle: Bundle, present: Sequence[str], *, engine: Engine, threads: int, batch: int | None
+    bundle: Bundle,
+    present: Sequence[str],
+    *,
+    engine: Engine,
+    threads: int,
+    batch: int | None,
+    first: Callable[[], None],
 ) -> ReadoutSession | None:
-    """The readout of a bundle for some sensors, built once for all plans; `None` where it has none."""
-    if bundle.mixture is None:
-        return None
+    """The readout of a bundle for some sensors, built once for all plans; `None` where it has none.
+
+    Args:
+        bundle: whose.
+        present: sensors, in the model's order.
+        engine: builds the graph.
+        threads: of the engine.
+        batch: windows per call; `None` allows any.
+        first: builds something else; called in any case. Where the readout is to be built as well it is
+            solved and written meanwhile, and built after that: an engine builds one graph at a time.
+
+    Raises:
+        Exception: what `first` raised.
+    """
     key = (tuple(present), type(engine), threads, batch)
-    with _LOCK:
-        ready = _READY.setdefault(bundle, {})
-        found = ready.get(key)
+    found = None
+    if bundle.mixture is not None:
+        with _LOCK:
+            found = _READY.setdefault(bundle, _Readouts()).find(key)
+    if bundle.mixture is None or found is not None:
+        first()
+        return found
+    gone = []
+    with Meanwhile(first) as other, _LOCK:
+        ready = _READY.setdefault(bundle, _Readouts())
+        found = ready.find(key)  # another thread may have built it
         if found is None:
-            while len(ready) >= KEPT:  # the oldest; sub-networks that use it go on doing so
-                del ready[next(iter(ready))]
             modalities = [m for m in bundle.layout.modalities if m.name in present]
-            found = ready[key] = ReadoutSession(
-                bundle.mixture.readout, modalities, engine=engine, threads=threads, batch=batch
+            found = ReadoutSession(
+                bundle.mixture.readout,
+                modalities,
+                engine=engine,
+                threads=threads,
+                batch=batch,
+                turn=other.wait,
             )
+            gone = ready.keep(key, found)
+        other.wait()
+    del gone
     return found
 
 

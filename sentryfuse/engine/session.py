@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sentryfuse.bundle import Bundle
 from sentryfuse.engine.beside import readout_session
-from sentryfuse.engine.engines import ENGINE, Engine, check_threads, find_engine
+from sentryfuse.engine.engines import ENGINE, Answer, Engine, check_threads, find_engine
 from sentryfuse.engine.parts import split
 from sentryfuse.engine.selfcheck import Probe, differing
 from sentryfuse.errors import BundleError, ConfigError, SentryFuseError
@@ -93,9 +93,13 @@ class Session:
                 for part in (() if self._alone else (*self._parts.values(), rest))
             ]
             sliced = time.perf_counter()
-            answers = [self.engine.build(m, threads=threads, batch=batch) for m in models]
+            answers: list[Answer] = []
+
+            def build() -> None:
+                answers.extend(self.engine.build(m, threads=threads, batch=batch) for m in models)
+
             self._readout = readout_session(
-                bundle, plan.present, engine=self.engine, threads=threads, batch=batch
+                bundle, plan.present, engine=self.engine, threads=threads, batch=batch, first=build
             )
         except (SentryFuseError, MemoryError):
             raise
