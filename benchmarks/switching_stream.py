@@ -2,6 +2,7 @@
 
     python benchmarks/switching_stream.py model.bundle              a quarter of an hour; nothing else may run
     python benchmarks/switching_stream.py model.bundle --pieces 1   a piece more, of under three minutes
+    python benchmarks/switching_stream.py model.bundle --pieces 1 --seconds 50      of under one
 
 Writes the key `stream` of docs/results/switching.json. The bundle is that of a trained model with a readout.
 Each piece is played twice, with sub-networks built when they are asked for and with likely ones built ahead,
@@ -50,6 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--pieces", type=int, default=5, help="added to those that the result file has")
+    parser.add_argument("--seconds", type=float, default=PIECE_S, help="of each")
     parser.add_argument("--anew", action="store_true", help="forget those")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "switching.json")
     options = parser.parse_args()
@@ -60,7 +62,7 @@ def main() -> None:
     with ProcessPoolExecutor(len(WAYS), mp_context=get_context("spawn")) as pool:
         for _ in range(options.pieces):
             coming = {
-                way: pool.submit(play, options.bundle, PIECE_S, EVERY_S, ahead_mb, len(played[way]))
+                way: pool.submit(play, options.bundle, options.seconds, EVERY_S, ahead_mb, len(played[way]))
                 for way, ahead_mb in WAYS.items()
             }
             for way, piece in coming.items():

@@ -17,11 +17,12 @@ from sentryfuse.types import Plan
 # Of the bytes of its weights: their copies as the engine prepares them, and memory for a window.
 # Measured for two models of a million weights at ratios 0, 0.5 and 0.8: 1.3 to 3.2, in the middle 2.4.
 MEMORY = 2.5
+READOUT_MB = 1.0  # and what the steps of a readout take, which has few weights: of five sensors 1.6 in all
 
 
 def memory_mb(plan: Plan) -> float:
     """What the session of a plan takes, about [MB]."""
-    return MEMORY * plan.cost.weights_mb
+    return MEMORY * plan.cost.weights_mb + (READOUT_MB if plan.readout_alone else 0.0)
 
 
 class WarmSessions:

@@ -2,7 +2,8 @@
 
 What comes next cannot be known; what is one step away can be listed: one sensor less, one more, the next
 levels of a policy, budgets that were asked for before. They are built between two windows, when the stream
-rests long enough for a build, and within a share of one processor core.
+rests long enough for a build, and within a share of one processor core. First come the readouts of other
+sensors: they do not depend on the budget.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, islice
 
@@ -70,23 +71,28 @@ class Ahead:
             self._between.append(now - self._cut_s)
         self._cut_s, self._until = now, 0.0
 
-    def rest(self, present: tuple[str, ...]) -> None:
+    def rest(self, present: tuple[str, ...], asked: Collection[str] = ()) -> None:
         """Take in that no window waits; until the next is due there may be time.
 
         Args:
             present: sensors that the next window will have, as far as is known now; in the model's order.
+            asked: those that are to be used; one that is not present may come back at any moment.
         """
         if not self.most_mb or self._cut_s is None or not self._between or not present:
             return
         serving = self._serving
         budget, step = serving.budget, serving.step
-        basis = (serving.sessions, present, budget, step)
+        away = tuple(name for name in asked if name not in present)
+        basis = (serving.sessions, present, away, budget, step)
         if basis != self._basis:
             self._basis = basis
             self._budgets = [budget, *(b for b in self._budgets if b != budget)][: BEFORE + 1]
-            modalities = serving.bundle.layout.modalities
-            wanted = questions(modalities, present, budget, self._levels, self._budgets)
-            self._walk = _Walk(serving, islice(wanted, MOST), self.most_mb)
+            near = [*one_step(serving.bundle.layout.modalities, present, away)]
+            alone = ((some, SMALLEST) for some in (near if serving.bundle.mixture else ()))
+            wanted = islice(questions(near, present, budget, self._levels, self._budgets), MOST)
+            # what comes next if nothing happens may be there and not used yet: it must not be pushed out
+            expected = [(present, budget)]
+            self._walk = _Walk(serving, chain(expected, islice(alone, MOST), wanted), self.most_mb)
         self._until = self._cut_s + sorted(self._between)[len(self._between) // 4]  # most last longer
         if self._walk is not None and not self._walk.ended and self._has_time():
             serving.sessions.expect(partial(self._next, self._walk), most_mb=self.most_mb)
@@ -122,7 +128,7 @@ class _Walk:
     def __init__(self, serving: Serving, wanted: Iterator[Question], most_mb: float) -> None:
         self._serving, self._sessions = serving, serving.sessions
         self._budget, self._step = serving.budget, serving.step
-        self._wanted, self._left_mb = wanted, most_mb
+        self._wanted, self._left_mb, self._half_mb = wanted, most_mb, most_mb / 2
         self.ended = False
 
     def next(self) -> Plan | None:
@@ -131,7 +137,7 @@ class _Walk:
             plan = self._plan(present, budget)
             there_mb = self._sessions.look(plan)
             needed_mb = memory_mb(plan) if there_mb is None else there_mb
-            if needed_mb > self._left_mb:
+            if needed_mb > self._left_mb - (self._half_mb if plan.readout_alone else 0.0):
                 continue  # a smaller one may fit
             self._left_mb -= needed_mb
             if there_mb is None:
@@ -149,8 +155,31 @@ class _Walk:
             return self._sessions.plan(present, SMALLEST)
 
 
+def one_step(
+    modalities: Sequence[Modality], present: Sequence[str], away: Collection[str] = ()
+) -> Iterator[tuple[str, ...]]:
+    """Sensors that are one step away, likeliest first: one back that was away, one lost, one asked for.
+
+    Args:
+        modalities: of the model, in its order.
+        present: sensors in use.
+        away: others that are to be used.
+
+    Returns:
+        Sets of sensors in the model's order, each once; static values alone are never answered.
+    """
+    names = [m.name for m in modalities]
+    moving = {m.name for m in modalities if m.rate_hz > 0}
+    back = [name for name in names if name in away and name not in present]
+    off = [name for name in names if name not in present and name not in back]
+    for changed in (*back, *present, *off):
+        some = tuple(name for name in names if (name in present) != (name == changed))
+        if some and (not moving or moving & {*some}):
+            yield some
+
+
 def questions(
-    modalities: Sequence[Modality],
+    near: Iterable[tuple[str, ...]],
     present: Sequence[str],
     budget: Budget,
     levels: Sequence[Budget],
@@ -161,7 +190,7 @@ def questions(
     A sensor that is lost is seen when its window is cut; a budget is told before. So sensors come first.
 
     Args:
-        modalities: of the model, in its order.
+        near: of `one_step`.
         present: sensors in use.
         budget: in force.
         levels: of a policy.
@@ -170,22 +199,14 @@ def questions(
     Returns:
         Sensors and budget, each pair once.
     """
-    here = tuple(present)
-    names = [m.name for m in modalities]
-    moving = {m.name for m in modalities if m.rate_hz > 0}
-    fewer = (tuple(name for name in here if name != lost) for lost in here)
-    more = (
-        tuple(name for name in names if name in here or name == back) for back in names if back not in here
-    )
-    for some in chain(fewer, more):
-        if some and (not moving or moving & {*some}):  # static values alone are never answered
-            yield some, budget
-    near = [*levels]
-    if budget in near:
-        at = near.index(budget)
-        near = [*near[at + 1 : at + 2], *near[max(0, at - 1) : at]]
+    for some in near:
+        yield some, budget
+    beside = [*levels]
+    if budget in beside:
+        at = beside.index(budget)
+        beside = [*beside[at + 1 : at + 2], *beside[max(0, at - 1) : at]]
     seen = {budget}
-    for other in (*near[:2], *before):
+    for other in (*beside[:2], *before):
         if other not in seen:
             seen.add(other)
-            yield here, other
+            yield tuple(present), other

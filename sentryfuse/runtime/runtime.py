@@ -246,7 +246,7 @@ class Runtime:
         self._guarded("stream", self._cut)
         results = self._answer_due(time.perf_counter() + self.deadline_ms / 1e3)
         if not self._due:
-            self._guarded("ahead", self._ahead.rest, self._expected())
+            self._guarded("ahead", self._ahead.rest, self._expected(), self.asked.names)
         return results
 
     def finish(self) -> list[Result]:

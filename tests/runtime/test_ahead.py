@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from sentryfuse.bundle import load_bundle
 from sentryfuse.engine import Session
 from sentryfuse.engine.engines import OnnxRuntime
+from sentryfuse.engine.warm import memory_mb
 from sentryfuse.errors import ConfigError
 from sentryfuse.power import read_policy
 from sentryfuse.runtime import Events, Runtime
-from sentryfuse.runtime.ahead import BURST_S, SHARE, Ahead, questions
+from sentryfuse.runtime.ahead import BURST_S, SHARE, Ahead, one_step, questions
 from sentryfuse.runtime.answering import Answering
 from sentryfuse.runtime.runtime import MOST_ASKS
 from sentryfuse.runtime.serving import Serving
@@ -104,7 +105,9 @@ def test_each_question_is_one_step_away_and_asked_once(rates, data, budget, leve
     modalities = [Modality(f"s{i}", rate, 1, ("x",)) for i, rate in enumerate(rates)]
     names = [m.name for m in modalities]
     present = data.draw(st.lists(st.sampled_from(names), min_size=1, unique=True).map(sorted))
-    asked = [*questions(modalities, present, budget, levels, before)]
+    away = data.draw(st.sets(st.sampled_from(names)))
+    near = [*one_step(modalities, present, away)]
+    asked = [*questions(near, present, budget, levels, before)]
     assert len(set(asked)) == len(asked)
     assert (tuple(present), budget) not in asked
     for some, other in asked:
@@ -115,13 +118,15 @@ def test_each_question_is_one_step_away_and_asked_once(rates, data, budget, leve
         else:
             assert list(some) == present
             assert other in [*levels, *before]
+    back = [len(some) > len(present) and {*some} <= {*present} | away for some in near]
+    assert back == sorted(back, reverse=True)
 
 
 def test_the_next_levels_of_a_policy_come_before_budgets_of_the_past():
     levels = [
         level.budget for level in read_policy("100%:ratio=0,60%:ratio=0.2,30%:ratio=0.5,9%:ratio=0.9").levels
     ]
-    asked = questions(MODALITIES, NAMES, levels[1], levels, [levels[3]])
+    asked = questions(one_step(MODALITIES, NAMES), NAMES, levels[1], levels, [levels[3]])
     found = [budget for present, budget in asked if present == NAMES]
     assert found == [levels[2], levels[0], levels[3]]
 
@@ -160,6 +165,26 @@ def test_memory_is_a_limit_and_smaller_ones_may_still_fit(serving):
     sizes = {p: BUNDLE.plan(p, Budget(ratio=0.2)).cost.weights_mb for p in wanted}
     rested(serving, hops=3, most_mb=2.5 * min(sizes.values()) + 1e-6)
     assert [p for p in wanted if is_there(serving, p)] == [min(wanted, key=sizes.__getitem__)]
+
+
+def test_what_comes_next_if_nothing_happens_is_not_pushed_out_by_what_may_come_after(serving):
+    here, budget = ("acc", "age"), Budget(ratio=0.2)
+    plan = BUNDLE.plan(here, budget)
+    left = iter([plan])
+    room = memory_mb(plan) + 0.5 * memory_mb(BUNDLE.plan(("acc",), budget))
+    serving.sessions.expect(lambda: next(left, None), most_mb=room)
+    assert serving.sessions.wait(30)
+    assert serving.sessions.look(plan) == memory_mb(plan)
+    clock = Clock()
+    ahead = Ahead(serving, clock=clock, most_mb=room)
+    for _ in range(4):
+        clock.at_s += 10.0
+        ahead.cut()
+        ahead.rest(here)
+        assert serving.sessions.wait(30)
+    assert ahead._walk is not None
+    assert ahead._walk.ended
+    assert serving.sessions.look(plan) == memory_mb(plan)
 
 
 def test_building_ahead_takes_no_more_than_its_share_of_a_core(serving):

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 
 import sentryfuse as sf
 from sentryfuse.cli.plans import plan_json
+from sentryfuse.engine.engines import OnnxRuntime
+from sentryfuse.engine.warm import memory_mb
 from sentryfuse.errors import BudgetError, ConfigError
+from sentryfuse.measure.bench import random_windows
 from sentryfuse.planning.profile import DeviceProfile, features
 from sentryfuse.readout.recording import OnRecording
-from sentryfuse.runtime import Change, replay
+from sentryfuse.runtime import Change, Events, replay
+from sentryfuse.runtime.ahead import SMALLEST, Ahead
 from sentryfuse.runtime.offers import check_answers
+from sentryfuse.runtime.serving import Serving
 from tests.tiny import tiny_model, tiny_windows
 
 RATIOS = (0.0, 0.3, 1.0)
@@ -146,13 +154,77 @@ def test_few_readouts_are_kept_ready_and_one_serves_all_plans_of_its_sensors(mad
     from sentryfuse.engine import beside
 
     _, _, bundle = made
-    for ratio in (0.0, 0.3):
-        sf.Session(bundle, bundle.plan(None, sf.Budget(ratio=ratio)), batch=1)
-    before = set(beside._READY[bundle].values())
+    dense = sf.Session(bundle, bundle.plan(None, sf.Budget(ratio=0.0)), batch=1)
     for batch in range(1, beside.KEPT + 3):
         sf.Session(bundle, bundle.plan(("age",), sf.Budget(ratio=1.0)), batch=batch)
-    assert len(beside._READY[bundle]) == beside.KEPT
-    assert len({id(session) for session in before}) == len(before)
+    assert len(beside._READY[bundle].latest) == beside.KEPT
+    smaller = sf.Session(bundle, bundle.plan(None, sf.Budget(ratio=0.3)), batch=1)
+    assert smaller._readout is dense._readout  # not among the latest any more, but used
+
+
+class OneByOne(OnnxRuntime):
+    """Counts builds that are under way at once, and refuses the graphs of sub-networks when it is told to."""
+
+    def __init__(self):
+        self.now = self.most = self.built = 0
+        self.error: Exception | None = None
+
+    def build(self, model, *, threads, batch):
+        self.now += 1
+        self.most, self.built = max(self.most, self.now), self.built + 1
+        try:
+            time.sleep(0.02)  # the readout is written in less
+            if self.error is not None and b"window" in model and b"logits" in model:
+                raise self.error
+            return super().build(model, threads=threads, batch=batch)
+        finally:
+            self.now -= 1
+
+
+def test_a_readout_is_written_while_its_sub_network_is_built_and_built_after_it(made):
+    _, _, bundle = made
+    engine = OneByOne()
+    plan = bundle.plan(["acc", "temp"], sf.Budget(ratio=0.3))
+    session = sf.Session(bundle, plan, batch=1, engine=engine)
+    assert (engine.built, engine.most) == (2, 1)
+    there = sf.Session(bundle, plan, batch=1)
+    for window in random_windows(bundle)[:2]:
+        assert np.array_equal(session.run(window), there.run(window))
+
+
+def test_a_build_that_fails_leaves_nothing_behind_and_the_next_one_goes_well(made):
+    _, _, bundle = made
+    engine = OneByOne()
+    engine.error = MemoryError("no memory")
+    plan = bundle.plan(["temp"], sf.Budget(ratio=0.0))
+    with pytest.raises(MemoryError, match="no memory"):
+        sf.Session(bundle, plan, batch=1, engine=engine)
+    assert (engine.built, engine.now) == (1, 0)
+    engine.error = None
+    sf.Session(bundle, plan, batch=1, engine=engine)
+    assert (engine.built, engine.most) == (3, 1)
+
+
+def test_readouts_of_one_sensor_less_are_built_ahead_first_in_half_of_the_memory(made):
+    _, _, bundle = made
+    engine = OneByOne()
+    options: dict[str, Any] = {"profile": None, "threads": 1, "kept": 4, "apart": (), "events": Events()}
+    serving = Serving(bundle, budget=sf.Budget(ratio=0.2), engine=engine, **options)
+    fewer = [bundle.plan([n for n in bundle.names if n != lost], SMALLEST) for lost in bundle.names]
+    room = 2 * max(map(memory_mb, fewer)) + 1e-6
+    for most_mb, there in ((room, 1), (100.0, len(fewer))):
+        at_s = [0.0]
+        ahead = Ahead(serving, most_mb=most_mb, clock=partial(at_s.__getitem__, 0))
+        for _ in range(3):
+            at_s[0] += 10.0
+            ahead.cut()
+            ahead.rest(bundle.names)
+            assert serving.sessions.wait(30)
+        assert sum(serving.sessions.look(plan) is not None for plan in fewer) == there
+    built = engine.built
+    sf.Session(bundle, bundle.plan(fewer[0].present, sf.Budget(ratio=0.7)), batch=1, engine=engine)
+    assert engine.built == built + 1  # without its readout
+    serving.close()
 
 
 @pytest.mark.parametrize("ratio", RATIOS)
