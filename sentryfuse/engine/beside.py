@@ -20,9 +20,7 @@ from sentryfuse.statistics import order_statistics
 from sentryfuse.types import Modality
 
 Array = NDArray[np.float32]
-KEPT = (
-    8  # sets of sensors whose readout is kept ready, for each bundle, beside those of sub-networks there are
-)
+KEPT = 8  # sets of sensors whose readout is kept ready, for each bundle, beside those that are in use
 
 
 class ReadoutSession:
