@@ -87,6 +87,23 @@ def compare(
             belong to the model.
         BudgetError: a ratio outside 0..1.
     """
+    asked = RATIOS if ratios is None else ratios
+    rows = _rows(run_or_bundle, windows, asked, rivals, missing, seed=seed, threads=threads, timed=True)
+    return Comparison(rows, verdict_of(rows), measure_of(rows))
+
+
+def _rows(
+    run_or_bundle: str | Path | Bundle | SentryModel,
+    windows: Windows,
+    ratios: Sequence[float],
+    rivals: Sequence[str] | None,
+    missing: bool,
+    *,
+    seed: int,
+    threads: int,
+    timed: bool,
+) -> tuple[Mapping[str, Any], ...]:
+    """Of a comparison; `time_ms` is `None` where nobody asks for times."""
     need_scikit_learn()
     rivals = _checked(windows, rivals)
     bundle = bundle_of(run_or_bundle)
@@ -105,12 +122,10 @@ def compare(
         threads=threads,
     )
     sets = _sets(windows, missing)
-    asked = RATIOS if ratios is None else ratios
-    budgets = [(float(ratio), Budget(ratio=ratio)) for ratio in sorted(set(asked))]
-    found = our_rows(bundle, windows, sets, budgets, threads)
-    found += rival_rows(workshop, windows, sets, rivals)
-    rows = tuple(merged(found))
-    return Comparison(rows, verdict_of(rows), measure_of(rows))
+    budgets = [(float(ratio), Budget(ratio=ratio)) for ratio in sorted(set(ratios))]
+    found = our_rows(bundle, windows, sets, budgets, threads, timed=timed)
+    found += rival_rows(workshop, windows, sets, rivals, timed=timed)
+    return tuple(merged(found))
 
 
 def quick_verdict(source: Bundle | SentryModel, windows: Windows) -> str | None:
@@ -129,7 +144,7 @@ def quick_verdict(source: Bundle | SentryModel, windows: Windows) -> str | None:
     if find_spec("sklearn") is None or not scored or len(np.unique(windows.y[taught])) < 2:
         return None
     rivals = (FOREST, {"regression": RIDGE, "multilabel": LOGISTIC}.get(windows.target.task, LDA))
-    return compare(source, windows, ratios=[0.0], rivals=rivals, missing=False).verdict
+    return verdict_of(_rows(source, windows, [0.0], rivals, False, seed=0, threads=2, timed=False))
 
 
 def opened(source: str | Path) -> Bundle | SentryModel:

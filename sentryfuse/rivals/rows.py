@@ -37,8 +37,10 @@ def our_rows(
     sets: Sets,
     budgets: Sequence[tuple[float, Budget]],
     threads: int,
+    *,
+    timed: bool,
 ) -> list[dict[str, Any]]:
-    """A row for every ratio and set."""
+    """A row for every ratio and set; without a time where none is asked for."""
     scored = score(
         bundle,
         windows,
@@ -48,18 +50,20 @@ def our_rows(
     )
     found = []
     for at, (names, indices) in enumerate(sets):
-        batches = _timed(windows, indices, names)
+        batches = _some_windows(windows, indices, names) if timed else []
         for number, (ratio, budget) in enumerate(budgets):
             row = scored[at * len(budgets) + number]
             plan = bundle.plan(names, budget)
-            session = Session(bundle, plan, threads=1, batch=1)
+            time_ms = None
+            if timed:
+                time_ms = median_ms(Session(bundle, plan, threads=1, batch=1).run, batches)
             found.append(
                 {
                     "system": OURS,
                     "ratio": ratio,
                     "presence": ALL if at == 0 else ONE_MISSING,
                     **{key: row[key] for key in SCORES if key in row},
-                    "time_ms": median_ms(session.run, batches),
+                    "time_ms": time_ms,
                     "size_mb": plan.cost.weights_mb,
                     "macs": row["macs"],
                     "n_models": 1,
@@ -75,8 +79,10 @@ def rival_rows(
     windows: Windows,
     sets: Sets,
     rivals: Sequence[str],
+    *,
+    timed: bool,
 ) -> Iterator[dict[str, Any]]:
-    """A row for every rival and set."""
+    """A row for every rival and set; without a time where none is asked for."""
     indices = windows.indices("test")
     table = Table.of_recording(windows, indices)
     with Progress("rivals", len(rivals) * len(sets), even=False) as bar:
@@ -84,8 +90,11 @@ def rival_rows(
             for at, (names, answered) in enumerate(sets):
                 model = workshop.fit(rival, names)
                 part = table.rows(np.isin(indices, answered))
-                with at_most(1):
-                    time_ms = median_ms(partial(_answer, model, windows), _timed(windows, answered, names))
+                time_ms = None
+                if timed:
+                    batches = _some_windows(windows, answered, names)
+                    with at_most(1):
+                        time_ms = median_ms(partial(_answer, model, windows), batches)
                 yield {
                     "system": rival,
                     "ratio": None,
@@ -105,7 +114,7 @@ def _answer(model: Rival, windows: Windows, batch: Batch) -> NDArray[np.float64]
     return model.probabilities(Table.of_batch(windows.modalities, batch))
 
 
-def _timed(windows: Windows, indices: NDArray[np.intp], names: Sequence[str]) -> list[Batch]:
+def _some_windows(windows: Windows, indices: NDArray[np.intp], names: Sequence[str]) -> list[Batch]:
     """Windows for timing, one at a time, those with all the sensors first."""
     columns = [windows.names.index(name) for name in names]
     lacking = (~windows.present[indices][:, columns]).sum(axis=1)
