@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 
 from sentryfuse.cli import main
 from sentryfuse.data import make_windows, save_windows, synthetic_wearable
+from tests.few_trees import few_trees
 
 SENSORS = ("wrist_acc", "chest_acc")  # of one shape, so that they share an exported graph
 
@@ -61,6 +62,13 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_forests() -> Iterator[None]:
+    """Given back after each file, so that tests of other rooms have whole ones."""
+    with few_trees():
+        yield
+
+
 @pytest.fixture
 def command(capfd: pytest.CaptureFixture[str]) -> Callable[..., Done]:
     """Run a command in this process, as the installed script does."""
@@ -84,7 +92,8 @@ def run_folder(recording: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     made = ["--data", recording, "--out", folder, "--epochs", 1, "--seed", 3]
     # by the population: a stream knows less of a person than a recording that is there as a whole
     made += ["--normalise", "train", "--quiet"]
-    assert main(["train", *map(str, made)]) == 0
+    with few_trees():  # made before anything of a module
+        assert main(["train", *map(str, made)]) == 0
     return folder
 
 

@@ -7,6 +7,7 @@ import os
 import resource
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import numpy as np
 import pytest
 
 from sentryfuse.training.folder import STATE
+from sentryfuse.training.state import TrainState
+from tests.few_trees import PROGRAM
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("加速度", "müde")
@@ -88,7 +91,7 @@ def test_a_training_goes_on_when_nobody_reads_its_progress(recording, tmp_path):
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
-        [sys.executable, "-m", "sentryfuse", *map(str, words)],
+        [sys.executable, "-c", PROGRAM, *map(str, words)],
         cwd=ROOT,
         stdout=writer,
         stderr=writer,
@@ -124,11 +127,20 @@ def test_results_that_cannot_be_written_are_an_error(bundle):
     assert done.stderr.count(b"\n") == 1
 
 
+@contextmanager
 def small_files():
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+    """No file of this process may grow beyond 20 kB meanwhile."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_disk_is_one_sentence_and_leaves_nothing_half(recording, run_folder, bundle, tmp_path):
+def test_a_full_disk_is_one_sentence_and_leaves_nothing_half(
+    command, recording, run_folder, bundle, tmp_path
+):
     words = {
         "train": ("train", "--data", recording, "--epochs", 1, "--out", tmp_path / "run"),
         "export": ("export", run_folder, "--out", tmp_path / "b.bundle"),
@@ -136,13 +148,13 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing_half(recording, run_fold
         "predict": ("predict", bundle, "--data", recording, "--out", tmp_path / "a.csv"),
     }
     for name, argv in words.items():
-        done = sentryfuse(*argv, "--quiet", preexec_fn=small_files)
-        said = done.stderr.decode()
-        assert done.returncode == 2, name
-        assert said.startswith("error: cannot write "), said
-        assert "file too large" in said
-        assert ".partial" not in said
-        assert said.count("\n") == 1
+        with small_files():
+            done = command(*argv, "--quiet")
+        assert done.code == 2, name
+        assert done.err.startswith("error: cannot write "), done.err
+        assert "file too large" in done.err
+        assert ".partial" not in done.err
+        assert done.err.count("\n") == 1
     assert [path.name for path in tmp_path.rglob("*") if path.name != "run"] == []
 
 
@@ -157,21 +169,21 @@ def test_a_folder_that_may_not_be_written_to_is_noticed_before_the_work(
     assert "may not be written to" in done.err
 
 
-def test_a_recording_whose_values_changed_is_another_training(recording, tmp_path, command):
+def test_a_recording_whose_values_changed_is_another_training(recording, tmp_path, command, monkeypatch):
     with np.load(recording) as stored:
         arrays = dict(stored)
     path, run = tmp_path / "own.npz", tmp_path / "run"
     np.savez(path, **arrays)
-    code = (
-        "import sentryfuse.training.state as state\n"
-        "save = state.TrainState.save\n"
-        "def once(self, *parts):\n    save(self, *parts)\n    raise KeyboardInterrupt\n"
-        "state.TrainState.save = once\n"
-        "import sys\nfrom sentryfuse.cli import main\nsys.exit(main(sys.argv[1:]))"
-    )
-    words = ["train", "--data", str(path), "--out", str(run), "--epochs", "2", "--quiet"]
-    done = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, check=False)
-    assert done.returncode == 130
+    save = TrainState.save
+
+    def once(self, *parts):
+        save(self, *parts)
+        raise KeyboardInterrupt
+
+    words = ["train", "--data", path, "--out", run, "--epochs", 2, "--quiet"]
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainState, "save", once)
+        assert command(*words).code == 130
     assert (run / STATE).is_file()
     np.savez(path, **(arrays | {"scale_wrist_acc": 9.81 * arrays["scale_wrist_acc"]}))
     again = command(*words)

@@ -22,6 +22,7 @@ from sentryfuse.runtime import Change, Events, replay
 from sentryfuse.runtime.ahead import SMALLEST, Ahead
 from sentryfuse.runtime.offers import check_answers
 from sentryfuse.runtime.serving import Serving
+from tests.few_trees import few_trees
 from tests.tiny import tiny_model, tiny_windows
 
 RATIOS = (0.0, 0.3, 1.0)
@@ -45,7 +46,8 @@ def made(request, tmp_path_factory):
     if request.param == "signals":  # the folds choose windows standardised by person
         windows = levels(windows)
     kind = "population" if request.param == "population" else "person"
-    sf.train(model, windows, settings=sf.TrainSettings(epochs=2, batch_size=16, readout=kind))
+    with few_trees():
+        sf.train(model, windows, settings=sf.TrainSettings(epochs=2, batch_size=16, readout=kind))
     assert model.mixture is not None
     assert model.mixture.readout.own_signals == (request.param == "signals")
     model.save_pretrained(folder / "run")
