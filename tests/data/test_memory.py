@@ -24,7 +24,7 @@ import resource, sys, time
 resource.setrlimit(resource.RLIMIT_AS, (2 * 2**30, 2 * 2**30))
 from sentryfuse.data import load_windows
 from sentryfuse.errors import DataError
-began = time.perf_counter()
+began = time.process_time()
 try:
     load_windows(sys.argv[1])
 except DataError as error:
@@ -32,7 +32,7 @@ except DataError as error:
 # not ru_maxrss, which a process takes over from the one that started it
 status = open("/proc/self/status").read()
 peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
-print(peak < 300 or peak, time.perf_counter() - began < 20)
+print(peak < 300 or peak, time.process_time() - began < 20)
 """
 
 
@@ -118,7 +118,7 @@ def test_the_first_of_them_is_refused_in_a_process_of_two_gigabytes(tmp_path):
 @pytest.mark.parametrize("twice", [False, True])
 def test_many_sensor_names_take_no_time(twice):
     names = [f"s{i}" for i in range(200_000)] + ["s7"] * twice
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(DataError, match=r"names 20000[01] modalities, more than 4096"):
         check_names("r", names)
     names = [f"s{i}" for i in range(4000)] + ["s7"] * twice
@@ -127,7 +127,7 @@ def test_many_sensor_names_take_no_time(twice):
             check_names("r", names)
     else:
         check_names("r", names)
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_the_limit_can_be_set_from_outside(tmp_path, monkeypatch):

@@ -31,9 +31,13 @@ class Kept(switches.Judge):
 
 @pytest.fixture(scope="module")
 def answered():
-    judge = Kept()
-    switches.answer(BUNDLE, WINDOWS, judge, waits_ms=5000.0, seed=(1, 1))
-    judge.end()
+    """A stream that switched: how often depends on the machine, and after a seldom one another follows."""
+    for block in range(1, 11):
+        judge = Kept()
+        switches.answer(BUNDLE, WINDOWS, judge, waits_ms=5000.0, seed=(1, block))
+        judge.end()
+        if judge.tally["switches"] > 3 or any(judge.wrong.values()):
+            break
     return judge
 
 
@@ -47,7 +51,7 @@ def judged(results):
 
 def test_producers_that_change_what_is_asked_get_every_window_once_and_unmixed(answered):
     assert not any(answered.wrong.values())
-    assert answered.tally["switches"] > 3  # how often depends on the machine
+    assert answered.tally["switches"] > 3
     assert len(answered.results) == WINDOWS
 
 

@@ -180,10 +180,14 @@ def test_a_bundle_that_fails_later_is_sent_back_and_told(serve, tmp_path):
     windows = tiny_windows(400)
     windows.raw["acc"][np.arange(400) % 12 > 7] *= 6
     run = serve(token=True, speed=40, windows=windows)
-    run.wait(lambda: run.latest()["window_id"] % 12 == 0)
-    code, _, said = run.ask("v1/bundle", overflowing(tmp_path / "f.bundle").read_bytes(), token=TOKEN)
-    assert code == 200, said
-    run.wait(lambda: 'outcome="rolled_back"} 1.0' in run.ask("metrics")[2])
+    faulty = overflowing(tmp_path / "f.bundle").read_bytes()
+    code, at_once = 0, -1
+    while code != 200:  # on a slow machine its first window may be one that it fails on
+        at_once += 1
+        run.wait(lambda: run.latest()["window_id"] % 12 == 0)
+        code, _, said = run.ask("v1/bundle", faulty, token=TOKEN)
+        assert code == 200 or json.loads(said)["outcome"] == "rolled_back", said
+    run.wait(lambda: f'outcome="rolled_back"}} {at_once + 1}.0' in run.ask("metrics")[2])
     offer = json.loads(run.ask("v1/bundle")[2])["offers"][-1]
     assert offer["outcome"] == "rolled_back"
     assert offer["window_id"] % 12 > 7
@@ -192,7 +196,7 @@ def test_a_bundle_that_fails_later_is_sent_back_and_told(serve, tmp_path):
     assert set(summary["statuses"]) <= {"OK", "DEGRADED"}
     assert rows[offer["window_id"]]["bundle"] == rows[0]["bundle"]
     assert rows[offer["window_id"] - 1]["bundle"] == offer["bundle"]
-    assert summary["events"]["roll_back"] == 1
+    assert summary["events"]["roll_back"] == at_once + 1
 
 
 @pytest.mark.slow
