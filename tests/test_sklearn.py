@@ -16,6 +16,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import sentryfuse as sf
 from sentryfuse.errors import ConfigError, DataError
 from sentryfuse.sklearn import SentryClassifier
+from tests.few_trees import few_trees
 
 SMALL: dict[str, Any] = {
     "options": {
@@ -53,7 +54,8 @@ def test_it_is_an_estimator_of_scikit_learn(estimator, check):
 
 def test_it_learns_and_answers_with_labels_and_probabilities():
     both = {**SMALL, "settings": None}
-    model = SentryClassifier(**both, axes="ntc", sensors=SENSORS).fit(X, Y, groups=PERSON)
+    with few_trees():
+        model = SentryClassifier(**both, axes="ntc", sensors=SENSORS).fit(X, Y, groups=PERSON)
     assert model.model_.mixture is not None
     new, labels, _ = recording(seed=1)
     assert model.score(new, labels) > 0.8

@@ -21,6 +21,7 @@ from sentryfuse.training import TrainSettings, train
 from sentryfuse.training.steps import Run, class_weights
 from sentryfuse.types import Modality
 from tests.awkward import people
+from tests.few_trees import few_trees
 from tests.tiny import CLASSES, MAESTRO, MODALITIES, tiny_model, tiny_windows
 
 WINDOWS = tiny_windows(144)
@@ -255,7 +256,8 @@ def test_a_model_standardised_by_subject_remembers_its_floors():
 def test_windows_are_standardised_as_the_readout_is(readout):
     model, windows = fresh(), levels(tiny_windows(240))
     assert model.config.normalise == "auto"
-    train(model, windows, settings=replace(SETTINGS, epochs=1, elastic="none", readout=readout))
+    with few_trees():
+        train(model, windows, settings=replace(SETTINGS, epochs=1, elastic="none", readout=readout))
     readout_of = model.mixture and model.mixture.readout
     by_person = bool(readout_of and (readout_of.own_signals or readout_of.person_weight is not None))
     assert readout == "auto" or by_person == (readout == "person")
