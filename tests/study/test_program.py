@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -133,6 +134,7 @@ def test_a_cluster_that_is_not_there_is_one_sentence(files):
 
 def test_a_process_that_dies_loses_its_job_only(study, tmp_path):
     training = trainings(StudyDesign.from_json(tiny_study()), {})[0]
+    shutil.copytree(study.out / "runs" / training.name, tmp_path / training.name)  # to be found finished
     engine = LocalExecutor(1)
     try:
         engine.submit(Task(training, (), "tiny.npz", study.data, tmp_path))
@@ -141,7 +143,8 @@ def test_a_process_that_dies_loses_its_job_only(study, tmp_path):
         assert task.training == training
         assert "signal 9" in (outcome.error or "")
         engine.submit(task)
-        assert engine.wait()[1].error is None
+        _, outcome = engine.wait()
+        assert (outcome.error, outcome.facts["found"]) == (None, True)
         idle = engine._workers[0].process
         os.kill(idle.pid or 0, signal.SIGKILL)
         idle.join()
