@@ -10,6 +10,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
+# Every core has a worker already: libraries that start a thread for each core would wait for each other.
+# Said before numpy and torch load, and to the programs that tests start.
+for libraries in ("OMP", "OPENBLAS", "MKL"):
+    os.environ.setdefault(f"{libraries}_NUM_THREADS", "1")
+
 
 @pytest.fixture
 def units_go_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
