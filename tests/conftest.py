@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,13 @@ ROOT = Path(__file__).resolve().parents[1]
 # Said before numpy and torch load, and to the programs that tests start.
 for libraries in ("OMP", "OPENBLAS", "MKL"):
     os.environ.setdefault(f"{libraries}_NUM_THREADS", "1")
+
+if find_spec("hypothesis"):  # a device may lack it
+    from hypothesis import settings
+
+    # An example of 2 ms takes 300 ms where others have the machine; what must be quick says so itself.
+    settings.register_profile("any machine", settings(), deadline=None)
+    settings.load_profile("any machine")
 
 
 @pytest.fixture
