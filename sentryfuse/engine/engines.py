@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from numbers import Integral
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from sentryfuse.errors import ConfigError
 from sentryfuse.register import Register
+
+# From 1.31 on onnxruntime counts what it is used for, in a database under the home folder, and sends that to
+# its maker. A device that watches people says nothing of itself unless somebody asks for it; it has to be said
+# before the library is loaded.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime as ort  # noqa: E402
 
 ENGINE = "onnxruntime"  # the default
 MOST_THREADS = 1024

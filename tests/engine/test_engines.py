@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -102,3 +104,23 @@ def test_threads_that_no_machine_has_are_refused_before_any_is_started(threads):
     with pytest.raises(ConfigError, match="threads must be 1 to 1024, got") as caught:
         check_threads(threads)
     assert len(str(caught.value)) < 120
+
+
+def test_the_engine_keeps_no_record_of_its_use(tmp_path):
+    """Neither a number of the device nor a database of events that waits to be sent."""
+    answer = (
+        "from sentryfuse import load_bundle\n"
+        "from sentryfuse.engine import Session\n"
+        "from tests.tiny import GOLDEN, tiny_batch\n"
+        "bundle = load_bundle(GOLDEN / 'tiny-v3.bundle')\n"
+        "print(Session(bundle, bundle.plan()).run(tiny_batch(2)).shape)\n"
+    )
+    env = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    env |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+    root = GOLDEN.parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", answer], cwd=root, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("(2, ")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
