@@ -284,6 +284,8 @@ def _read_values(stream: IO[bytes], fortran: bool, form: Form) -> NDArray[Any]:
     if stream.read(1):  # the read past the end also makes zipfile compare the checksum
         raise ValueError("it goes on after its end")
     values: NDArray[Any] = np.frombuffer(buffer, dtype=form.dtype)
-    if form.dtype.kind == "U" and values.view(np.uint32).max(initial=0) > 0x10FFFF:
-        raise ValueError("its text is not text")
+    if form.dtype.kind == "U":
+        letters = values.view(np.dtype(np.uint32).newbyteorder(form.dtype.byteorder))
+        if letters.max(initial=0) > 0x10FFFF:
+            raise ValueError("its text is not text")
     return values.reshape(form.shape, order="F" if fortran else "C")

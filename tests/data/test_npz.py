@@ -324,6 +324,15 @@ class Trap:
         return (setattr, (Trap, "touched", True))
 
 
+@pytest.mark.parametrize("order", "<>")
+def test_text_is_read_in_the_order_of_its_bytes(tmp_path, order):
+    names = np.array(["acc", "lab"]).astype(f"{order}U3")
+    assert load_windows(write(tmp_path / "a.npz", modalities=names)).names == ("acc", "lab")
+    other = {"<": ">", ">": "<"}[order]
+    with pytest.raises(DataError, match="text is not text"):
+        load_windows(write(tmp_path / "b.npz", modalities=names.view(f"{other}U3")))
+
+
 def test_pickled_objects_are_refused_and_never_run(tmp_path):
     y = np.empty(N, dtype=object)
     y[:] = [Trap() for _ in range(N)]
