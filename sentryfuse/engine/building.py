@@ -1,13 +1,17 @@
 """One build at a time in a process.
 
-What an engine builds may answer on several threads, but building itself is not promised to be safe there.
+What an engine builds may answer on several threads, but building itself is not promised to be safe there. Nor
+may a program end meanwhile: Python takes a thread away that comes back from an engine then, and the engine
+ends the process by a signal.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 from threading import Lock
 
+PATIENCE_S = 60.0  # that a program which ends waits for a build
 _BUILDING = Lock()
 
 
@@ -24,3 +28,9 @@ def _unlock() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_unlock)
+
+
+@atexit.register
+def _end() -> None:
+    """Wait for the build under way; no other begins."""
+    _BUILDING.acquire(timeout=PATIENCE_S)

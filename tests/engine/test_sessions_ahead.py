@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -173,3 +175,29 @@ def test_closing_waits_for_the_build_under_way_and_leaves_no_thread():
     assert engine.built == 1
     assert not any(thread.name == "sentryfuse-sessions" for thread in threading.enumerate())
     assert [sessions.look(plan) for plan in PLANS] == [None] * len(PLANS)
+
+
+ENDS = """
+import threading, time
+from tests.engine.test_sessions_ahead import BUNDLE, PLANS, Held, one_by_one
+from sentryfuse.engine import Sessions
+
+class Slow(Held):
+    def build(self, model, *, threads, batch):
+        made = super().build(model, threads=threads, batch=batch)
+        time.sleep(0.3)
+        print("built", flush=True)
+        return made
+
+engine = Slow()
+sessions = Sessions(BUNDLE, engine=engine)
+sessions.expect(one_by_one(PLANS), most_mb=1e3)
+assert engine.begun.wait(20)
+"""
+
+
+def test_a_program_that_ends_in_a_build_waits_for_it_and_begins_no_other():
+    """Python would take the thread away on its way out of the engine, which ends the process by a signal."""
+    root = GOLDEN.parents[1]
+    done = subprocess.run([sys.executable, "-c", ENDS], cwd=root, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "built\n"), done.stderr
