@@ -151,15 +151,19 @@ def read_rules(source: str) -> HealthRules:
                     f"--health {part.strip()!r} is not NAME=NUMBER; give for example good_windows=1"
                 )
             whole, dot, modality = name.partition(".")
-            if dot:
-                data.setdefault(whole, {})[modality] = value
-            else:
+            if not dot:
                 data[name] = value
+            elif isinstance(data.setdefault(whole, {}), dict):
+                data[whole][modality] = value
+            else:
+                raise ConfigError(f"--health says {whole} for all and for {modality}; give one of them")
     known = {item.name: item.default for item in fields(HealthRules)}
     if not isinstance(data, dict) or not data.keys() <= known.keys():
         raise ConfigError(f"{source}: health rules are {', '.join(known)}; give some of these")
     for name, value in data.items():
-        numbers = value.values() if name == "stuck_samples_of" and isinstance(value, dict) else [value]
+        if name == "stuck_samples_of" and not isinstance(value, dict):
+            raise ConfigError(f"{source}: {name} belongs to a sensor; give for example {name}.acc=200")
+        numbers = value.values() if name == "stuck_samples_of" else [value]
         if any(isinstance(n, bool) or not isinstance(n, int | float) for n in numbers):
             raise ConfigError(f"{source}: {name} must be a number, got {str(value)[:40]!r}; give one")
     return HealthRules(**data)

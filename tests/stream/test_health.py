@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentryfuse.errors import ConfigError
-from sentryfuse.stream.health import HealthRules, SensorState, Verdict
+from sentryfuse.stream.health import HealthRules, SensorState, Verdict, read_rules
 
 pytestmark = pytest.mark.device
 
@@ -59,6 +59,20 @@ def test_laws_of_coming_and_going(text, good, hold_off):
     assert all(b - a >= hold_off for a, b in pairwise(returns))
     assert state.back == len(returns)
     assert sum(state.absent.values()) == sum(v is not Verdict.OK for v in answers)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("stuck_samples_of=5", "belongs to a sensor"),
+        ("good_windows=1,good_windows.acc=2", "for all and for acc"),
+        ("stuck_samples_of.acc=3,stuck_samples_of=5", "belongs to a sensor"),
+        ("good_windows.acc=2", "must be a number"),
+    ],
+)
+def test_a_rule_for_all_is_not_one_for_a_sensor(text, said):
+    with pytest.raises(ConfigError, match=said):
+        read_rules(text)
 
 
 @pytest.mark.parametrize(
