@@ -18,9 +18,7 @@ from sentryfuse.bundle import Bundle, load_bundle
 from sentryfuse.engine import Session
 from sentryfuse.errors import ConfigError
 from sentryfuse.runtime import Result, Runtime, Status
-from sentryfuse.runtime.answering import Answering
 from sentryfuse.runtime.scrub import Scrub
-from sentryfuse.stream import CutWindow
 from sentryfuse.types import Budget
 from tests.rewritten import GOLDEN_BUNDLE, favour, with_readout
 from tests.runtime.test_runtime import BUNDLE, healthy, without
@@ -38,20 +36,6 @@ def path(tmp_path) -> Path:
     path = tmp_path / "model.bundle"
     path.write_bytes(GOLDEN_BUNDLE.read_bytes())
     return path
-
-
-@pytest.fixture
-def seen(monkeypatch) -> list[tuple[CutWindow, Result]]:
-    """Every window with its result."""
-    found: list[tuple[CutWindow, Result]] = []
-    answer = Answering.answer
-
-    def watched(self, window, cut):
-        found.append((window, answer(self, window, cut)))
-        return found[-1][1]
-
-    monkeypatch.setattr(Answering, "answer", watched)
-    return found
 
 
 def played(path: Path, streams=STREAMS, **options) -> Runtime:

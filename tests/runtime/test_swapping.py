@@ -13,10 +13,8 @@ from sentryfuse.engine import Session
 from sentryfuse.engine.engines import OnnxRuntime
 from sentryfuse.errors import BundleError, ConfigError
 from sentryfuse.runtime import Events, Result, Runtime, Status
-from sentryfuse.runtime.answering import Answering
 from sentryfuse.runtime.offers import Outcome
 from sentryfuse.runtime.probation import MOST_LATE, WINDOWS, Probation
-from sentryfuse.stream import CutWindow
 from sentryfuse.types import Budget
 from tests.rewritten import favour, overflowing
 from tests.runtime.test_runtime import BUNDLE, healthy, source, without
@@ -50,20 +48,6 @@ def wild(seconds: float, since_s: float, until_s: float = np.inf):
         for p in streams["acc"]
     ]
     return streams
-
-
-@pytest.fixture
-def seen(monkeypatch) -> list[tuple[CutWindow, Result]]:
-    """Every window with its result."""
-    found: list[tuple[CutWindow, Result]] = []
-    answer = Answering.answer
-
-    def watched(self, window, cut):
-        found.append((window, answer(self, window, cut)))
-        return found[-1][1]
-
-    monkeypatch.setattr(Answering, "answer", watched)
-    return found
 
 
 def check_each_by_one(seen, bundles: list[Bundle]) -> None:
