@@ -52,16 +52,27 @@ class OfProcess:
                     at = held.find(needle, at + 1)
         return found
 
-    def flip(self, address: int, bit: int) -> None:
+    def flip(self, address: int, bit: int, *, of: bytes = b"") -> bool:
         """Turn one bit, counted from an address.
+
+        Args:
+            address: of `find`.
+            bit: from there on.
+            of: bytes that must lie there still: what was found may have been freed meanwhile.
+
+        Returns:
+            Whether they do.
 
         Raises:
             OSError: the system does not let us write.
         """
         with self._open("r+b") as memory:
+            if of and _read(memory.fileno(), address, len(of)) != of:
+                return False
             at = address + bit // 8
             (byte,) = os.pread(memory.fileno(), 1, at)
             os.pwrite(memory.fileno(), bytes([byte ^ 1 << bit % 8]), at)
+        return True
 
     def _open(self, how: str) -> Any:
         return (self._folder / "mem").open(how, buffering=0)
