@@ -11,12 +11,21 @@ import atexit
 import os
 from threading import Lock
 
+from sentryfuse.errors import ConfigError
+
 PATIENCE_S = 60.0  # that a program which ends waits for a build
 _BUILDING = Lock()
+_ends = False
 
 
 def building() -> Lock:
-    """Held by whoever builds."""
+    """Held by whoever builds.
+
+    Raises:
+        ConfigError: the program is about to end.
+    """
+    if _ends:
+        raise ConfigError("the program is about to end, so nothing is built any more")
     return _BUILDING
 
 
@@ -33,4 +42,6 @@ if hasattr(os, "register_at_fork"):
 @atexit.register
 def _end() -> None:
     """Wait for the build under way; no other begins."""
+    global _ends
+    _ends = True
     _BUILDING.acquire(timeout=PATIENCE_S)
