@@ -75,6 +75,7 @@ def test_rounding_passes_where_the_order_of_additions_may_change_and_more_does_n
     assert differing(nothing, nothing, exactly=False) == ""
 
 
+@pytest.mark.slow  # looks through all of this process, and may turn a bit that is somebody else's
 @pytest.mark.skipif(sys.platform != "linux", reason="looks through /proc")
 def test_a_weight_that_turns_in_the_engine_is_found_and_named(bundle):
     session = probed(bundle)

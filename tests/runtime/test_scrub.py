@@ -153,6 +153,7 @@ def test_what_was_gathered_of_the_person_stays_when_the_bundle_is_read_again(tmp
         np.testing.assert_array_equal(result.probabilities, right[result.window_id].probabilities)
 
 
+@pytest.mark.slow  # looks through all of this process, and may turn a bit that is somebody else's
 @pytest.mark.skipif(sys.platform != "linux", reason="looks through /proc")
 def test_a_sub_network_that_has_changed_in_the_engine_is_built_anew(path, seen):
     favour(path, 0.123)  # a weight that nobody else holds
