@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from sentryfuse.errors import ConfigError
 from sentryfuse.register import Register
 
-# From 1.31 on onnxruntime counts what it is used for, in a database under the home folder, and sends that to
-# its maker. A device that watches people says nothing of itself unless somebody asks; it has to be said
-# before the library is loaded.
+# From 1.31 on onnxruntime keeps a record of its use in a database under the home folder, to be sent to its
+# maker. A device that watches people says nothing of itself unless somebody asks; it has to be said before
+# the library is loaded.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
